@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: (GPL-2.0-or-later OR BSD-2-Clause) */
+/* Bytes on the wire: ESP (RFC 4303), UDP encapsulation (RFC 3948), our probe; overhead arithmetic. */
+#ifndef IPSEC_WIRE_H
+#define IPSEC_WIRE_H
+
+#ifndef __bpf__
+#include <linux/types.h>
+#endif
+
+struct esp_hdr { /* RFC 4303 2 */
+	__be32 spi_be;
+	__be32 seq_be; /* low 32 bits when ESN */
+};
+
+enum {
+	ESP_HDR_LEN = 8,
+	ESP_IV_LEN = 8,      /* RFC 4106 3.1, RFC 7634 2: explicit IV of the AEADs we use */
+	ESP_ICV_LEN = 16,    /* 128-bit ICV only */
+	ESP_TRAILER_LEN = 2, /* pad length, next header */
+	ESP_ALIGN = 4,       /* RFC 4303 2.4 */
+	ESP_SALT_LEN = 4,
+	ESP_NONCE_LEN = 12, /* salt || IV */
+	UDP_HDR_LEN = 8,
+	IP4_HDR_LEN = 20,
+	IP6_HDR_LEN = 40,
+	SPI_MIN = 256, /* RFC 4303 2.1: 0..255 reserved */
+	NEXT_IP4 = 4,
+	NEXT_IP6 = 41,
+	NEXT_NONE = 59, /* RFC 4303 2.6: dummy packet */
+};
+
+/* Longest inner packet whose envelope payload (after the outer IP header, and
+ * the UDP header if any) fits room bytes: RFC 4303 2.4 pads to ESP_ALIGN. */
+static inline __u32 esp_inner_max(__u32 room)
+{
+	__u32 fixed = ESP_HDR_LEN + ESP_IV_LEN + ESP_ICV_LEN;
+
+	if (room < fixed + ESP_ALIGN)
+		return 0;
+	return ((room - fixed) & ~(__u32)(ESP_ALIGN - 1)) - ESP_TRAILER_LEN;
+}
+
+/* Length from ESP header to ICV of an envelope that carries inner_len bytes. */
+static inline __u32 esp_envelope_len(__u32 inner_len)
+{
+	__u32 body = (inner_len + ESP_TRAILER_LEN + ESP_ALIGN - 1) & ~(__u32)(ESP_ALIGN - 1);
+
+	return ESP_HDR_LEN + ESP_IV_LEN + body + ESP_ICV_LEN;
+}
+
+/*
+ * struct probe - payload of a dummy packet (next header 59) between two ipsecd.
+ * Foreign peers discard it as RFC 4303 2.6 demands. A request is answered once;
+ * a reply is never answered. Inside the ciphertext, so authenticated.
+ */
+struct probe {
+	__u8 magic[4]; /* PROBE_MAGIC */
+	__u8 type;     /* enum probe_type */
+	__u8 flags;    /* enum probe_flags */
+	__be16 interval_ms_be;
+	__be64 nonce_be;  /* request: random; reply: copied */
+	__be64 stamp_be;  /* request: sender's clock; reply: copied */
+	__be64 floor_be;  /* lowest sequence number the sender's receiver will still take:
+			   * the peer's sender jumps above it (RFC 4303 allows gaps) */
+};
+enum probe_type { PROBE_REQUEST = 1, PROBE_REPLY = 2 };
+enum probe_flags { PROBE_F_HEARD = 1 << 0 /* the sender has heard us within its liveness window */ };
+#define PROBE_MAGIC "\x65\x73\x70\x77"
+#ifndef __cplusplus
+_Static_assert(sizeof(struct probe) == 32, "wire format");
+#endif
+
+#endif
