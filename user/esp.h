@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * esp - RFC 4303 in three steps: prepare, crypt, finish. Pure: frame + SA -> frame or drop
+ * reason; no I/O, clock, lock or global. Works from ESP header to ICV; outer IP and UDP
+ * headers are the emitter's and the receiver's business.
+ *
+ * In place: the caller gives ESP_HEADROOM bytes before and ESP_TAILROOM bytes after the inner
+ * packet (outbound); inbound shrinks inside the given bytes.
+ */
+#ifndef ESP_H
+#define ESP_H
+
+#include <stdint.h>
+#include "ipsec_drops.h"
+#include "ipsec_wire.h"
+#include "sa.h"
+
+enum {
+	ESP_HEADROOM = ESP_HDR_LEN + ESP_IV_LEN,
+	ESP_TAILROOM = ESP_ALIGN - 1 + ESP_TRAILER_LEN + ESP_ICV_LEN,
+	ESP_BATCH = AEAD_BATCH,
+};
+
+/** struct esp_pkt - one packet on its way through the steps */
+struct esp_pkt {
+	uint8_t *data; /* out: inner packet, then ESP header. in: ESP header, then inner packet */
+	uint32_t len;  /* bytes at data */
+	uint8_t next;  /* NEXT_IP4, NEXT_IP6, NEXT_NONE. out: set by caller; in: result */
+	uint8_t drop;  /* enum drop; if set: skip it, its bytes must not be sent or delivered */
+	uint16_t link; /* free for the caller */
+	uint64_t seq;  /* out: number used; in: reconstructed number */
+	void *user;    /* free for the caller */
+};
+
+/**
+ * esp_seal() - n (<= ESP_BATCH) inner packets become ESP packets, in place
+ * @sa:   outbound SA owned by the calling thread; seq and iv advance by one per packet not dropped
+ * Drops: DROP_SEQ_EXHAUSTED when seq_limit or iv_limit is reached (the counter never wraps);
+ * DROP_TX_ERROR when the crypto library refused (its number stays used).
+ * Packets with drop already set are skipped. Spec: RFC 4303 3.3.2-3.3.4, 2.4; RFC 4106 3-5, 7634 2.
+ */
+void esp_seal(struct sa_out *sa, struct esp_pkt *pkts, unsigned int n);
+
+/**
+ * esp_open() - n (<= ESP_BATCH) ESP packets of one SA become inner packets, in place, in order
+ * @sa:   inbound SA owned by the calling thread; its window advances only for authentic packets
+ * @lost: incremented by sequence numbers that left the window unseen; may be NULL
+ * Order per RFC 4303 3.4.2-3.4.4: window check on all, decrypt, then per packet in arrival order
+ * window check again, slide, padding and next header.
+ * Drops: SHORT, NO_SA (the SPI is not this SA's), REPLAY_OLD, REPLAY_DUP, ICV_FAIL, BAD_PAD,
+ * BAD_NEXT_HEADER, INNER_VERSION (inner length or version nibble disagrees with the next header;
+ * the packet is trimmed to the inner total length, RFC 4303 2.7 TFC padding). NEXT_NONE packets
+ * come back with drop DROP_NONE, next NEXT_NONE and data/len = the payload before the trailer.
+ */
+void esp_open(struct sa_in *sa, struct esp_pkt *pkts, unsigned int n, uint64_t *lost);
+
+/** esp_spi() - SPI of an ESP packet, network order; data must hold ESP_HDR_LEN bytes */
+uint32_t esp_spi(const uint8_t *data);
+
+#endif
