@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * conf - text to struct conf and back. Pure apart from reading files: no device, no daemon.
+ * Control thread only: the parser (libinih) is set up through process-wide variables.
+ *
+ * INI with sections [ipsecd], [underlay], [link NAME]; '#' and ';' comments, also behind values;
+ * lists (inner, protect, route, devices) may be repeated, comma- or space-separated; path may be
+ * repeated. Unknown sections, unknown keys, repeated scalar keys and bad values are errors that
+ * name file:line, the word, the reason and what would be right. conf_print() prints what
+ * conf_load() reads (round trip). NAME may be written ipsecN or ipsec:N, N 0..65535; it is kept as
+ * ipsecN. Units: 500ms, 3s, 2m; 64k (64000), 64Ki (65536), 10M. The grammar: ipsecd.conf(5).
+ */
+#ifndef CONF_H
+#define CONF_H
+
+#include <net/if.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include "util.h"
+
+enum { PATHS_MAX = 8, PEER_NAME_MAX = 64, INSTANCE_MAX = 32, HOST_MAX = 254, NETNS_NAME_MAX = 64,
+       SA_FILE_MAX = 1024, PREFIXES_MAX = 4096 /* in one list */, LINK_NUMBER_MAX = 65535,
+       MTU_MIN = 1280 /* IPv6 needs it */, MTU_MAX = 9000,
+       LIVE_MS_MIN = 10, LIVE_MS_MAX = 600000, LIVE_COUNT_MAX = 255 };
+#define METRIC_MAX 0xfffffffdu /* the floor routes have 0xfffffffe */
+
+enum encap { ENCAP_ESP = 0, ENCAP_UDP = 1 };
+enum liveness_mode { LIVE_PROBE = 0, LIVE_PING = 1, LIVE_OFF = 2 };
+enum input_mode { INPUT_AUTO = 0, INPUT_XDP, INPUT_SOCKET };
+enum link_backend { BACKEND_AFXDP = 0, BACKEND_XFRM, BACKEND_AUTO };
+
+/**
+ * struct path_conf - one `path =` line:
+ * REMOTE [local A] [encap esp|udp] [port N] [fwmark M] [table T] [weight N]
+ */
+struct path_conf {
+	bool any;              /* `any`: learn it */
+	char host[HOST_MAX];   /* DNS name, "" when remote is a literal */
+	struct in6_addr remote; /* valid unless any or host */
+	bool has_local;
+	struct in6_addr local;
+	enum encap encap;
+	uint16_t port;         /* peer's UDP port, default 4500 */
+	uint32_t fwmark;       /* 0 = none */
+	uint32_t table;        /* 0 = unknown; for show and checks: rules are the admin's (I8) */
+	uint32_t weight;       /* 0 = standby order */
+};
+
+struct prefixes {
+	struct prefix *p; /* malloc'd */
+	unsigned int n;
+};
+
+/** struct p2p - `address = OWN peer FAR` */
+struct p2p {
+	bool set;
+	struct in6_addr own, far;
+};
+
+/** struct link_conf - one [link] section */
+struct link_conf {
+	char name[IFNAMSIZ];   /* "ipsec1" */
+	unsigned int number;   /* 1: altname ipsec:1 */
+	char peer[PEER_NAME_MAX];
+	struct p2p address, address6;
+	struct path_conf paths[PATHS_MAX];
+	unsigned int n_paths;
+	struct prefixes inner;   /* empty = any */
+	struct prefixes protect;
+	struct prefixes routes;
+	uint32_t metric;         /* of routes; default 10 */
+	uint32_t mtu;            /* 0 = auto */
+	char netns[NETNS_NAME_MAX]; /* workload namespace name, "" = underlay */
+	enum liveness_mode liveness;
+	uint32_t live_ms;        /* interval, default 500 */
+	uint32_t live_count;     /* default 3 */
+	char sa_file[SA_FILE_MAX]; /* sa = file:PATH */
+	char ike[64];            /* sa = ike:NAME or ike = NAME: parsed, refused by apply for now */
+	enum input_mode input;
+	enum link_backend backend;
+	bool down;               /* state = down */
+	char src_file[256];      /* where it was read, for messages */
+	int src_line;
+};
+
+/** struct conf - everything */
+struct conf {
+	char instance[INSTANCE_MAX]; /* "" = decided by the caller */
+	unsigned int workers;        /* 0 = auto: one per core, at most 4 */
+	char crypto[16];             /* auto | ipsec-mb | openssl */
+	uint32_t max_links;          /* default 4096 */
+	uint32_t gso_queue;          /* TAP queue length in packets, default 1000 */
+	bool esp_shared;             /* [underlay] esp = shared: unknown ESP passes to the stack */
+	bool devices_auto;
+	char (*devices)[IFNAMSIZ];   /* patterns (fnmatch) */
+	unsigned int n_devices;
+	enum input_mode input;       /* default of the links */
+	bool trust_clock;            /* reserved, true */
+	struct link_conf *links;
+	unsigned int n_links;
+};
+
+/**
+ * conf_load() - read a file, then its drop-in directory
+ * @file: the drop-ins are FILE minus ".conf" plus ".d/\*.conf", sorted
+ * @errs: every problem found is printed here, one "file:line: ..." per line, not only the first
+ * c is initialised here; conf_free() it whatever the result. conf_check() is included.
+ * Return: number of errors (0 = c is complete); -errno when the main file cannot be read.
+ */
+int conf_load(struct conf *c, const char *file, FILE *errs);
+/** conf_parse_string() - the same from memory; name stands for the file */
+int conf_parse_string(struct conf *c, const char *text, const char *name, FILE *errs);
+void conf_init(struct conf *c); /**< defaults */
+void conf_free(struct conf *c);
+/** conf_print() - valid input again; only what differs from the defaults unless all */
+void conf_print(const struct conf *c, FILE *out, bool all);
+void conf_print_link(const struct link_conf *l, FILE *out);
+/** conf_equal() - the same links in the same order; src_* do not count */
+bool conf_equal(const struct conf *a, const struct conf *b);
+/** conf_link_name() - "ipsec1" or "ipsec:1" to "ipsec1" and 1. Return: 0 or -EINVAL */
+int conf_link_name(const char *s, char name[IFNAMSIZ], unsigned int *number);
+/** conf_link_key() - name of the i-th key of a [link] section. Return: NULL after the last */
+const char *conf_link_key(unsigned int i);
+
+/** link_conf_init/free/copy/equal; copy is deep */
+void link_conf_init(struct link_conf *l);
+void link_conf_free(struct link_conf *l);
+int link_conf_copy(struct link_conf *dst, const struct link_conf *src);
+bool link_conf_equal(const struct link_conf *a, const struct link_conf *b);
+/**
+ * link_conf_set() - one "key", "value" as in a [link] section
+ * Scalars are replaced (sa and ike replace each other), path and lists are appended to.
+ * Return: 0, or -EINVAL with a sentence in err and l unchanged
+ */
+int link_conf_set(struct link_conf *l, const char *key, const char *value, char *err,
+		  size_t errlen);
+/** link_conf_reset() - one key back to its default, lists emptied. Return: 0 or -EINVAL */
+int link_conf_reset(struct link_conf *l, const char *key);
+/** path_conf_print() - as in the file */
+void path_conf_print(const struct path_conf *p, FILE *out);
+
+/**
+ * conf_check() - what no single line can show: links that share a name, a peer name, an SA file or
+ * (in one netns) a far address; own address that is another link's far one; inner address equal to
+ * an outer one; missing keys; more links than max-links. Return: number of errors
+ */
+int conf_check(const struct conf *c, FILE *errs);
+
+#endif

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* conf_check - what no single line of the configuration can show. */
+#include <search.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include "conf_int.h"
+
+/* struct claim - one link says that a thing is its own */
+struct claim {
+	char *thing;
+	const struct link_conf *l;
+};
+
+/* struct check - a pass over all links */
+struct check {
+	const struct conf *c;
+	FILE *errs;
+	const uint32_t
+		*mentioned; /* per link: keys that occurred, also with bad values; NULL = unknown */
+	void *claims;       /* tsearch(3) tree of struct claim */
+	int errors;
+};
+
+__attribute__((format(printf, 3, 4))) static void fault(struct check *k, const struct link_conf *l,
+							const char *fmt, ...)
+{
+	va_list ap;
+
+	k->errors++;
+	if (!k->errs)
+		return;
+	if (l->src_file[0])
+		fprintf(k->errs, "%s:%d: ", l->src_file, l->src_line);
+	fprintf(k->errs, "link %s: ", l->name);
+	va_start(ap, fmt);
+	vfprintf(k->errs, fmt, ap);
+	va_end(ap);
+	fputc('\n', k->errs);
+}
+
+static int claim_cmp(const void *a, const void *b)
+{
+	return strcmp(((const struct claim *)a)->thing, ((const struct claim *)b)->thing);
+}
+
+static void claim_free(void *p)
+{
+	free(((struct claim *)p)->thing);
+	free(p);
+}
+
+/* Who has it? l when it is new (or there is no memory to know). */
+__attribute__((format(printf, 3, 4))) static const struct link_conf *
+claim(struct check *k, const struct link_conf *l, const char *fmt, ...)
+{
+	struct claim *cl = calloc(1, sizeof *cl), **found;
+	const struct link_conf *owner = l;
+	va_list ap;
+	int n;
+
+	if (!cl)
+		return l;
+	va_start(ap, fmt);
+	n = vasprintf(&cl->thing, fmt, ap);
+	va_end(ap);
+	cl->l = l;
+	found = n < 0 ? NULL : tsearch(cl, &k->claims, claim_cmp);
+	if (!found || *found != cl) {
+		owner = found ? (*found)->l : l;
+		if (n < 0)
+			cl->thing = NULL;
+		claim_free(cl);
+	}
+	return owner;
+}
+
+static void same(struct check *k, const struct link_conf *l, const struct link_conf *other,
+		 const char *what)
+{
+	if (other == l)
+		return;
+	if (other->src_file[0])
+		fault(k, l, "%s is already that of link %s (%s:%d)", what, other->name,
+		      other->src_file, other->src_line);
+	else
+		fault(k, l, "%s is already that of link %s", what, other->name);
+}
+
+static bool inner_addr(const struct p2p *p, const struct in6_addr *a)
+{
+	return !memcmp(&p->own, a, 16) || !memcmp(&p->far, a, 16);
+}
+
+/* Far addresses are what tells links apart to a routing daemon (seed, conclusion 2); own ones may
+ * repeat. */
+static void check_p2p(struct check *k, const struct link_conf *l, const struct p2p *p)
+{
+	char far[INET6_ADDRSTRLEN], outer[INET6_ADDRSTRLEN];
+
+	if (!p->set)
+		return;
+	same(k, l, claim(k, l, "far %s %s", l->netns, addr_str(&p->far, far)), "the far address");
+	for (unsigned int i = 0; i < l->n_paths; i++) {
+		const struct path_conf *pa = &l->paths[i];
+
+		if (conf_path_literal(pa) && inner_addr(p, &pa->remote))
+			fault(k, l, "inner and outer addresses must be distinct: %s is both",
+			      addr_str(&pa->remote, outer));
+		if (pa->has_local && inner_addr(p, &pa->local))
+			fault(k, l, "inner and outer addresses must be distinct: %s is both",
+			      addr_str(&pa->local, outer));
+	}
+}
+
+/* After all far addresses are claimed. */
+static void check_own(struct check *k, const struct link_conf *l, const struct p2p *p)
+{
+	char own[INET6_ADDRSTRLEN];
+	struct claim want = {.l = l}, **found;
+
+	if (!p->set || asprintf(&want.thing, "far %s %s", l->netns, addr_str(&p->own, own)) < 0)
+		return;
+	found = tfind(&want, &k->claims, claim_cmp);
+	free(want.thing);
+	if (found)
+		fault(k, l, "its own address %s is the far address of link %s", own,
+		      (*found)->l->name);
+}
+
+static void check_missing(struct check *k, const struct link_conf *l, uint32_t mentioned)
+{
+	if (!l->peer[0] && !(mentioned & 1u << KEY_PEER))
+		fault(k, l, "'peer' is missing: give the far end a name, as peer = east");
+	if (!l->n_paths && !(mentioned & 1u << KEY_PATH))
+		fault(k, l,
+		      "'path' is missing: where do envelopes go? as path = 198.51.100.7, or path = "
+		      "any");
+	if (l->liveness == LIVE_PING && !l->address.set && !l->address6.set)
+		fault(k, l, "'liveness = ping' needs 'address' or 'address6' to know whom to ping");
+}
+
+static void check_link(struct check *k, const struct link_conf *l, uint32_t mentioned)
+{
+	check_missing(k, l, mentioned);
+	same(k, l, claim(k, l, "name %s", l->name), "the name");
+	if (l->peer[0])
+		same(k, l, claim(k, l, "peer %s", l->peer),
+		     "the peer name (two links to one host: peer = east-2)");
+	if (l->sa_file[0])
+		same(k, l, claim(k, l, "sa %s", l->sa_file), "the SA file");
+	check_p2p(k, l, &l->address);
+	check_p2p(k, l, &l->address6);
+}
+
+int conf_check_all(const struct conf *c, FILE *errs, const uint32_t *mentioned)
+{
+	struct check k = {.c = c, .errs = errs, .mentioned = mentioned};
+
+	for (unsigned int i = 0; i < c->n_links; i++)
+		check_link(&k, &c->links[i], mentioned ? mentioned[i] : 0);
+	for (unsigned int i = 0; i < c->n_links; i++) {
+		check_own(&k, &c->links[i], &c->links[i].address);
+		check_own(&k, &c->links[i], &c->links[i].address6);
+	}
+	if (c->n_links > c->max_links)
+		fault(&k, &c->links[c->max_links], "more than max-links = %u links", c->max_links);
+	tdestroy(k.claims, claim_free);
+	return k.errors;
+}
+
+int conf_check(const struct conf *c, FILE *errs)
+{
+	return conf_check_all(c, errs, NULL);
+}

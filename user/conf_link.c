@@ -1,0 +1,663 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * conf_link - the keys of a [link] section, one row each: how to set it, print it and put it back.
+ * Values of `sa` and `ike` are never echoed: somebody will paste a key there one day (I3).
+ */
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include "conf_int.h"
+#include "ipsec_shared.h"
+
+enum { LIVE_MS = 500, LIVE_COUNT = 3, METRIC = 10, PORT_MAX = 65535, WEIGHT_MAX = 65535 };
+
+static const char *const encap_names[] = {"esp", "udp", NULL};
+static const char *const backend_names[] = {"afxdp", "xfrm", "auto", NULL};
+static const char *const state_names[] = {"up", "down", NULL};
+const char *const conf_input_names[] = {"auto", "xdp", "socket", NULL};
+
+int conf_link_name(const char *s, char name[IFNAMSIZ], unsigned int *num)
+{
+	uint64_t n;
+
+	if (strncmp(s, "ipsec", 5))
+		return -EINVAL;
+	s += s[5] == ':' ? 6 : 5;
+	if (strlen(s) > 5 || s[strspn(s, "0123456789")] || (s[0] == '0' && s[1]))
+		return -EINVAL; /* ipsec01 and ipsec1 are two devices to the kernel */
+	if (conf_number(s, 0, LINK_NUMBER_MAX, &n))
+		return -EINVAL;
+	snprintf(name, IFNAMSIZ, "ipsec%u", (unsigned int)n);
+	*num = n;
+	return 0;
+}
+
+static int set_peer(struct link_conf *l, char *v, struct why *w)
+{
+	char name[IFNAMSIZ];
+	unsigned int n;
+
+	if (!conf_is_name(v, sizeof l->peer, "._@+-"))
+		return conf_bad(w,
+				"'%.80s' is no peer name: letters, digits and ._@+-, at most %zu",
+				v, sizeof l->peer - 1);
+	if (!conf_link_name(v, name, &n))
+		return conf_bad(w, "a peer cannot be called '%s': that is what links are called",
+				v);
+	snprintf(l->peer, sizeof l->peer, "%s", v);
+	return 0;
+}
+
+static int set_p2p(struct p2p *p, bool is4, char *v, struct why *w)
+{
+	const char *eg = is4 ? "10.9.0.1 peer 10.9.0.2" : "fd09::1 peer fd09::2";
+	char *rest, *own, *mid, *far;
+	struct p2p r = {.set = true};
+
+	own = strtok_r(v, " \t", &rest);
+	mid = own ? conf_word(&rest) : NULL;
+	far = mid ? conf_word(&rest) : NULL;
+	if (!far || conf_word(&rest) || strcmp(mid, "peer"))
+		return conf_bad(w, "write OWN peer FAR, as %s", eg);
+	if (addr_parse(own, &r.own) || addr_is4(&r.own) != is4 || !conf_usable(&r.own))
+		return conf_bad(w, "'%s' is no usable %s address; as in %s", own,
+				is4 ? "IPv4" : "IPv6", eg);
+	if (addr_parse(far, &r.far) || addr_is4(&r.far) != is4 || !conf_usable(&r.far))
+		return conf_bad(w, "'%s' is no usable %s address; as in %s", far,
+				is4 ? "IPv4" : "IPv6", eg);
+	if (!memcmp(&r.own, &r.far, 16))
+		return conf_bad(w, "own and far address must differ");
+	*p = r;
+	return 0;
+}
+
+static int set_address(struct link_conf *l, char *v, struct why *w)
+{
+	return set_p2p(&l->address, true, v, w);
+}
+
+static int set_address6(struct link_conf *l, char *v, struct why *w)
+{
+	return set_p2p(&l->address6, false, v, w);
+}
+
+static int set_remote(struct path_conf *p, const char *s, struct why *w)
+{
+	if (!strcmp(s, "any")) {
+		p->any = true;
+		return 0;
+	}
+	if (!addr_parse(s, &p->remote))
+		return conf_usable(&p->remote)
+			       ? 0
+			       : conf_bad(w, "'%s' cannot be a peer's outer address", s);
+	if (!conf_is_host(s))
+		return conf_bad(w, "'%.80s' is no address, host name or 'any'", s);
+	snprintf(p->host, sizeof p->host, "%s", s);
+	return 0;
+}
+
+static int set_table(struct path_conf *p, const char *s, struct why *w)
+{
+	static const struct {
+		const char *name;
+		uint32_t id;
+	} named[] = {{"default", 253}, {"main", 254}, {"local", 255}};
+	uint64_t n;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(named); i++) {
+		if (!strcmp(s, named[i].name)) {
+			p->table = named[i].id;
+			return 0;
+		}
+	}
+	if (conf_number(s, 1, UINT32_MAX, &n))
+		return conf_bad(
+			w,
+			"table '%s' is no routing table number (names of rt_tables are not read)",
+			s);
+	p->table = n;
+	return 0;
+}
+
+/* One "WORD VALUE" of a path. seen collects the words met so far. */
+static int set_path_option(struct path_conf *p, const char *opt, const char *v, unsigned int *seen,
+			   struct why *w)
+{
+	static const char *const opts[] = {"local", "encap",  "port", "fwmark",
+					   "table", "weight", NULL};
+	int i = conf_pick(opt, opts, w), e;
+	uint64_t n;
+
+	if (i < 0)
+		return i;
+	if (*seen & 1u << i)
+		return conf_bad(w, "'%s' is given twice", opt);
+	*seen |= 1u << i;
+	if (!v)
+		return conf_bad(w, "'%s' needs a value", opt);
+	switch (i) {
+	case 0:
+		if (addr_parse(v, &p->local) || !conf_usable(&p->local))
+			return conf_bad(w, "'%s' is no usable local address", v);
+		p->has_local = true;
+		return 0;
+	case 1:
+		e = conf_pick(v, encap_names, w);
+		p->encap = e < 0 ? ENCAP_ESP : (enum encap)e;
+		return MIN(e, 0);
+	case 2:
+		if (conf_number(v, 1, PORT_MAX, &n))
+			return conf_bad(w, "port '%s' is no number from 1 to %d", v, PORT_MAX);
+		p->port = n;
+		return 0;
+	case 3:
+		if (conf_number(v, 1, UINT32_MAX, &n))
+			return conf_bad(w, "fwmark '%s' is no number from 1 to 0xffffffff", v);
+		p->fwmark = n;
+		return 0;
+	case 4:
+		return set_table(p, v, w);
+	default:
+		if (conf_number(v, 1, WEIGHT_MAX, &n))
+			return conf_bad(w, "weight '%s' is no number from 1 to %d", v, WEIGHT_MAX);
+		p->weight = n;
+		return 0;
+	}
+}
+
+static bool path_equal(const struct path_conf *a, const struct path_conf *b)
+{
+	return a->any == b->any && !strcmp(a->host, b->host) &&
+	       !memcmp(&a->remote, &b->remote, 16) && a->has_local == b->has_local &&
+	       !memcmp(&a->local, &b->local, 16) && a->encap == b->encap && a->port == b->port &&
+	       a->fwmark == b->fwmark && a->table == b->table && a->weight == b->weight;
+}
+
+bool conf_path_literal(const struct path_conf *p)
+{
+	return !p->any && !p->host[0];
+}
+
+static int add_path(struct link_conf *l, char *v, struct why *w)
+{
+	struct path_conf p = {.port = ESP_PORT};
+	unsigned int seen = 0;
+	char *rest, *s;
+
+	s = strtok_r(v, " \t", &rest);
+	if (!s)
+		return conf_bad(w, "write REMOTE [local A] [encap esp|udp] [port N] [fwmark M] "
+				   "[table T] [weight N]");
+	if (set_remote(&p, s, w))
+		return -EINVAL;
+	while ((s = conf_word(&rest)))
+		if (set_path_option(&p, s, conf_word(&rest), &seen, w))
+			return -EINVAL;
+	if (p.encap != ENCAP_UDP && seen & 1u << 2)
+		return conf_bad(w, "'port' needs 'encap udp'");
+	if (p.has_local && conf_path_literal(&p) && addr_is4(&p.local) != addr_is4(&p.remote))
+		return conf_bad(w, "remote and local address are of different families");
+	for (unsigned int i = 0; i < l->n_paths; i++)
+		if (path_equal(&l->paths[i], &p))
+			return conf_bad(w, "the same path is listed twice");
+	if (l->n_paths == PATHS_MAX)
+		return conf_bad(w, "more than %d paths on one link", PATHS_MAX);
+	l->paths[l->n_paths++] = p;
+	return 0;
+}
+
+static struct prefixes *inner_list(struct link_conf *l)
+{
+	return &l->inner;
+}
+
+static struct prefixes *protect_list(struct link_conf *l)
+{
+	return &l->protect;
+}
+
+static struct prefixes *route_list(struct link_conf *l)
+{
+	return &l->routes;
+}
+
+static int add_inner(struct link_conf *l, char *v, struct why *w)
+{
+	if (strcmp(v, "any"))
+		return conf_prefixes_add(&l->inner, v, w);
+	return l->inner.n ? conf_bad(w, "'any' beside prefixes") : 0;
+}
+
+static int add_protect(struct link_conf *l, char *v, struct why *w)
+{
+	return conf_prefixes_add(&l->protect, v, w);
+}
+
+static int add_route(struct link_conf *l, char *v, struct why *w)
+{
+	return conf_prefixes_add(&l->routes, v, w);
+}
+
+static int set_metric(struct link_conf *l, char *v, struct why *w)
+{
+	return conf_count(v, 1, METRIC_MAX, &l->metric, w);
+}
+
+static int set_mtu(struct link_conf *l, char *v, struct why *w)
+{
+	uint64_t n = 0;
+
+	if (strcmp(v, "auto") && conf_number(v, MTU_MIN, MTU_MAX, &n))
+		return conf_bad(w, "'%s' is neither 'auto' nor a number from %d to %d", v, MTU_MIN,
+				MTU_MAX);
+	l->mtu = n;
+	return 0;
+}
+
+static int set_netns(struct link_conf *l, char *v, struct why *w)
+{
+	if (!conf_is_name(v, sizeof l->netns, "._@:+-"))
+		return conf_bad(w, "'%.80s' is no name of a network namespace (ip netns list)", v);
+	snprintf(l->netns, sizeof l->netns, "%s", v);
+	return 0;
+}
+
+/* "500ms x 3", "500ms", "ping", "ping 1s x 3", "off" */
+static int set_liveness(struct link_conf *l, char *v, struct why *w)
+{
+	enum liveness_mode mode = LIVE_PROBE;
+	uint64_t ms = LIVE_MS, count = LIVE_COUNT;
+	char *rest, *s = strtok_r(v, " \t", &rest);
+
+	if (s && (!strcmp(s, "ping") || !strcmp(s, "off"))) {
+		mode = *s == 'p' ? LIVE_PING : LIVE_OFF;
+		s = conf_word(&rest);
+	} else if (!s) {
+		return conf_bad(w, "write INTERVAL x COUNT, as 500ms x 3, or 'ping', or 'off'");
+	}
+	if (s &&
+	    (mode == LIVE_OFF || conf_with_unit(s, conf_time_units, LIVE_MS_MIN, LIVE_MS_MAX, &ms)))
+		return conf_bad(w,
+				"'%s' is no interval from %dms to %dm; write INTERVAL x COUNT, as "
+				"500ms x 3",
+				s, LIVE_MS_MIN, LIVE_MS_MAX / 60000);
+	s = s ? conf_word(&rest) : NULL;
+	if (s) {
+		const char *n = conf_word(&rest);
+
+		if (strcmp(s, "x") || !n || conf_number(n, 1, LIVE_COUNT_MAX, &count) ||
+		    conf_word(&rest))
+			return conf_bad(
+				w, "write INTERVAL x COUNT with COUNT from 1 to %d, as 500ms x 3",
+				LIVE_COUNT_MAX);
+	}
+	l->liveness = mode;
+	l->live_ms = ms;
+	l->live_count = count;
+	return 0;
+}
+
+static int set_ike(struct link_conf *l, char *v, struct why *w)
+{
+	if (!conf_is_name(v, sizeof l->ike, "._@+-"))
+		return conf_bad(w, "not the name of an IKE connection");
+	snprintf(l->ike, sizeof l->ike, "%s", v);
+	l->sa_file[0] = 0;
+	return 0;
+}
+
+static int set_sa(struct link_conf *l, char *v, struct why *w)
+{
+	if (!strncmp(v, "ike:", 4))
+		return set_ike(l, v + 4, w);
+	if (strncmp(v, "file:/", 6))
+		return conf_bad(w, "write file:/ABSOLUTE/PATH of an SA file, or ike:NAME; keys "
+				   "never stand here");
+	v += 5;
+	if (strlen(v) >= sizeof l->sa_file)
+		return conf_bad(w, "the path is longer than %zu", sizeof l->sa_file - 1);
+	if (v[strcspn(v, " \t")])
+		return conf_bad(w, "paths with blanks are not supported");
+	snprintf(l->sa_file, sizeof l->sa_file, "%s", v);
+	l->ike[0] = 0;
+	return 0;
+}
+
+static int set_input(struct link_conf *l, char *v, struct why *w)
+{
+	int i = conf_pick(v, conf_input_names, w);
+
+	if (i >= 0)
+		l->input = i;
+	return MIN(i, 0);
+}
+
+static int set_backend(struct link_conf *l, char *v, struct why *w)
+{
+	int i = conf_pick(v, backend_names, w);
+
+	if (i >= 0)
+		l->backend = i;
+	return MIN(i, 0);
+}
+
+static int set_state(struct link_conf *l, char *v, struct why *w)
+{
+	int i = conf_pick(v, state_names, w);
+
+	if (i >= 0)
+		l->down = i;
+	return MIN(i, 0);
+}
+
+static void print_peer(const struct link_conf *l, FILE *out, bool all)
+{
+	if (l->peer[0])
+		conf_put(out, "peer", "%s", l->peer);
+}
+
+static void print_p2p(const char *key, const struct p2p *p, FILE *out)
+{
+	char own[INET6_ADDRSTRLEN], far[INET6_ADDRSTRLEN];
+
+	if (p->set)
+		conf_put(out, key, "%s peer %s", addr_str(&p->own, own), addr_str(&p->far, far));
+}
+
+static void print_address(const struct link_conf *l, FILE *out, bool all)
+{
+	print_p2p("address", &l->address, out);
+}
+
+static void print_address6(const struct link_conf *l, FILE *out, bool all)
+{
+	print_p2p("address6", &l->address6, out);
+}
+
+void path_conf_print(const struct path_conf *p, FILE *out)
+{
+	char buf[INET6_ADDRSTRLEN];
+
+	fputs(p->any ? "any" : p->host[0] ? p->host : addr_str(&p->remote, buf), out);
+	if (p->has_local)
+		fprintf(out, " local %s", addr_str(&p->local, buf));
+	if (p->encap == ENCAP_UDP)
+		fprintf(out, " encap udp");
+	if (p->encap == ENCAP_UDP && p->port != ESP_PORT)
+		fprintf(out, " port %u", p->port);
+	if (p->fwmark)
+		fprintf(out, " fwmark 0x%x", p->fwmark);
+	if (p->table)
+		fprintf(out, " table %u", p->table);
+	if (p->weight)
+		fprintf(out, " weight %u", p->weight);
+}
+
+static void print_paths(const struct link_conf *l, FILE *out, bool all)
+{
+	for (unsigned int i = 0; i < l->n_paths; i++) {
+		fprintf(out, "%-9s = ", "path");
+		path_conf_print(&l->paths[i], out);
+		fputc('\n', out);
+	}
+}
+
+static void print_inner(const struct link_conf *l, FILE *out, bool all)
+{
+	conf_prefixes_print("inner", &l->inner, out);
+	if (all && !l->inner.n)
+		conf_put(out, "inner", "any");
+}
+
+static void print_protect(const struct link_conf *l, FILE *out, bool all)
+{
+	conf_prefixes_print("protect", &l->protect, out);
+}
+
+static void print_routes(const struct link_conf *l, FILE *out, bool all)
+{
+	conf_prefixes_print("route", &l->routes, out);
+}
+
+static void print_metric(const struct link_conf *l, FILE *out, bool all)
+{
+	if (all || l->metric != METRIC)
+		conf_put(out, "metric", "%u", l->metric);
+}
+
+static void print_mtu(const struct link_conf *l, FILE *out, bool all)
+{
+	if (l->mtu)
+		conf_put(out, "mtu", "%u", l->mtu);
+	else if (all)
+		conf_put(out, "mtu", "auto");
+}
+
+static void print_netns(const struct link_conf *l, FILE *out, bool all)
+{
+	if (l->netns[0])
+		conf_put(out, "netns", "%s", l->netns);
+}
+
+static void print_liveness(const struct link_conf *l, FILE *out, bool all)
+{
+	bool plain = l->live_ms == LIVE_MS && l->live_count == LIVE_COUNT;
+	const char *ping = l->liveness == LIVE_PING ? "ping " : "";
+
+	if (l->liveness == LIVE_OFF)
+		conf_put(out, "liveness", "off");
+	else if (all || !plain)
+		conf_put(out, "liveness", "%s%ums x %u", ping, l->live_ms, l->live_count);
+	else if (l->liveness == LIVE_PING)
+		conf_put(out, "liveness", "ping");
+}
+
+static void print_sa(const struct link_conf *l, FILE *out, bool all)
+{
+	if (l->sa_file[0])
+		conf_put(out, "sa", "file:%s", l->sa_file);
+}
+
+static void print_ike(const struct link_conf *l, FILE *out, bool all)
+{
+	if (l->ike[0])
+		conf_put(out, "ike", "%s", l->ike);
+}
+
+static void print_input(const struct link_conf *l, FILE *out, bool all)
+{
+	if (all || l->input != INPUT_AUTO)
+		conf_put(out, "input", "%s", conf_input_names[l->input]);
+}
+
+static void print_backend(const struct link_conf *l, FILE *out, bool all)
+{
+	if (all || l->backend != BACKEND_AFXDP)
+		conf_put(out, "backend", "%s", backend_names[l->backend]);
+}
+
+static void print_state(const struct link_conf *l, FILE *out, bool all)
+{
+	if (all || l->down)
+		conf_put(out, "state", "%s", state_names[l->down]);
+}
+
+#define SPAN(first, last)                                                                          \
+	offsetof(struct link_conf, first), offsetof(struct link_conf, last) +                      \
+						   sizeof(((struct link_conf *)0)->last) -         \
+						   offsetof(struct link_conf, first)
+
+/* Order = order of printing. sa and ike share a span: a link has one source of keys. */
+const struct link_key conf_link_keys[] = {
+	{"peer", false, SPAN(peer, peer), NULL, set_peer, print_peer},
+	{"address", false, SPAN(address, address), NULL, set_address, print_address},
+	{"address6", false, SPAN(address6, address6), NULL, set_address6, print_address6},
+	{"path", true, SPAN(paths, n_paths), NULL, add_path, print_paths},
+	{"inner", true, SPAN(inner, inner), inner_list, add_inner, print_inner},
+	{"protect", true, SPAN(protect, protect), protect_list, add_protect, print_protect},
+	{"route", true, SPAN(routes, routes), route_list, add_route, print_routes},
+	{"metric", false, SPAN(metric, metric), NULL, set_metric, print_metric},
+	{"mtu", false, SPAN(mtu, mtu), NULL, set_mtu, print_mtu},
+	{"netns", false, SPAN(netns, netns), NULL, set_netns, print_netns},
+	{"liveness", false, SPAN(liveness, live_count), NULL, set_liveness, print_liveness},
+	{"sa", false, SPAN(sa_file, ike), NULL, set_sa, print_sa},
+	{"ike", false, SPAN(sa_file, ike), NULL, set_ike, print_ike},
+	{"input", false, SPAN(input, input), NULL, set_input, print_input},
+	{"backend", false, SPAN(backend, backend), NULL, set_backend, print_backend},
+	{"state", false, SPAN(down, down), NULL, set_state, print_state},
+};
+
+_Static_assert(ARRAY_SIZE(conf_link_keys) == N_LINK_KEYS, "see enum in conf_int.h");
+
+const char *conf_link_key(unsigned int i)
+{
+	return i < N_LINK_KEYS ? conf_link_keys[i].name : NULL;
+}
+
+int conf_link_key_index(const char *name)
+{
+	for (unsigned int i = 0; i < N_LINK_KEYS; i++)
+		if (!strcmp(name, conf_link_keys[i].name))
+			return i;
+	return -ENOENT;
+}
+
+void link_conf_init(struct link_conf *l)
+{
+	memset(l, 0, sizeof *l);
+	l->metric = METRIC;
+	l->live_ms = LIVE_MS;
+	l->live_count = LIVE_COUNT;
+}
+
+void link_conf_free(struct link_conf *l)
+{
+	if (!l)
+		return;
+	conf_prefixes_free(&l->inner);
+	conf_prefixes_free(&l->protect);
+	conf_prefixes_free(&l->routes);
+}
+
+int link_conf_copy(struct link_conf *dst, const struct link_conf *src)
+{
+	*dst = *src;
+	dst->protect = dst->routes = (struct prefixes){0};
+	if (conf_prefixes_copy(&dst->inner, &src->inner) ||
+	    conf_prefixes_copy(&dst->protect, &src->protect) ||
+	    conf_prefixes_copy(&dst->routes, &src->routes)) {
+		link_conf_free(dst);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+static bool p2p_equal(const struct p2p *a, const struct p2p *b)
+{
+	return a->set == b->set &&
+	       (!a->set || (!memcmp(&a->own, &b->own, 16) && !memcmp(&a->far, &b->far, 16)));
+}
+
+static bool paths_equal(const struct link_conf *a, const struct link_conf *b)
+{
+	if (a->n_paths != b->n_paths)
+		return false;
+	for (unsigned int i = 0; i < a->n_paths; i++)
+		if (!path_equal(&a->paths[i], &b->paths[i]))
+			return false;
+	return true;
+}
+
+bool link_conf_equal(const struct link_conf *a, const struct link_conf *b)
+{
+	return !strcmp(a->name, b->name) && a->number == b->number && !strcmp(a->peer, b->peer) &&
+	       p2p_equal(&a->address, &b->address) && p2p_equal(&a->address6, &b->address6) &&
+	       paths_equal(a, b) && conf_prefixes_equal(&a->inner, &b->inner) &&
+	       conf_prefixes_equal(&a->protect, &b->protect) &&
+	       conf_prefixes_equal(&a->routes, &b->routes) && a->metric == b->metric &&
+	       a->mtu == b->mtu && !strcmp(a->netns, b->netns) && a->liveness == b->liveness &&
+	       a->live_ms == b->live_ms && a->live_count == b->live_count &&
+	       !strcmp(a->sa_file, b->sa_file) && !strcmp(a->ike, b->ike) && a->input == b->input &&
+	       a->backend == b->backend && a->down == b->down;
+}
+
+int conf_set_link_key(struct link_conf *l, unsigned int key, const char *value, struct why *w)
+{
+	char *v;
+	int err;
+
+	if (!value || !*value)
+		return conf_bad(w, "a value is missing");
+	if (!conf_printable(value))
+		return conf_bad(w, "control character in the value");
+	v = strdup(value);
+	if (!v)
+		return conf_bad(w, "out of memory");
+	err = conf_link_keys[key].set(l, v, w);
+	free(v);
+	return err;
+}
+
+int conf_unknown_link_key(const char *key, struct why *w)
+{
+	const char *best = NULL;
+	size_t n;
+
+	if (!conf_printable(key))
+		return conf_bad(w, "control character in the key");
+	for (unsigned int i = 0; i < N_LINK_KEYS; i++)
+		best = conf_nearer(key, best, conf_link_keys[i].name);
+	if (best)
+		return conf_bad(w, "unknown key '%s': did you mean '%s'?", key, best);
+	conf_bad(w, "unknown key '%.40s'; a link has:", key);
+	for (unsigned int i = 0; i < N_LINK_KEYS; i++) {
+		n = strlen(w->buf);
+		snprintf(w->buf + n, w->len - n, " %s", conf_link_keys[i].name);
+	}
+	return -EINVAL;
+}
+
+int link_conf_set(struct link_conf *l, const char *key, const char *value, char *err, size_t errlen)
+{
+	char text[400] = "";
+	struct why w = {text, sizeof text};
+	int i = conf_link_key_index(key);
+
+	if (i < 0)
+		conf_unknown_link_key(key, &w);
+	else if (!conf_set_link_key(l, i, value, &w))
+		return 0;
+	if (i < 0)
+		snprintf(err, errlen, "%s", text);
+	else
+		snprintf(err, errlen, "%s: %s", key, text);
+	return -EINVAL;
+}
+
+int link_conf_reset(struct link_conf *l, const char *key)
+{
+	int i = conf_link_key_index(key);
+	struct link_conf dflt;
+
+	if (i < 0)
+		return -EINVAL;
+	link_conf_init(&dflt);
+	if (conf_link_keys[i].list)
+		conf_prefixes_free(conf_link_keys[i].list(l));
+	memcpy((char *)l + conf_link_keys[i].off, (char *)&dflt + conf_link_keys[i].off,
+	       conf_link_keys[i].len);
+	return 0;
+}
+
+void conf_print_link_all(const struct link_conf *l, FILE *out, bool all)
+{
+	fprintf(out, "[link %s]\n", l->name);
+	for (unsigned int i = 0; i < N_LINK_KEYS; i++)
+		conf_link_keys[i].print(l, out, all);
+}
+
+void conf_print_link(const struct link_conf *l, FILE *out)
+{
+	conf_print_link_all(l, out, false);
+}

@@ -1,0 +1,510 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * safile - see safile.h. Read with one read(2) into a buffer of ours and cut up there: stdio and
+ * libinih would leave copies of key text in memory that nobody wipes (I3).
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "ipsec_wire.h"
+#include "replay.h"
+#include "safile.h"
+#include "util.h"
+
+enum { KEY_SPI, KEY_ALG, KEY_KEY, KEY_SALT, KEY_ESN, KEY_WINDOW, N_KEYS };
+static const char *const key_names[N_KEYS] = {"spi", "alg", "key", "salt", "esn", "window"};
+
+/* struct half - one section while it is read; text points into the file's buffer */
+struct half {
+	const char *name;
+	struct sa_conf *sa;
+	char *text[N_KEYS];
+	int line[N_KEYS];
+};
+
+/* struct parser - one file */
+struct parser {
+	const char *path;
+	FILE *errs;
+	int line;
+	int errors;
+	struct half half[2]; /* [out], [in] */
+	struct half *cur;
+};
+
+__attribute__((format(printf, 3, 4))) static void complain(struct parser *p, int line,
+							   const char *fmt, ...)
+{
+	va_list ap;
+
+	p->errors++;
+	if (!p->errs)
+		return;
+	fprintf(p->errs, "%s:%d: ", p->path, line);
+	va_start(ap, fmt);
+	vfprintf(p->errs, fmt, ap);
+	va_end(ap);
+	fputc('\n', p->errs);
+}
+
+__attribute__((format(printf, 3, 4))) static int refuse(FILE *errs, int err, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!errs)
+		return err;
+	va_start(ap, fmt);
+	vfprintf(errs, fmt, ap);
+	va_end(ap);
+	fputc('\n', errs);
+	return err;
+}
+
+/* --- words to fields -------------------------------------------------------------- */
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}
+
+static bool parse_hex(struct parser *p, int line, const char *what, const char *s, uint8_t *out,
+		      size_t len)
+{
+	size_t n;
+
+	if (s[0] == '0' && (s[1] == 'x' || s[1] == 'X'))
+		s += 2;
+	n = strlen(s);
+	for (size_t i = 0; i < n; i++) {
+		if (hex_digit(s[i]) < 0) {
+			complain(p, line, "%s: digit %zu is not hexadecimal", what, i + 1);
+			return false;
+		}
+	}
+	if (n != 2 * len) {
+		complain(p, line, "%s: has %zu hex digits, %zu are needed", what, n, 2 * len);
+		return false;
+	}
+	for (size_t i = 0; i < len; i++)
+		out[i] = hex_digit(s[2 * i]) << 4 | hex_digit(s[2 * i + 1]);
+	return true;
+}
+
+static bool parse_u32(const char *s, uint32_t *out)
+{
+	bool hex = s[0] == '0' && (s[1] == 'x' || s[1] == 'X');
+	unsigned long long n;
+	char *end;
+
+	s += hex ? 2 : 0;
+	if (!isxdigit((unsigned char)*s))
+		return false;
+	errno = 0;
+	n = strtoull(s, &end, hex ? 16 : 10);
+	if (*end || errno || n > UINT32_MAX)
+		return false;
+	*out = n;
+	return true;
+}
+
+static void take_spi(struct parser *p, struct half *h)
+{
+	if (!parse_u32(h->text[KEY_SPI], &h->sa->spi))
+		complain(p, h->line[KEY_SPI], "spi: a number from 0x100 to 0xffffffff");
+	else if (h->sa->spi < SPI_MIN)
+		complain(p, h->line[KEY_SPI], "spi: below 256 is reserved (RFC 4303 2.1)");
+}
+
+static void take_key(struct parser *p, struct half *h)
+{
+	const struct aead_desc *d = aead_by_name(h->text[KEY_ALG]);
+	uint8_t any = 0;
+
+	if (!d)
+		return complain(p, h->line[KEY_ALG],
+				"alg: unknown; one of aes-gcm-128, aes-gcm-256, chacha20-poly1305");
+	h->sa->alg = d->alg;
+	if (!parse_hex(p, h->line[KEY_KEY], "key", h->text[KEY_KEY], h->sa->key, d->key_len))
+		return;
+	for (size_t i = 0; i < d->key_len; i++)
+		any |= h->sa->key[i];
+	if (!any)
+		complain(p, h->line[KEY_KEY], "key: all zero");
+}
+
+static void take_esn(struct parser *p, struct half *h)
+{
+	const char *s = h->text[KEY_ESN];
+
+	h->sa->esn = !s || !strcmp(s, "yes");
+	if (s && strcmp(s, "yes") && strcmp(s, "no"))
+		complain(p, h->line[KEY_ESN], "esn: yes or no");
+}
+
+static void take_window(struct parser *p, struct half *h)
+{
+	bool in = h->sa->dir == SA_IN;
+	uint32_t *w = &h->sa->window;
+
+	*w = in ? REPLAY_WINDOW_DEFAULT : PEER_WINDOW_MIN;
+	if (!h->text[KEY_WINDOW])
+		return;
+	if (!parse_u32(h->text[KEY_WINDOW], w) || *w > REPLAY_WINDOW_MAX ||
+	    *w < (in ? (uint32_t)REPLAY_WINDOW_MIN : PEER_WINDOW_MIN))
+		complain(p, h->line[KEY_WINDOW], "window: a number from %d to %d",
+			 in ? REPLAY_WINDOW_MIN : PEER_WINDOW_MIN, REPLAY_WINDOW_MAX);
+	else if (in && *w % 64)
+		complain(p, h->line[KEY_WINDOW], "window: a multiple of 64");
+}
+
+static void take_half(struct parser *p, struct half *h)
+{
+	static const int needed[] = {KEY_SPI, KEY_ALG, KEY_KEY, KEY_SALT};
+	bool complete = true;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(needed); i++) {
+		if (h->text[needed[i]])
+			continue;
+		complain(p, p->line, "[%s] has no '%s'", h->name, key_names[needed[i]]);
+		complete = false;
+	}
+	if (!complete)
+		return;
+	take_spi(p, h);
+	take_key(p, h);
+	parse_hex(p, h->line[KEY_SALT], "salt", h->text[KEY_SALT], h->sa->salt, AEAD_SALT_LEN);
+	take_esn(p, h);
+	take_window(p, h);
+	h->sa->fingerprint = sa_fingerprint(h->sa);
+}
+
+/* --- lines to words ------------------------------------------------------------------ */
+
+/* Blanks at both ends and a comment behind a blank, cut off in place. */
+static char *trim(char *s)
+{
+	char *end;
+
+	s += strspn(s, " \t\r");
+	for (end = s; *end; end++)
+		if ((*end == '#' || *end == ';') && (end == s || end[-1] == ' ' || end[-1] == '\t'))
+			break;
+	*end = 0;
+	while (end > s && strchr(" \t\r", end[-1]))
+		*--end = 0;
+	return s;
+}
+
+static void take_line(struct parser *p, char *s)
+{
+	char *eq, *value;
+	int key;
+
+	if (*s == '[') {
+		p->cur = !strcmp(s, "[out]")  ? &p->half[0]
+			 : !strcmp(s, "[in]") ? &p->half[1]
+					      : NULL;
+		if (!p->cur)
+			complain(p, p->line, "unknown section; there are [out] and [in]");
+		return;
+	}
+	eq = strchr(s, '=');
+	if (!eq)
+		return complain(p, p->line, "write KEY = VALUE");
+	*eq = 0;
+	s = trim(s);
+	value = trim(eq + 1);
+	for (key = 0; key < N_KEYS && strcmp(s, key_names[key]); key++)
+		;
+	if (key == N_KEYS)
+		complain(p, p->line, "unknown key; there are spi, alg, key, salt, esn and window");
+	else if (!*value)
+		complain(p, p->line, "%s: a value is missing", key_names[key]);
+	else if (!p->cur)
+		complain(p, p->line, "%s: stands in neither [out] nor [in]", key_names[key]);
+	else if (p->cur->text[key])
+		complain(p, p->line, "%s: is given twice, first on line %d", key_names[key],
+			 p->cur->line[key]);
+	else
+		p->cur->text[key] = value, p->cur->line[key] = p->line;
+}
+
+static int parse(struct parser *p, char *text, size_t len)
+{
+	char *nl, *s;
+
+	if (strlen(text) != len)
+		return refuse(p->errs, -EINVAL, "%s: is no text file", p->path);
+	for (; *text; text = nl) {
+		p->line++;
+		nl = text + strcspn(text, "\n");
+		if (*nl)
+			*nl++ = 0;
+		s = trim(text);
+		if (*s)
+			take_line(p, s);
+	}
+	take_half(p, &p->half[0]);
+	take_half(p, &p->half[1]);
+	if (!p->errors && p->half[0].sa->fingerprint == p->half[1].sa->fingerprint)
+		complain(p, p->line,
+			 "same key and salt in both directions: every nonce would be used twice");
+	return p->errors ? -EINVAL : 0;
+}
+
+/* --- files ------------------------------------------------------------------------ */
+
+static int open_private(const char *path, FILE *errs)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY), err = 0;
+	struct stat st;
+
+	if (fd < 0)
+		return refuse(errs, -errno, "%s: cannot read: %s", path, strerror(errno));
+	if (fstat(fd, &st))
+		err = refuse(errs, -errno, "%s: %s", path, strerror(errno));
+	else if (!S_ISREG(st.st_mode))
+		err = refuse(errs, -EPERM, "%s: is no regular file", path);
+	else if (st.st_uid != geteuid())
+		err = refuse(errs, -EPERM,
+			     "%s: belongs to uid %u, not to %u who reads it: chown it", path,
+			     st.st_uid, geteuid());
+	else if (st.st_mode & 07177)
+		err = refuse(errs, -EPERM,
+			     "%s: mode %04o lets others at the keys: chmod 600, and make new keys",
+			     path, st.st_mode & 07777);
+	if (!err)
+		return fd;
+	close(fd);
+	return err;
+}
+
+static ssize_t read_full(int fd, char *buf, size_t len)
+{
+	size_t got = 0;
+	ssize_t n;
+
+	while (got < len) {
+		n = read(fd, buf + got, len - got);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (!n)
+			break;
+		got += n;
+	}
+	return got;
+}
+
+/* text: SAFILE_LEN_MAX + 1 bytes, wiped by the caller */
+static int read_and_parse(struct parser *p, char *text)
+{
+	int fd = open_private(p->path, p->errs);
+	ssize_t n;
+
+	if (fd < 0)
+		return fd;
+	n = read_full(fd, text, SAFILE_LEN_MAX + 1);
+	close(fd);
+	if (n < 0)
+		return refuse(p->errs, n, "%s: cannot read: %s", p->path, strerror(-n));
+	if (n > SAFILE_LEN_MAX)
+		return refuse(p->errs, -EINVAL, "%s: longer than %d bytes", p->path,
+			      SAFILE_LEN_MAX);
+	text[n] = 0;
+	p->half[0].sa->dir = SA_OUT;
+	p->half[1].sa->dir = SA_IN;
+	return parse(p, text, n);
+}
+
+int safile_load(const char *path, struct sa_conf *out, struct sa_conf *in, FILE *errs)
+{
+	struct parser p = {.path = path,
+			   .errs = errs,
+			   .half = {{.name = "out", .sa = out}, {.name = "in", .sa = in}}};
+	char text[SAFILE_LEN_MAX + 1];
+	int err;
+
+	memset(out, 0, sizeof *out);
+	memset(in, 0, sizeof *in);
+	err = read_and_parse(&p, text);
+	explicit_bzero(text, sizeof text);
+	if (err) {
+		explicit_bzero(out, sizeof *out);
+		explicit_bzero(in, sizeof *in);
+	}
+	return err;
+}
+
+/* --- pairs ------------------------------------------------------------------------ */
+
+/* struct keys - one direction of a pair; secret */
+struct keys {
+	uint32_t spi;
+	uint8_t key[AEAD_KEY_MAX];
+	uint8_t salt[AEAD_SALT_LEN];
+};
+
+static int random_bytes(void *buf, size_t len)
+{
+	ssize_t n;
+
+	/* up to 256 bytes come whole once the pool is initialised (getrandom(2)) */
+	do
+		n = getrandom(buf, len, 0);
+	while (n < 0 && errno == EINTR);
+	return n == (ssize_t)len ? 0 : -EIO;
+}
+
+static int fresh_keys(struct keys k[2])
+{
+	do {
+		if (random_bytes(k, 2 * sizeof *k))
+			return -EIO;
+	} while (k[0].spi < SPI_MIN || k[1].spi < SPI_MIN || k[0].spi == k[1].spi ||
+		 !memcmp(k[0].salt, k[1].salt, AEAD_SALT_LEN) ||
+		 !memcmp(k[0].key, k[1].key, AEAD_KEY_MAX));
+	return 0;
+}
+
+static char *put_hex(char *s, const uint8_t *b, size_t len)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (size_t i = 0; i < len; i++) {
+		*s++ = digits[b[i] >> 4];
+		*s++ = digits[b[i] & 15];
+	}
+	return s;
+}
+
+static char *put_half(char *s, const char *name, const struct keys *k, const struct aead_desc *d)
+{
+	s += sprintf(s, "[%s]\nspi    = 0x%08x\nalg    = %s\nkey    = ", name, k->spi, d->name);
+	s = put_hex(s, k->key, d->key_len);
+	s += sprintf(s, "\nsalt   = ");
+	s = put_hex(s, k->salt, AEAD_SALT_LEN);
+	return s + sprintf(s, "\nesn    = yes\nwindow = %d\n", REPLAY_WINDOW_DEFAULT);
+}
+
+static int write_synced(int fd, const char *buf, size_t len)
+{
+	while (len) {
+		ssize_t n = write(fd, buf, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n ? -errno : -EIO;
+		buf += n;
+		len -= n;
+	}
+	return fsync(fd) ? -errno : 0;
+}
+
+static int write_file(const char *path, const char *host, const char *peer, const struct keys *out,
+		      const struct keys *in, const struct aead_desc *d)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), err;
+	char text[1024], *s = text;
+
+	if (fd < 0)
+		return -errno;
+	s += sprintf(s,
+		     "# Static keys of %s towards %s, for labs only. Keep secret; copy to one "
+		     "machine, once.\n",
+		     host, peer);
+	s = put_half(s, "out", out, d);
+	s = put_half(s, "in", in, d);
+	err = write_synced(fd, text, s - text);
+	explicit_bzero(text, sizeof text);
+	if (close(fd) && !err)
+		err = -errno;
+	if (err)
+		unlink(path);
+	return err;
+}
+
+static bool is_host_name(const char *s)
+{
+	if (!isalnum((unsigned char)*s) || strlen(s) >= SAFILE_NAME_MAX)
+		return false;
+	for (; *s; s++)
+		if ((unsigned char)*s > 127 ||
+		    (!isalnum((unsigned char)*s) && !strchr("._@+-", *s)))
+			return false;
+	return true;
+}
+
+static int make_dir(const char *dir, const char *sub, FILE *errs)
+{
+	char path[PATH_MAX];
+
+	if (snprintf(path, sizeof path, "%s/%s", dir, sub) >= (int)sizeof path)
+		return refuse(errs, -ENAMETOOLONG, "%s: name too long", dir);
+	if (mkdir(path, 0700) && errno != EEXIST)
+		return refuse(errs, -errno, "%s: cannot make the directory: %s", path,
+			      strerror(errno));
+	return 0;
+}
+
+static int write_pair(const struct keys k[2], const char *a, const char *b,
+		      const struct aead_desc *d, const char *path_a, const char *path_b, FILE *errs)
+{
+	int err = write_file(path_a, a, b, &k[0], &k[1], d);
+
+	if (err)
+		return refuse(errs, err, "%s: cannot write: %s", path_a, strerror(-err));
+	err = write_file(path_b, b, a, &k[1], &k[0], d);
+	if (err) {
+		unlink(path_a);
+		return refuse(errs, err, "%s: cannot write: %s", path_b, strerror(-err));
+	}
+	return 0;
+}
+
+int safile_pair(const char *dir, const char *a, const char *b, enum aead_alg alg, char *path_a,
+		char *path_b, FILE *errs)
+{
+	const struct aead_desc *d = aead_by_alg(alg);
+	struct keys k[2];
+	int err;
+
+	if (!d)
+		return refuse(errs, -EINVAL, "unknown algorithm");
+	if (!is_host_name(a) || !is_host_name(b) || !strcmp(a, b))
+		return refuse(errs, -EINVAL,
+			      "two different host names are needed: letters, digits and ._@+-, at "
+			      "most %d",
+			      SAFILE_NAME_MAX - 1);
+	if (snprintf(path_a, 4096, "%s/%s/%s.sa", dir, a, b) >= 4096 ||
+	    snprintf(path_b, 4096, "%s/%s/%s.sa", dir, b, a) >= 4096)
+		return refuse(errs, -ENAMETOOLONG, "%s: name too long", dir);
+	err = make_dir(dir, "", errs);
+	if (!err)
+		err = make_dir(dir, a, errs);
+	if (!err)
+		err = make_dir(dir, b, errs);
+	if (err)
+		return err;
+	err = fresh_keys(k);
+	if (err)
+		refuse(errs, err, "no random bytes from the kernel");
+	else
+		err = write_pair(k, a, b, d, path_a, path_b, errs);
+	explicit_bzero(k, sizeof k);
+	return err;
+}
