@@ -91,7 +91,7 @@ asan: ## unit tests under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory B=$(B)/asan CFLAGS="-O1 -g -fno-omit-frame-pointer" \
 		HARDEN="-fPIE" SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" check
 
--include mk/tests.mk
+-include $(wildcard mk/*.mk)
 
 deps: ## install every Debian package espwire needs (as root)
 	@xargs -a packages.txt apt-get install -y --no-install-recommends

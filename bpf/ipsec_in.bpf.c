@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: (GPL-2.0-or-later OR BSD-2-Clause)
+/*
+ * Envelopes on their way to a worker, and inner packets on their way to ipsecN.
+ *
+ * wire_in  native XDP, underlay devices: our SPI -> stamp -> wire funnel of the SA's worker.
+ *          Ours is what is addressed to a local address of the underlay, unfragmented; transit ESP
+ *          with an equal SPI passes untouched. Unknown ESP to us dies here, in silence (I4).
+ * funnel   native XDP, receiving ends of all funnels: into the worker's XSK.
+ * deliver  TC ingress, TAPs and sending ends of raw funnels, where a worker writes decrypted
+ *          packets: into the link's device, as received by it.
+ *
+ * No entry in wire_dev or xsks means that the worker is gone or not yet there: dropped and counted
+ * (worker-gone), never passed on to draw an ICMP error. An overflowing XSK ring or funnel is the
+ * kernel's to drop, after the redirect; it shows as handed minus received (I5).
+ */
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+#include "kdefs.bpf.h"
+#include "ipsec_shared.h"
+#include "maps.bpf.h"
+#include "parse.bpf.h"
+#include "stats.bpf.h"
+
+#define ESP_MIN 8 /* SPI and sequence number: less is no ESP */
+
+static __always_inline int xdp_drop(enum drop why)
+{
+	count_drop(why);
+	return XDP_DROP;
+}
+
+static __always_inline int xdp_pass(void)
+{
+	struct glob_ctr *c = glob_ctr_get();
+
+	if (c)
+		c->wire_pass++;
+	return XDP_PASS;
+}
+
+static __always_inline int xdp_pass_frag(void)
+{
+	struct glob_ctr *c = glob_ctr_get();
+
+	if (c)
+		c->wire_pass_frag++;
+	return XDP_PASS;
+}
+
+static __always_inline __u32 settings_flags(void)
+{
+	__u32 zero = 0;
+	struct settings_ent *s = bpf_map_lookup_elem(&settings, &zero);
+
+	return s ? s->flags : 0;
+}
+
+static __always_inline bool to_us(void *data, void *data_end, const struct ip_hdr *ip)
+{
+	struct addr_key src, dst;
+
+	if (parse_addrs(data, data_end, ETH_HLEN, ip->is6, &src, &dst))
+		return false;
+	return bpf_map_lookup_elem(&local_addr, &dst);
+}
+
+enum esp_at { ESP_NOT, ESP_TORN, ESP_HERE };
+
+/*
+ * Find the SPI. ESP_NOT: something else, IKE and keepalives (RFC 3948 2.2, 2.3) included. ESP_TORN:
+ * protocol 50, but too short for a header. Lengths are the packet's own: Ethernet pads.
+ */
+static __always_inline enum esp_at find_spi(void *data, void *data_end, const struct ip_hdr *ip,
+					    __be32 *spi)
+{
+	__u32 room = ip->len - (ip->l4_off - ETH_HLEN);
+	void *p = data + ip->l4_off;
+	struct udphdr *udp = p;
+
+	if (ip->proto == IPPROTO_UDP) {
+		if ((void *)(udp + 1) > data_end || udp->dest != bpf_htons(ESP_PORT))
+			return ESP_NOT;
+		if (bpf_ntohs(udp->len) < room)
+			room = bpf_ntohs(udp->len);
+		if (room < sizeof(*udp) + ESP_MIN)
+			return ESP_NOT;
+		p = udp + 1;
+	} else if (ip->proto != IPPROTO_ESP) {
+		return ESP_NOT;
+	} else if (room < ESP_MIN) {
+		return ESP_TORN;
+	}
+	if (p + ESP_MIN > data_end)
+		return ESP_TORN;
+	*spi = *(__be32 *)p;
+	return *spi || ip->proto == IPPROTO_ESP ? ESP_HERE : ESP_NOT;
+}
+
+/* Nobody of ours: SPIs below 256 and kernel SAs included. */
+static __always_inline int unknown_esp(__u32 flags, enum drop why)
+{
+	return flags & SETTINGS_F_ESP_OURS ? xdp_drop(why) : xdp_pass();
+}
+
+static __always_inline int steer(void *data, void *data_end, const struct sa_in_ent *sa,
+				 const struct ip_hdr *ip)
+{
+	struct link_ctr *c = link_ctr_get(sa->link);
+	__u32 k = sa->worker;
+	struct stamp *st = data;
+
+	if ((void *)(st + 1) > data_end)
+		return XDP_DROP;
+	if (!bpf_map_lookup_elem(&wire_dev, &k)) {
+		if (c)
+			count_drop_link(c, DROP_WORKER_GONE, 1);
+		return XDP_DROP;
+	}
+	*st = (struct stamp){
+		.link = sa->link,
+		.slot = sa->slot,
+		.sgen = sa->sgen,
+		.kind = STAMP_WIRE,
+	};
+	if (c) {
+		c->wire_pkts++;
+		c->wire_bytes += ip->len;
+	}
+	return bpf_redirect_map(&wire_dev, k, XDP_DROP);
+}
+
+static __always_inline int envelope_in(struct xdp_md *ctx)
+{
+	void *data_end = (void *)(long)ctx->data_end;
+	void *data = (void *)(long)ctx->data;
+	__u64 len = bpf_xdp_get_buff_len(ctx);
+	struct sa_in_key key = {};
+	struct sa_in_ent *sa;
+	struct ethhdr *eth = data;
+	struct ip_hdr ip = {};
+	enum esp_at at;
+	__u32 flags;
+
+	if ((void *)(eth + 1) > data_end)
+		return xdp_pass();
+	if (parse_ip(data, data_end, eth->h_proto, ETH_HLEN, len - ETH_HLEN, &ip))
+		return xdp_pass();
+	if (ip.frag != FRAG_NONE)
+		return xdp_pass_frag();
+	at = find_spi(data, data_end, &ip, &key.spi_be);
+	if (at == ESP_NOT || !to_us(data, data_end, &ip))
+		return xdp_pass();
+	flags = settings_flags();
+	if (at == ESP_TORN)
+		return unknown_esp(flags, DROP_SHORT);
+	sa = bpf_map_lookup_elem(&sa_in, &key);
+	if (!sa)
+		return unknown_esp(flags, DROP_NO_SA);
+	/* too long for a single-buffer XSK frame: the sockets take it */
+	if (sa->flags & SA_IN_F_SOCKET || flags & SETTINGS_F_SOCKET || len > ETH_HLEN + FUNNEL_MTU)
+		return xdp_pass();
+	return steer(data, data_end, sa, &ip);
+}
+
+static __always_inline int to_xsk(struct xdp_md *ctx)
+{
+	__u32 ifindex = ctx->ingress_ifindex;
+	__u32 *xsk = bpf_map_lookup_elem(&funnel_by_if, &ifindex), k;
+
+	if (!xsk)
+		return xdp_drop(DROP_NO_LINK);
+	k = *xsk;
+	if (!bpf_map_lookup_elem(&xsks, &k))
+		return xdp_drop(DROP_WORKER_GONE);
+	return bpf_redirect_map(&xsks, k, XDP_DROP);
+}
+
+/*
+ * The addresses a delivered frame shows on ipsecN. Locally administered; the stack does not look at
+ * them (the device is NOARP and the type is set to HOST), tcpdump -e does.
+ */
+static const __u8 deliver_macs[2 * ETH_ALEN] = {2, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1};
+
+static __always_inline int inner_out(struct __sk_buff *skb)
+{
+	struct link_ent *l = NULL;
+	struct link_ctr *c;
+	struct stamp st;
+	__u32 id;
+
+	if (!bpf_skb_load_bytes(skb, 0, &st, sizeof(st)) && st.kind == STAMP_DELIVER) {
+		id = st.link;
+		l = bpf_map_lookup_elem(&links, &id);
+	}
+	if (!l || !(l->flags & LINK_F_USED) || l->gen != st.gen || !l->b_ifindex) {
+		count_drop(DROP_NO_LINK);
+		return TC_ACT_SHOT;
+	}
+	c = link_ctr_get(id);
+	if (bpf_skb_store_bytes(skb, 0, deliver_macs, sizeof(deliver_macs), 0) ||
+	    bpf_skb_change_type(skb, PACKET_HOST)) {
+		count_drop(DROP_SHORT);
+		return TC_ACT_SHOT;
+	}
+	if (c)
+		c->deliver_pkts++;
+	return bpf_redirect_peer(l->b_ifindex, 0);
+}
+
+SEC("xdp.frags")
+int wire_in(struct xdp_md *ctx)
+{
+	return envelope_in(ctx);
+}
+
+SEC("xdp")
+int funnel(struct xdp_md *ctx)
+{
+	return to_xsk(ctx);
+}
+
+SEC("tc")
+int deliver(struct __sk_buff *skb)
+{
+	return inner_out(skb);
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

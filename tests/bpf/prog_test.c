@@ -1,0 +1,512 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Every program that the kernel can run on a packet of ours: one row is one packet, with its
+ * verdict, the stamp it leaves with and exactly the counters that move.
+ */
+#include "rig.h"
+#include <net/if.h>
+#include <sys/ioctl.h>
+
+enum {
+	ACT_NEXT = -1, /* TC_ACT_UNSPEC */
+	ACT_DROP = 2,
+	ACT_REDIRECT = 7,
+	X_DROP = 1,
+	X_PASS = 2,
+	X_REDIRECT = 4,
+	LO = 1, /* test runs come in from the loopback device */
+	LINK_ID = 5,
+	GEN = 9,
+	SLOT_OUT = 77,
+	SLOT_IN = 0x12345,
+	SPI = 0x1001,        /* ours, worker 0 */
+	SPI_SOCKET = 0x1002, /* ours, but input = socket */
+	SPI_GONE = 0x1003,   /* ours, of a worker without a funnel */
+	SPI_OUT = 0x2001,    /* of our own envelopes on LINK_ID, to 198.51.100.7 and 2001:db8::7 */
+	SPI_OTHER = 0x2002,  /* of another link's envelopes */
+	SPI_ALIEN = 0x7777,
+};
+
+enum stamped { UNCHANGED, RAW, WIRE, DELIVERED };
+
+struct row {
+	const char *name;
+	enum load_prog prog;
+	struct pkt pkt;
+	int verdict;
+	enum stamped stamped;
+	struct change moved[6];
+	uint32_t link_flags; /* extra */
+	uint32_t link_flags_off;
+	uint32_t worker; /* 0: TAP only, 1: TAP and XSK, 2: not there */
+	uint32_t settings;
+	uint32_t gso_size, gso_segs;
+	bool no_link; /* the device belongs to none */
+};
+
+#define IN4        .src = "10.1.0.1", .dst = "10.2.0.1"
+#define IN6        .src = "fd01::1", .dst = "fd02::1"
+#define OUR4       .src = "198.51.100.7", .dst = "192.0.2.1"
+#define OUR6       .src = "2001:db8::7", .dst = "2001:db8::1"
+#define UDP        .proto = IPPROTO_UDP
+#define TCP        .proto = IPPROTO_TCP
+#define ESP        .proto = IPPROTO_ESP
+#define MOVED(...) .moved = {__VA_ARGS__}
+#define SEGS(n, bytes)                                                                             \
+	{LINK(raw_segs), n},                                                                       \
+	{                                                                                          \
+		LINK(raw_bytes), bytes                                                             \
+	}
+#define PASSED         X_PASS, MOVED({GLOB(wire_pass), 1})
+#define NEXT           ACT_NEXT, .stamped = UNCHANGED
+#define STEERED(bytes) X_REDIRECT, WIRE, MOVED({LINK(wire_pkts), 1}, {LINK(wire_bytes), bytes})
+
+/* clang-format off */
+static const struct row rows[] = {
+	/* --- classify --- */
+	{"classify: udp to the TAP of a worker without XSK", PROG_classify,
+	 {IN4, UDP, .payload = 100}, ACT_REDIRECT, RAW, MOVED(SEGS(1, 128), {LINK(tap_segs), 1})},
+	{"classify: small packet to the XSK funnel", PROG_classify,
+	 {IN4, UDP, .payload = 100}, ACT_REDIRECT, RAW, MOVED(SEGS(1, 128), {LINK(xsk_segs), 1}),
+	 .worker = 1},
+	{"classify: ipv6", PROG_classify,
+	 {IN6, TCP, .payload = 10}, ACT_REDIRECT, RAW, MOVED(SEGS(1, 70), {LINK(xsk_segs), 1}),
+	 .worker = 1},
+	{"classify: ipv4 options", PROG_classify,
+	 {IN4, UDP, .opts = 3, .payload = 1}, ACT_REDIRECT, RAW,
+	 MOVED(SEGS(1, 41), {LINK(tap_segs), 1})},
+	{"classify: icmp, padded frame", PROG_classify,
+	 {IN4, .proto = IPPROTO_ICMP, .payload = 8, .pad = 18}, ACT_REDIRECT, RAW,
+	 MOVED(SEGS(1, 46), {LINK(tap_segs), 1})},
+	{"classify: later fragment", PROG_classify,
+	 {IN4, UDP, .frag = 0x2001, .payload = 64}, ACT_REDIRECT, RAW,
+	 MOVED(SEGS(1, 92), {LINK(xsk_segs), 1}), .worker = 1},
+	{"classify: above the funnel MTU to the TAP", PROG_classify,
+	 {IN4, UDP, .payload = FUNNEL_MTU - 27}, ACT_REDIRECT, RAW,
+	 MOVED(SEGS(1, FUNNEL_MTU + 1), {LINK(tap_segs), 1}), .worker = 1},
+	{"classify: exactly the funnel MTU to the XSK", PROG_classify,
+	 {IN4, UDP, .payload = FUNNEL_MTU - 28}, ACT_REDIRECT, RAW,
+	 MOVED(SEGS(1, FUNNEL_MTU), {LINK(xsk_segs), 1}), .worker = 1},
+	{"classify: link without XSK", PROG_classify,
+	 {IN4, UDP, .payload = 4}, ACT_REDIRECT, RAW, MOVED(SEGS(1, 32), {LINK(tap_segs), 1}),
+	 .worker = 1, .link_flags = LINK_F_NO_XSK},
+	{"classify: super-packet, gso_segs unknown", PROG_classify,
+	 {.src = "10.1.0.2", .dst = "10.2.0.1", TCP, .payload = 3001}, ACT_REDIRECT, RAW,
+	 MOVED(SEGS(4, 3041 + 3 * 40), {LINK(tap_segs), 4}), .worker = 1, .gso_size = 1000},
+	{"classify: super-packet, wrong gso_segs", PROG_classify,
+	 {.src = "10.1.0.2", .dst = "10.2.0.1", TCP, .payload = 3000}, ACT_REDIRECT, RAW,
+	 MOVED(SEGS(3, 3040 + 2 * 40), {LINK(tap_segs), 3}), .worker = 1, .gso_size = 1000,
+	 .gso_segs = 9},
+	{"classify: udp super-packet over ipv6", PROG_classify,
+	 {.src = "fd01::2", .dst = "fd02::1", UDP, .payload = 2500}, ACT_REDIRECT, RAW,
+	 MOVED(SEGS(3, 2548 + 2 * 48), {LINK(tap_segs), 3}), .worker = 1, .gso_size = 1000},
+	{"classify: tunnel super-packet counts as the kernel says", PROG_classify,
+	 {.src = "10.1.0.4", .dst = "10.2.0.1", .proto = IPPROTO_GRE, .payload = 3000},
+	 ACT_REDIRECT, RAW, MOVED(SEGS(2, 3020), {LINK(tap_segs), 2}), .worker = 1,
+	 .gso_size = 1400, .gso_segs = 2},
+	{"classify: arp", PROG_classify,
+	 {.ethertype = 0x0806, .pad = 46}, ACT_DROP, UNCHANGED,
+	 MOVED(SEGS(1, 60), {LINK_DROP(INNER_VERSION), 1})},
+	{"classify: vlan tag in the frame", PROG_classify,
+	 {IN4, UDP, .n_vlan = 1, .payload = 40}, ACT_DROP, UNCHANGED,
+	 MOVED(SEGS(1, 86), {LINK_DROP(INNER_VERSION), 1})},
+	{"classify: ihl below 5", PROG_classify,
+	 {IN4, UDP, .ihl = 4, .payload = 40}, ACT_DROP, UNCHANGED,
+	 MOVED(SEGS(1, 82), {LINK_DROP(INNER_VERSION), 1})},
+	{"classify: version 6 behind ethertype 4", PROG_classify,
+	 {IN4, UDP, .version = 6, .payload = 40}, ACT_DROP, UNCHANGED,
+	 MOVED(SEGS(1, 82), {LINK_DROP(INNER_VERSION), 1})},
+	{"classify: longer than the frame", PROG_classify,
+	 {IN4, UDP, .tot_len_add = 1, .payload = 4}, ACT_DROP, UNCHANGED,
+	 MOVED(SEGS(1, 46), {LINK_DROP(SHORT), 1})},
+	{"classify: total length below the header", PROG_classify,
+	 {IN4, UDP, .tot_len_add = -20, .payload = 4}, ACT_DROP, UNCHANGED,
+	 MOVED(SEGS(1, 46), {LINK_DROP(SHORT), 1})},
+	{"classify: no SA", PROG_classify,
+	 {IN4, TCP, .payload = 2500}, ACT_DROP, UNCHANGED,
+	 MOVED(SEGS(3, 2540 + 80), {LINK_DROP(NO_SA), 3}), .link_flags_off = LINK_F_OUT_SA,
+	 .gso_size = 1000},
+	{"classify: link marked as looping", PROG_classify,
+	 {IN4, UDP, .payload = 4}, ACT_DROP, UNCHANGED,
+	 MOVED(SEGS(1, 32), {LINK_DROP(ROUTE_LOOP), 1}), .link_flags = LINK_F_LOOP},
+	{"classify: own envelope, esp", PROG_classify,
+	 {.src = "192.0.2.1", .dst = "198.51.100.7", ESP, .spi = SPI_OUT, .payload = 60}, ACT_DROP,
+	 UNCHANGED, MOVED(SEGS(1, 80), {LINK_DROP(ROUTE_LOOP), 1})},
+	{"classify: own envelope, esp over ipv6", PROG_classify,
+	 {.src = "2001:db8::1", .dst = "2001:db8::7", ESP, .spi = SPI_OUT, .payload = 60}, ACT_DROP,
+	 UNCHANGED, MOVED(SEGS(1, 100), {LINK_DROP(ROUTE_LOOP), 1})},
+	{"classify: own envelope, udp, behind options", PROG_classify,
+	 {.src = "192.0.2.1", .dst = "198.51.100.7", UDP, .opts = 2, .sport = 4500, .dport = 4501,
+	  .spi = SPI_OUT, .payload = 60}, ACT_DROP, UNCHANGED,
+	 MOVED(SEGS(1, 96), {LINK_DROP(ROUTE_LOOP), 1})},
+	{"classify: own envelope, udp super-packet", PROG_classify,
+	 {.src = "192.0.2.1", .dst = "198.51.100.7", UDP, .sport = 4500, .dport = 4500,
+	  .spi = SPI_OUT, .payload = 2000}, ACT_DROP, UNCHANGED,
+	 MOVED(SEGS(2, 2028 + 28), {LINK_DROP(ROUTE_LOOP), 2}), .gso_size = 1000},
+	{"classify: our SPI to somebody else is no loop", PROG_classify,
+	 {.src = "192.0.2.1", .dst = "198.51.100.8", ESP, .spi = SPI_OUT, .payload = 60},
+	 ACT_REDIRECT, RAW, MOVED(SEGS(1, 80), {LINK(tap_segs), 1})},
+	{"classify: another link's envelope may nest", PROG_classify,
+	 {.src = "192.0.2.1", .dst = "198.51.100.7", ESP, .spi = SPI_OTHER, .payload = 60},
+	 ACT_REDIRECT, RAW, MOVED(SEGS(1, 80), {LINK(tap_segs), 1})},
+	{"classify: udp that only looks like it", PROG_classify,
+	 {.src = "192.0.2.1", .dst = "198.51.100.7", UDP, .sport = 1, .dport = 2, .spi = SPI_OUT,
+	  .payload = 60}, ACT_REDIRECT, RAW, MOVED(SEGS(1, 88), {LINK(tap_segs), 1})},
+	{"classify: link not in use", PROG_classify,
+	 {IN4, UDP, .payload = 4}, ACT_DROP, UNCHANGED,
+	 MOVED(SEGS(1, 32), {LINK_DROP(NO_LINK), 1}), .link_flags_off = LINK_F_USED},
+	{"classify: unknown device", PROG_classify,
+	 {IN4, UDP, .payload = 4}, ACT_DROP, UNCHANGED, MOVED({GLOB_DROP(NO_LINK), 1}),
+	 .no_link = true},
+	{"classify: worker without a TAP", PROG_classify,
+	 {IN4, UDP, .payload = 4}, ACT_DROP, UNCHANGED,
+	 MOVED(SEGS(1, 32), {LINK_DROP(WORKER_GONE), 1}), .worker = 2},
+	{"classify: worker out of range", PROG_classify,
+	 {IN4, UDP, .payload = 4}, ACT_DROP, UNCHANGED,
+	 MOVED(SEGS(1, 32), {LINK_DROP(WORKER_GONE), 1}), .worker = WORKER_MAX},
+
+	/* --- deliver --- */
+	{"deliver: ipv4", PROG_deliver,
+	 {IN4, UDP, .payload = 4, .stamp = {LINK_ID, GEN, .kind = STAMP_DELIVER}}, ACT_REDIRECT,
+	 DELIVERED, MOVED({LINK(deliver_pkts), 1})},
+	{"deliver: ipv6", PROG_deliver,
+	 {IN6, UDP, .payload = 4, .stamp = {LINK_ID, GEN, .kind = STAMP_DELIVER}}, ACT_REDIRECT,
+	 DELIVERED, MOVED({LINK(deliver_pkts), 1})},
+	{"deliver: stale generation", PROG_deliver,
+	 {IN4, UDP, .stamp = {LINK_ID, GEN - 1, .kind = STAMP_DELIVER}}, ACT_DROP, UNCHANGED,
+	 MOVED({GLOB_DROP(NO_LINK), 1})},
+	{"deliver: another kind of stamp", PROG_deliver,
+	 {IN4, UDP, .stamp = {LINK_ID, GEN, .kind = STAMP_RAW}}, ACT_DROP, UNCHANGED,
+	 MOVED({GLOB_DROP(NO_LINK), 1})},
+	{"deliver: link out of range", PROG_deliver,
+	 {IN4, UDP, .stamp = {RIG_LINKS, GEN, .kind = STAMP_DELIVER}}, ACT_DROP, UNCHANGED,
+	 MOVED({GLOB_DROP(NO_LINK), 1})},
+	{"deliver: link not in use", PROG_deliver,
+	 {IN4, UDP, .stamp = {LINK_ID, GEN, .kind = STAMP_DELIVER}}, ACT_DROP, UNCHANGED,
+	 MOVED({GLOB_DROP(NO_LINK), 1}), .link_flags_off = LINK_F_USED},
+
+	/* --- wire_in --- */
+	{"wire: esp", PROG_wire_in, {OUR4, ESP, .spi = SPI, .payload = 60}, STEERED(80)},
+	{"wire: esp over ipv6", PROG_wire_in, {OUR6, ESP, .spi = SPI, .payload = 60}, STEERED(100)},
+	{"wire: esp behind ipv4 options", PROG_wire_in,
+	 {OUR4, ESP, .opts = 10, .spi = SPI, .payload = 60}, STEERED(120)},
+	{"wire: esp in udp", PROG_wire_in,
+	 {OUR4, UDP, .sport = 999, .dport = 4500, .spi = SPI, .payload = 60}, STEERED(88)},
+	{"wire: esp in udp over ipv6", PROG_wire_in,
+	 {OUR6, UDP, .sport = 4500, .dport = 4500, .spi = SPI, .payload = 60}, STEERED(108)},
+	{"wire: shortest esp, padded frame", PROG_wire_in,
+	 {OUR4, ESP, .spi = SPI, .payload = 8, .pad = 18}, STEERED(28)},
+	{"wire: largest single-buffer frame", PROG_wire_in,
+	 {OUR4, ESP, .spi = SPI, .payload = 3000}, STEERED(3020)},
+	{"wire: too long for a funnel goes to the sockets", PROG_wire_in,
+	 {OUR4, ESP, .spi = SPI, .payload = FUNNEL_MTU - 19}, PASSED},
+	{"wire: input = socket for the SA", PROG_wire_in,
+	 {OUR4, ESP, .spi = SPI_SOCKET, .payload = 60}, PASSED},
+	{"wire: input = socket for all", PROG_wire_in,
+	 {OUR4, ESP, .spi = SPI, .payload = 60}, PASSED, .settings = SETTINGS_F_SOCKET},
+	{"wire: unknown SPI still dies with input = socket", PROG_wire_in,
+	 {OUR4, ESP, .spi = SPI_ALIEN, .payload = 60}, X_DROP, MOVED({GLOB_DROP(NO_SA), 1}),
+	 .settings = SETTINGS_F_SOCKET | SETTINGS_F_ESP_OURS},
+	{"wire: worker without a funnel", PROG_wire_in,
+	 {OUR4, ESP, .spi = SPI_GONE, .payload = 60}, X_DROP, UNCHANGED,
+	 MOVED({LINK_DROP(WORKER_GONE), 1})},
+	{"wire: unknown SPI, esp = ours", PROG_wire_in,
+	 {OUR4, ESP, .spi = SPI_ALIEN, .payload = 60}, X_DROP, MOVED({GLOB_DROP(NO_SA), 1}),
+	 .settings = SETTINGS_F_ESP_OURS},
+	{"wire: unknown SPI in udp, esp = ours", PROG_wire_in,
+	 {OUR4, UDP, .dport = 4500, .spi = SPI_ALIEN, .payload = 60}, X_DROP,
+	 MOVED({GLOB_DROP(NO_SA), 1}), .settings = SETTINGS_F_ESP_OURS},
+	{"wire: SPI 0 in bare esp, esp = ours", PROG_wire_in,
+	 {OUR4, ESP, .spi = 0, .payload = 60}, X_DROP, MOVED({GLOB_DROP(NO_SA), 1}),
+	 .settings = SETTINGS_F_ESP_OURS},
+	{"wire: torn esp, esp = ours", PROG_wire_in,
+	 {OUR4, ESP, .spi = SPI, .payload = 7, .pad = 20}, X_DROP, MOVED({GLOB_DROP(SHORT), 1}),
+	 .settings = SETTINGS_F_ESP_OURS},
+	{"wire: unknown SPI, esp shared", PROG_wire_in,
+	 {OUR4, ESP, .spi = SPI_ALIEN, .payload = 60}, PASSED},
+	{"wire: torn esp, esp shared", PROG_wire_in,
+	 {OUR4, ESP, .spi = SPI, .payload = 7, .pad = 20}, PASSED},
+	{"wire: transit esp with our SPI", PROG_wire_in,
+	 {.src = "198.51.100.7", .dst = "192.0.2.99", ESP, .spi = SPI, .payload = 60}, PASSED,
+	 .settings = SETTINGS_F_ESP_OURS},
+	{"wire: transit esp in udp with our SPI", PROG_wire_in,
+	 {.src = "2001:db8::7", .dst = "2001:db8::99", UDP, .dport = 4500, .spi = SPI,
+	  .payload = 60}, PASSED, .settings = SETTINGS_F_ESP_OURS},
+	{"wire: ike behind the zero marker", PROG_wire_in,
+	 {OUR4, UDP, .dport = 4500, .spi = 0, .payload = 60}, PASSED,
+	 .settings = SETTINGS_F_ESP_OURS},
+	{"wire: keepalive, padded frame", PROG_wire_in,
+	 {OUR4, UDP, .dport = 4500, .icmp = 0xff, .payload = 1, .pad = 17}, PASSED,
+	 .settings = SETTINGS_F_ESP_OURS},
+	{"wire: udp length hides the rest", PROG_wire_in,
+	 {OUR4, UDP, .dport = 4500, .spi = SPI, .payload = 60, .udp_len_add = -53}, PASSED,
+	 .settings = SETTINGS_F_ESP_OURS},
+	{"wire: ike on 500", PROG_wire_in,
+	 {OUR4, UDP, .dport = 500, .spi = SPI, .payload = 60}, PASSED,
+	 .settings = SETTINGS_F_ESP_OURS},
+	{"wire: source port 4500 alone is nothing", PROG_wire_in,
+	 {OUR4, UDP, .sport = 4500, .dport = 7, .spi = SPI, .payload = 60}, PASSED,
+	 .settings = SETTINGS_F_ESP_OURS},
+	{"wire: tcp", PROG_wire_in, {OUR4, TCP, .dport = 4500, .payload = 60}, PASSED},
+	{"wire: first fragment", PROG_wire_in,
+	 {OUR4, ESP, .frag = 0x2000, .spi = SPI, .payload = 60}, X_PASS,
+	 MOVED({GLOB(wire_pass_frag), 1}), .settings = SETTINGS_F_ESP_OURS},
+	{"wire: last fragment", PROG_wire_in,
+	 {OUR4, ESP, .frag = 0x0010, .spi = SPI, .payload = 60}, X_PASS,
+	 MOVED({GLOB(wire_pass_frag), 1}), .settings = SETTINGS_F_ESP_OURS},
+	{"wire: ipv6 fragment", PROG_wire_in,
+	 {OUR6, .proto = IPPROTO_FRAGMENT, .spi = SPI, .payload = 60}, X_PASS,
+	 MOVED({GLOB(wire_pass_frag), 1}), .settings = SETTINGS_F_ESP_OURS},
+	{"wire: ipv6 extension header", PROG_wire_in,
+	 {OUR6, .proto = IPPROTO_DSTOPTS, .spi = SPI, .payload = 60}, PASSED,
+	 .settings = SETTINGS_F_ESP_OURS},
+	{"wire: vlan", PROG_wire_in, {OUR4, ESP, .n_vlan = 1, .spi = SPI, .payload = 60}, PASSED},
+	{"wire: double vlan", PROG_wire_in,
+	 {OUR4, ESP, .n_vlan = 2, .spi = SPI, .payload = 60}, PASSED},
+	{"wire: arp", PROG_wire_in, {.ethertype = 0x0806, .pad = 46}, PASSED},
+	{"wire: ihl below 5", PROG_wire_in,
+	 {OUR4, ESP, .ihl = 4, .spi = SPI, .payload = 60}, PASSED, .settings = SETTINGS_F_ESP_OURS},
+	{"wire: runt", PROG_wire_in, {OUR4, ESP, .spi = SPI, .cut = 30}, PASSED},
+	{"wire: longer than the frame", PROG_wire_in,
+	 {OUR4, ESP, .spi = SPI, .payload = 60, .tot_len_add = 1}, PASSED},
+
+	/* --- funnel --- */
+	{"funnel: unknown device", PROG_funnel, {IN4, UDP}, X_DROP, MOVED({GLOB_DROP(NO_LINK), 1}),
+	 .no_link = true},
+	{"funnel: no XSK behind it", PROG_funnel, {IN4, UDP}, X_DROP,
+	 MOVED({GLOB_DROP(WORKER_GONE), 1})},
+
+	/* --- guard: 10.2.0.0/16 and fd02::/48 both ways, 10.3.0.0/16 out, 10.2.9.9 a peer --- */
+	{"guard out: unprotected", PROG_guard_out,
+	 {.src = "192.0.2.1", .dst = "10.9.0.1", UDP, .payload = 4}, NEXT},
+	{"guard out: cleartext", PROG_guard_out, {IN4, UDP, .payload = 4}, ACT_DROP,
+	 MOVED({GLOB_DROP(GUARD_CLEARTEXT), 1})},
+	{"guard out: cleartext, ipv6", PROG_guard_out, {IN6, TCP, .payload = 4}, ACT_DROP,
+	 MOVED({GLOB_DROP(GUARD_CLEARTEXT), 1})},
+	{"guard out: cleartext behind two vlan tags", PROG_guard_out,
+	 {IN4, UDP, .n_vlan = 2, .payload = 4}, ACT_DROP, MOVED({GLOB_DROP(GUARD_CLEARTEXT), 1})},
+	{"guard out: cleartext fragment", PROG_guard_out,
+	 {IN4, UDP, .frag = 0x0100, .payload = 4}, ACT_DROP,
+	 MOVED({GLOB_DROP(GUARD_CLEARTEXT), 1})},
+	{"guard out: protected one way", PROG_guard_out,
+	 {.src = "192.0.2.1", .dst = "10.3.0.1", UDP}, ACT_DROP,
+	 MOVED({GLOB_DROP(GUARD_CLEARTEXT), 1})},
+	{"guard in: protected one way, the other way", PROG_guard_in,
+	 {.src = "10.3.0.1", .dst = "192.0.2.1", UDP}, NEXT},
+	{"guard out: esp", PROG_guard_out, {IN4, ESP, .payload = 40}, ACT_NEXT,
+	 MOVED({GLOB(guard_pass), 1})},
+	{"guard out: the peer's own address", PROG_guard_out,
+	 {.src = "192.0.2.1", .dst = "10.2.9.9", TCP, .dport = 80}, ACT_NEXT,
+	 MOVED({GLOB(guard_pass), 1})},
+	{"guard out: ike from a local address", PROG_guard_out,
+	 {.src = "192.0.2.1", .dst = "10.2.0.1", UDP, .sport = 500, .dport = 1024}, ACT_NEXT,
+	 MOVED({GLOB(guard_pass), 1})},
+	{"guard out: forwarded, to port 4500", PROG_guard_out,
+	 {IN4, UDP, .sport = 4500, .dport = 4500}, ACT_DROP,
+	 MOVED({GLOB_DROP(GUARD_CLEARTEXT), 1})},
+	{"guard out: local, but only their port is 4500", PROG_guard_out,
+	 {.src = "192.0.2.1", .dst = "10.2.0.1", UDP, .sport = 53, .dport = 4500}, ACT_DROP,
+	 MOVED({GLOB_DROP(GUARD_CLEARTEXT), 1})},
+	{"guard out: neighbour solicitation", PROG_guard_out,
+	 {IN6, .proto = IPPROTO_ICMPV6, .icmp = 135, .hops = 255, .payload = 24}, ACT_NEXT,
+	 MOVED({GLOB(guard_pass), 1})},
+	{"guard out: forwarded neighbour solicitation", PROG_guard_out,
+	 {IN6, .proto = IPPROTO_ICMPV6, .icmp = 135, .hops = 254, .payload = 24}, ACT_DROP,
+	 MOVED({GLOB_DROP(GUARD_CLEARTEXT), 1})},
+	{"guard out: echo request", PROG_guard_out,
+	 {IN6, .proto = IPPROTO_ICMPV6, .icmp = 128, .hops = 255, .payload = 24}, ACT_DROP,
+	 MOVED({GLOB_DROP(GUARD_CLEARTEXT), 1})},
+	{"guard out: arp", PROG_guard_out, {.ethertype = 0x0806, .pad = 46}, NEXT},
+	{"guard out: ipv4 is not in ::/0", PROG_guard_out,
+	 {.src = "192.0.2.1", .dst = "9.9.9.9", UDP}, NEXT},
+	{"guard out: ipv6 default, link-local", PROG_guard_out,
+	 {.src = "fe80::1", .dst = "ff02::5", .proto = 89, .payload = 4}, ACT_NEXT,
+	 MOVED({GLOB(guard_pass), 1})},
+	{"guard out: ipv6 default, anything else", PROG_guard_out,
+	 {.src = "fd01::1", .dst = "2a00::1", UDP}, ACT_DROP,
+	 MOVED({GLOB_DROP(GUARD_CLEARTEXT), 1})},
+	{"guard in: cleartext", PROG_guard_in,
+	 {.src = "10.2.0.1", .dst = "10.1.0.1", UDP, .payload = 4}, ACT_DROP,
+	 MOVED({GLOB_DROP(PLAIN_FOR_PROTECTED), 1})},
+	{"guard in: protected destination only", PROG_guard_in, {IN4, UDP}, NEXT},
+	{"guard in: the peer's own address", PROG_guard_in,
+	 {.src = "10.2.9.9", .dst = "192.0.2.1", TCP}, ACT_NEXT, MOVED({GLOB(guard_pass), 1})},
+	{"guard in: ike to a local address", PROG_guard_in,
+	 {.src = "10.2.0.1", .dst = "192.0.2.1", UDP, .sport = 1, .dport = 4500}, ACT_NEXT,
+	 MOVED({GLOB(guard_pass), 1})},
+	{"guard in: esp", PROG_guard_in, {.src = "10.2.0.1", .dst = "10.1.0.1", ESP}, ACT_NEXT,
+	 MOVED({GLOB(guard_pass), 1})},
+};
+/* clang-format on */
+
+static struct load *ld;
+
+static void tables_set(void)
+{
+	struct in6_addr us4 = addr("192.0.2.1"), us6 = addr("2001:db8::1");
+	struct in6_addr them4 = addr("198.51.100.7"), them6 = addr("2001:db8::7");
+	struct in6_addr peer = addr("10.2.9.9");
+	struct prefix both4 = prefix("10.2.0.0/16"), out4 = prefix("10.3.0.0/16"),
+		      both6 = prefix("fd02::/48"), all6 = prefix("::/0");
+	struct sa_in_ent in = {.slot = SLOT_IN, .sgen = 4, .link = LINK_ID};
+	struct worker_ent tap = {.tap_ifindex = 100},
+			  xsk = {.tap_ifindex = 100, .raw_ifindex = 101};
+	int bad = 0;
+
+	bad |= load_worker_set(ld, 0, &tap) | load_worker_set(ld, 1, &xsk);
+	bad |= load_addr_set(ld, &us4) | load_addr_set(ld, &us6) | load_peer_set(ld, &peer);
+	bad |= load_protect_set(ld, &both4, PROTECT_F_BOTH) |
+	       load_protect_set(ld, &out4, PROTECT_F_OUT) |
+	       load_protect_set(ld, &both6, PROTECT_F_BOTH) |
+	       load_protect_set(ld, &all6, PROTECT_F_BOTH);
+	bad |= load_env_set(ld, htonl(SPI_OUT), &them4, LINK_ID) |
+	       load_env_set(ld, htonl(SPI_OUT), &them6, LINK_ID) |
+	       load_env_set(ld, htonl(SPI_OTHER), &them4, LINK_ID + 1);
+	bad |= load_sa_in_set(ld, htonl(SPI), &in);
+	in.worker = 1;
+	bad |= load_sa_in_set(ld, htonl(SPI_GONE), &in);
+	in.flags = SA_IN_F_SOCKET;
+	bad |= load_sa_in_set(ld, htonl(SPI_SOCKET), &in);
+	assert_int_equal(bad, 0);
+	assert_int_equal(load_wire_dev_set(ld, 0, LO), 0);
+	assert_int_equal(load_funnel_set(ld, LO, 3), 0);
+}
+
+static void row_set(const struct row *r)
+{
+	struct settings_ent s = {r->settings};
+	struct link_ent e = {
+		.flags = ((LINK_F_USED | LINK_F_OUT_SA) | r->link_flags) & ~r->link_flags_off,
+		.b_ifindex = LO,
+		.worker = r->worker,
+		.out_slot = SLOT_OUT,
+		.out_sgen = 2,
+		.gen = GEN,
+	};
+	uint32_t lo = LO;
+
+	assert_int_equal(load_settings_set(ld, &s), 0);
+	assert_int_equal(load_link_set(ld, LINK_ID, &e), 0);
+	assert_int_equal(load_funnel_set(ld, LO, 3), 0);
+	if (r->no_link) {
+		assert_int_equal(load_link_del(ld, LINK_ID), 0);
+		assert_int_equal(bpf_map_delete_elem(ld->map[MAP_funnel_by_if], &lo), 0);
+	}
+}
+
+static void frame_check(const struct row *r, const uint8_t *in, unsigned int in_len,
+			const uint8_t *out, unsigned int out_len)
+{
+	static const uint8_t macs[12] = {2, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1};
+	struct stamp raw = {LINK_ID, GEN, SLOT_OUT, 2, STAMP_RAW, 0};
+	struct stamp wire = {LINK_ID, 0, SLOT_IN, 4, STAMP_WIRE, 0};
+	const void *want[] = {[UNCHANGED] = in, [RAW] = &raw, [WIRE] = &wire, [DELIVERED] = macs};
+
+	assert_int_equal(out_len, in_len);
+	assert_memory_equal(out, want[r->stamped], 12);
+	assert_memory_equal(out + 12, in + 12, in_len - 12);
+}
+
+static void row_test(void **state)
+{
+	const struct row *r = *state;
+	static uint8_t in[8192], out[8192];
+	struct __sk_buff ctx = {.gso_size = r->gso_size, .gso_segs = r->gso_segs};
+	LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = in, .data_out = out,
+		    .data_size_out = sizeof(out), .repeat = 1);
+	struct ctrs before, after;
+
+	row_set(r);
+	run.data_size_in = pkt_fill(&r->pkt, in, sizeof(in));
+	if (r->gso_size) {
+		run.ctx_in = &ctx;
+		run.ctx_size_in = sizeof(ctx);
+	}
+	ctrs_read(ld, LINK_ID, &before);
+	assert_int_equal(bpf_prog_test_run_opts(ld->prog[r->prog], &run), 0);
+	ctrs_read(ld, LINK_ID, &after);
+	assert_int_equal((int)run.retval, r->verdict);
+	ctrs_check(&before, &after, r->moved);
+	frame_check(r, in, run.data_size_in, out, run.data_size_out);
+}
+
+/* A small packet follows its flow's super-packet to the TAP; another flow's does not. */
+static void sticky_test(void **state)
+{
+	static const struct row gso = {"", PROG_classify, .worker = 1, .gso_size = 1000};
+	static const struct pkt big = {IN4, TCP, .sport = 1, .dport = 2, .payload = 3000};
+	static const struct pkt ack = {IN4, TCP, .sport = 1, .dport = 2};
+	static const struct pkt other = {IN4, TCP, .sport = 3, .dport = 2};
+	static const struct change tap3[] = {SEGS(3, 3120), {LINK(tap_segs), 3}, {0}};
+	static const struct change tap[] = {SEGS(1, 40), {LINK(tap_segs), 1}, {0}};
+	static const struct change xsk[] = {SEGS(1, 40), {LINK(xsk_segs), 1}, {0}};
+	const struct {
+		const struct pkt *pkt;
+		const struct change *moved;
+		unsigned int sleep_us;
+	} steps[] = {{&ack, xsk, 0},
+		     {&big, tap3, 0},
+		     {&ack, tap, 0},
+		     {&other, xsk, 0},
+		     {&ack, xsk, STICKY_NS / 1000 + 20000}};
+	static uint8_t in[4096];
+	struct __sk_buff ctx = {0};
+	struct ctrs before, after;
+
+	row_set(&gso);
+	for (unsigned int i = 0; i < ARRAY_SIZE(steps); i++) {
+		LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = in, .ctx_in = &ctx,
+			    .ctx_size_in = sizeof(ctx), .repeat = 1);
+
+		ctx.gso_size = steps[i].pkt == &big ? 1000 : 0;
+		usleep(steps[i].sleep_us);
+		run.data_size_in = pkt_fill(steps[i].pkt, in, sizeof(in));
+		ctrs_read(ld, LINK_ID, &before);
+		assert_int_equal(bpf_prog_test_run_opts(ld->prog[PROG_classify], &run), 0);
+		ctrs_read(ld, LINK_ID, &after);
+		ctrs_check(&before, &after, steps[i].moved);
+	}
+}
+
+static int setup(void **state)
+{
+	log_init("prog_test");
+	rig_name(0);
+	if (unshare(CLONE_NEWNET) || load_open(&ld, &rig_conf))
+		return -1;
+	tables_set();
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	load_close(ld);
+	return load_release(rig_dir);
+}
+
+/* "wire: esp, torn" -> "wire:esp-torn": the runner wants names without blanks */
+static const char *slug(const char *name)
+{
+	char *s = strdup(name), *to = s;
+
+	for (const char *p = name; *p; p++) {
+		if (*p == ',' || (*p == ' ' && p > name && p[-1] == ':'))
+			continue;
+		*to++ = *p == ' ' ? '-' : *p;
+	}
+	*to = 0;
+	return s;
+}
+
+int main(void)
+{
+	static struct CMUnitTest tests[ARRAY_SIZE(rows) + 1];
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		tests[i] = (struct CMUnitTest){.name = slug(rows[i].name),
+					       .test_func = row_test,
+					       .initial_state = (void *)&rows[i]};
+	tests[ARRAY_SIZE(rows)] =
+		(struct CMUnitTest){.name = "classify:sticky-flows", .test_func = sticky_test};
+	return _cmocka_run_group_tests("prog", tests, ARRAY_SIZE(tests), setup, teardown);
+}
