@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_addr.h>
+#include <linux/rtnetlink.h>
+#include <openssl/sha.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include "device.h"
+#include "load.h"
+#include "log.h"
+#include "ns.h"
+
+enum { MTU_START = 1280, VETH_TXQLEN = 1000 };
+
+static void b_name(const struct link *l, char name[IFNAMSIZ])
+{
+	snprintf(name, IFNAMSIZ, "b%u", l->conf.number);
+}
+
+/*
+ * Link-local address from machine, instance and link, so that it is stable over restarts and the
+ * two ends differ even on one machine. One fixed address everywhere breaks OSPFv3.
+ */
+static struct in6_addr link_local(const struct daemon *d, const struct link *l)
+{
+	struct in6_addr a = {.s6_addr = {0xfe, 0x80}};
+	uint8_t hash[SHA256_DIGEST_LENGTH];
+	char text[256], id[64] = "";
+	FILE *f = fopen("/etc/machine-id", "re");
+
+	if (f) {
+		if (!fgets(id, sizeof id, f))
+			id[0] = 0;
+		fclose(f);
+	}
+	snprintf(text, sizeof text, "espwire link-local %s %s %s %s", id, d->instance, l->conf.name,
+		 l->conf.netns);
+	SHA256((const uint8_t *)text, strlen(text), hash);
+	memcpy(a.s6_addr + 8, hash, 8);
+	a.s6_addr[8] &= ~2; /* not a global EUI-64 */
+	return a;
+}
+
+int device_workload(struct daemon *d, struct link *l, FILE *errs)
+{
+	int err;
+
+	if (!l->conf.netns[0]) {
+		l->nl = d->nl_u;
+		l->netns_fd = -1;
+		return 0;
+	}
+	l->netns_fd = ns_open(l->conf.netns);
+	if (l->netns_fd < 0) {
+		err = l->netns_fd;
+		fprintf(errs, "%s: no network namespace '%s': make it first (ip netns add %s)\n", l->conf.name,
+			l->conf.netns, l->conf.netns);
+		return err;
+	}
+	err = nl_open(&l->nl, l->netns_fd);
+	if (err) {
+		fprintf(errs, "%s: netlink in '%s': %s\n", l->conf.name, l->conf.netns, strerror(-err));
+		close(l->netns_fd);
+		return err;
+	}
+	l->own_nl = true;
+	return 0;
+}
+
+void device_workload_close(struct link *l)
+{
+	if (!l->own_nl)
+		return;
+	nl_close(l->nl);
+	close(l->netns_fd);
+	l->own_nl = false;
+}
+
+/* Is the device that bears our name really one of ours: a veth whose far end is bN in the backend? */
+static int adopt(struct daemon *d, struct link *l)
+{
+	struct nl_link w, b;
+	char bn[IFNAMSIZ];
+	int err;
+
+	err = nl_link_get(l->nl, l->conf.name, &w);
+	if (err)
+		return err;
+	b_name(l, bn);
+	if (strcmp(w.kind, "veth") || nl_link_get(d->nl_k, bn, &b) || b.peer_ifindex != w.ifindex ||
+	    w.peer_ifindex != b.ifindex)
+		return -EEXIST;
+	l->ifindex = w.ifindex;
+	l->b_ifindex = b.ifindex;
+	l->mtu = w.mtu;
+	l->carrier = b.flags & IFF_UP;
+	return 0;
+}
+
+static int create(struct daemon *d, struct link *l)
+{
+	char bn[IFNAMSIZ];
+	struct veth_spec v = {.name = l->conf.name, .peer = bn, .peer_netns_fd = d->backend_fd,
+			      .mtu = l->conf.mtu ? l->conf.mtu : MTU_START, .txqlen = VETH_TXQLEN, .noarp = true};
+	struct nl_link b;
+	int err;
+
+	b_name(l, bn);
+	if (!nl_link_get(d->nl_k, bn, &b)) /* its other half is gone or lies in a lost namespace */
+		nl_link_del(d->nl_k, b.ifindex);
+	err = nl_veth_add(l->nl, &v);
+	return err ? err : adopt(d, l);
+}
+
+static int attach(void *arg)
+{
+	struct link *l = ((void **)arg)[0];
+	struct daemon *d = ((void **)arg)[1];
+
+	return load_attach_classify(d->load, l->b_ifindex);
+}
+
+int device_make(struct daemon *d, struct link *l, FILE *errs)
+{
+	void *arg[] = {l, d};
+	int err = adopt(d, l);
+
+	if (err == -ENODEV || err == -ENOENT)
+		err = create(d, l);
+	if (err == -EEXIST)
+		fprintf(errs, "%s: a device of that name exists and is not ours: rename or delete it (ip link del %s)\n",
+			l->conf.name, l->conf.name);
+	else if (err)
+		fprintf(errs, "%s: cannot make the device: %s %s\n", l->conf.name, strerror(-err), nl_err(l->nl));
+	if (err)
+		return err;
+	err = ns_call(d->backend_fd, attach, arg);
+	if (err)
+		fprintf(errs, "%s: cannot attach the classifier: %s\n", l->conf.name, strerror(-err));
+	return err;
+}
+
+static void set_address(struct link *l, const struct p2p *p, bool add)
+{
+	struct nl_addr a = {.ifindex = l->ifindex, .local = p->own, .peer = p->far};
+	int err;
+
+	if (!p->set)
+		return;
+	a.prefix_len = addr_is4(&p->own) ? 32 : 128;
+	err = add ? nl_addr_add(l->nl, &a) : nl_addr_del(l->nl, &a);
+	if (err && add)
+		log_warnx("%s: address: %s %s", l->conf.name, strerror(-err), nl_err(l->nl));
+}
+
+static void set_link_local(struct daemon *d, struct link *l)
+{
+	struct nl_addr a = {.ifindex = l->ifindex, .prefix_len = 64, .scope = RT_SCOPE_LINK};
+
+	a.local = a.peer = link_local(d, l);
+	nl_addr_add(l->nl, &a); /* a host without IPv6 does without */
+}
+
+static bool same_p2p(const struct p2p *a, const struct p2p *b)
+{
+	return a->set == b->set && (!a->set || (!memcmp(&a->own, &b->own, 16) && !memcmp(&a->far, &b->far, 16)));
+}
+
+static void set_routes(struct link *l, const struct link_conf *c, bool add)
+{
+	for (unsigned int i = 0; i < c->routes.n; i++) {
+		struct nl_route r = {.dst = c->routes.p[i], .type = NL_RT_UNICAST, .oif = l->ifindex,
+				     .metric = c->metric, .proto = NL_PROTO_ESPWIRE};
+		char buf[INET6_ADDRSTRLEN + 4];
+		int err = add ? nl_route_add(l->nl, &r) : nl_route_del(l->nl, &r);
+
+		if (err && add && err != -ENETDOWN)
+			log_warnx("%s: route %s: %s %s", l->conf.name, prefix_str(&r.dst, buf), strerror(-err),
+				  nl_err(l->nl));
+	}
+}
+
+void device_routes(struct daemon *d, struct link *l)
+{
+	set_routes(l, &l->conf, true);
+}
+
+static void set_sysctls(struct link *l)
+{
+	char path[128];
+
+	/* a dead link's routes must not attract packets: the next metric takes over */
+	snprintf(path, sizeof path, "net/ipv4/conf/%s/ignore_routes_with_linkdown", l->conf.name);
+	if (nl_sysctl(l->nl, path, "1"))
+		log_warnx("%s: cannot set %s: failover by metric will not work", l->conf.name, path);
+	snprintf(path, sizeof path, "net/ipv6/conf/%s/ignore_routes_with_linkdown", l->conf.name);
+	nl_sysctl(l->nl, path, "1");
+	/* addresses and routes stay while the carrier is down */
+	snprintf(path, sizeof path, "net/ipv6/conf/%s/keep_addr_on_down", l->conf.name);
+	nl_sysctl(l->nl, path, "1");
+}
+
+int device_config(struct daemon *d, struct link *l, const struct link_conf *old, FILE *errs)
+{
+	char alt[IFNAMSIZ + 8];
+	int err;
+
+	if (old) {
+		if (!same_p2p(&old->address, &l->conf.address))
+			set_address(l, &old->address, false);
+		if (!same_p2p(&old->address6, &l->conf.address6))
+			set_address(l, &old->address6, false);
+		set_routes(l, old, false);
+	}
+	snprintf(alt, sizeof alt, "ipsec:%u", l->conf.number);
+	err = nl_link_altname_add(l->nl, l->ifindex, alt);
+	if (err)
+		log_warnx("%s: altname %s: %s", l->conf.name, alt, strerror(-err));
+	nl_link_set_alias(l->nl, l->ifindex, l->conf.peer);
+	set_sysctls(l);
+	err = nl_link_set_up(l->nl, l->ifindex, true);
+	if (err) {
+		fprintf(errs, "%s: cannot set it up: %s\n", l->conf.name, strerror(-err));
+		return err;
+	}
+	set_link_local(d, l);
+	set_address(l, &l->conf.address, true);
+	set_address(l, &l->conf.address6, true);
+	set_routes(l, &l->conf, true);
+	return 0;
+}
+
+void device_set_mtu(struct daemon *d, struct link *l, uint32_t mtu)
+{
+	if (l->mtu == mtu || !l->ifindex)
+		return;
+	if (nl_link_set_mtu(l->nl, l->ifindex, mtu) || nl_link_set_mtu(d->nl_k, l->b_ifindex, mtu)) {
+		log_warnx("%s: cannot set mtu %u: %s", l->conf.name, mtu, nl_err(l->nl));
+		return;
+	}
+	l->mtu = mtu;
+}
+
+void device_set_carrier(struct daemon *d, struct link *l, bool up)
+{
+	int err;
+
+	if (!l->b_ifindex || l->carrier == up)
+		return;
+	err = nl_link_set_up(d->nl_k, l->b_ifindex, up);
+	if (err)
+		log_warnx("%s: cannot set carrier %s: %s", l->conf.name, up ? "up" : "down", strerror(-err));
+	else
+		l->carrier = up;
+}
+
+int device_del(struct daemon *d, struct link *l)
+{
+	return l->ifindex ? nl_link_del(l->nl, l->ifindex) : 0;
+}
+
+static void sweep_one(void *arg, const struct nl_link *ev)
+{
+	struct daemon *d = arg;
+
+	if (ev->name[0] != 'b' || strcmp(ev->kind, "veth"))
+		return;
+	for (unsigned int i = 0; i < d->max_links; i++)
+		if (d->links[i] && d->links[i]->b_ifindex == ev->ifindex)
+			return;
+	log_info("%s: no link of this configuration, its device goes", ev->alias[0] ? ev->alias : ev->name);
+	links_beat(d);
+	nl_link_del(d->nl_k, ev->ifindex);
+}
+
+void device_sweep(struct daemon *d)
+{
+	nl_link_each(d->nl_k, sweep_one, d);
+}

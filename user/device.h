@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * device - the veth of a link: ipsecN in the workload namespace, bN in the backend namespace.
+ * Made, or adopted when one of ours stands (also across a daemon's death), with its addresses,
+ * names and sysctls. Control thread only.
+ */
+#ifndef DEVICE_H
+#define DEVICE_H
+
+#include <stdio.h>
+#include "links.h"
+
+/** device_make() - make or adopt; fills ifindex, b_ifindex; carrier stays down. Return: 0 or -errno, reason in errs */
+int device_make(struct daemon *d, struct link *l, FILE *errs);
+/** device_config() - addresses, names, routes, sysctls as l->conf says; removes those that old (or NULL) had and conf has not */
+int device_config(struct daemon *d, struct link *l, const struct link_conf *old, FILE *errs);
+void device_set_mtu(struct daemon *d, struct link *l, uint32_t mtu);
+/** device_set_carrier() - truth made visible: the backend end up or down */
+void device_set_carrier(struct daemon *d, struct link *l, bool up);
+/** device_routes() - put back the routes of `route =` (they vanish when the device goes down) */
+void device_routes(struct daemon *d, struct link *l);
+int device_del(struct daemon *d, struct link *l);
+/** device_sweep() - delete backend ends that belong to no link: removed from the configuration while we were dead */
+void device_sweep(struct daemon *d);
+/** device_workload() - open the link's workload namespace (l->nl, l->netns_fd) */
+int device_workload(struct daemon *d, struct link *l, FILE *errs);
+void device_workload_close(struct link *l);
+
+#endif

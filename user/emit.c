@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
+#include <netinet/ip.h>
+#include <netinet/udp.h>
+#include <string.h>
+#include "emit.h"
+#include "util.h"
+
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+
+enum { CTL_ROOM = 160 };
+
+/* One sendmmsg() worth of messages for one socket. */
+struct batch {
+	unsigned int n;
+	struct mmsghdr msgs[EMIT_MAX];
+	struct iovec iov[EMIT_MAX];
+	struct sockaddr_in6 name[EMIT_MAX];
+	_Alignas(struct cmsghdr) uint8_t ctl[EMIT_MAX][CTL_ROOM];
+	const struct run *run[EMIT_MAX];
+	uint16_t first[EMIT_MAX], count[EMIT_MAX]; /* which envelopes of the run */
+};
+
+enum drop emit_drop_reason(int err)
+{
+	switch (err) {
+	case EAGAIN:
+	case ENOMEM:
+		return DROP_QUEUE_FULL;
+	case EPERM:
+	case EACCES:
+	case ENOBUFS: /* queue discipline, or XFRM/netfilter refusing */
+		return DROP_TX_REFUSED;
+	case ENETUNREACH:
+	case ENETDOWN:
+	case ENONET:
+	case EADDRNOTAVAIL:
+		return DROP_NO_ROUTE;
+	case EHOSTUNREACH:
+		return DROP_NO_NEIGH;
+	case EMSGSIZE:
+		return DROP_DF_TOO_BIG;
+	default:
+		return DROP_TX_ERROR;
+	}
+}
+
+static void add_ctl(struct msghdr *m, int level, int type, const void *val, size_t len)
+{
+	struct cmsghdr *c = (struct cmsghdr *)((uint8_t *)m->msg_control + m->msg_controllen);
+
+	c->cmsg_level = level;
+	c->cmsg_type = type;
+	c->cmsg_len = CMSG_LEN(len);
+	memcpy(CMSG_DATA(c), val, len);
+	m->msg_controllen += CMSG_SPACE(len);
+}
+
+static void add_local(struct msghdr *m, const struct in6_addr *local, bool v4)
+{
+	struct in_pktinfo p4 = {0};
+	struct in6_pktinfo p6 = {0};
+
+	if (v4) {
+		p4.ipi_spec_dst = addr_to4(local);
+		add_ctl(m, IPPROTO_IP, IP_PKTINFO, &p4, sizeof p4);
+	} else {
+		p6.ipi6_addr = *local;
+		add_ctl(m, IPPROTO_IPV6, IPV6_PKTINFO, &p6, sizeof p6);
+	}
+}
+
+static void set_name(struct msghdr *m, struct sockaddr_in6 *sa, const struct wpath *p, bool v4)
+{
+	struct sockaddr_in *s4 = (struct sockaddr_in *)sa;
+	uint16_t port = p->encap == ENCAP_UDP ? htons(p->port) : 0;
+
+	memset(sa, 0, sizeof *sa);
+	if (v4) {
+		s4->sin_family = AF_INET;
+		s4->sin_addr = addr_to4(&p->remote);
+		s4->sin_port = port;
+		m->msg_namelen = sizeof *s4;
+	} else {
+		sa->sin6_family = AF_INET6;
+		sa->sin6_addr = p->remote;
+		sa->sin6_port = port;
+		m->msg_namelen = sizeof *sa;
+	}
+	m->msg_name = sa;
+}
+
+/* Append envelopes first..first+count-1 of a run as one message. */
+static void add_msg(struct batch *b, const struct run *r, unsigned int first, unsigned int count)
+{
+	const struct wpath *p = &r->link->paths[r->link->cur_path];
+	struct msghdr *m = &b->msgs[b->n].msg_hdr;
+	bool v4 = addr_is4(&p->remote);
+	uint32_t off = first * r->seg;
+	uint32_t len = first + count == r->n ? r->len - off : count * r->seg;
+	uint16_t seg = r->seg;
+	int tos = r->tos;
+
+	memset(m, 0, sizeof *m);
+	b->iov[b->n] = (struct iovec){.iov_base = r->data + off, .iov_len = len};
+	m->msg_iov = &b->iov[b->n];
+	m->msg_iovlen = 1;
+	m->msg_control = b->ctl[b->n];
+	set_name(m, &b->name[b->n], p, v4);
+	if (p->fwmark)
+		add_ctl(m, SOL_SOCKET, SO_MARK, &p->fwmark, sizeof p->fwmark);
+	if (!IN6_IS_ADDR_UNSPECIFIED(&p->local))
+		add_local(m, &p->local, v4);
+	if (tos)
+		add_ctl(m, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TOS : IPV6_TCLASS, &tos, sizeof tos);
+	if (count > 1)
+		add_ctl(m, IPPROTO_UDP, UDP_SEGMENT, &seg, sizeof seg);
+	if (!m->msg_controllen)
+		m->msg_control = NULL;
+	b->run[b->n] = r;
+	b->first[b->n] = first;
+	b->count[b->n] = count;
+	b->n++;
+}
+
+/* Inner bytes of count envelopes, close enough for a split run: sizes are equal but for the last. */
+static uint32_t share(const struct run *r, unsigned int count)
+{
+	return count == r->n ? r->inner_bytes : (uint64_t)r->inner_bytes * count / r->n;
+}
+
+static void sent(const struct run *r, unsigned int count)
+{
+	struct wlink_ctr *c = r->link->ctr;
+
+	if (r->probe) {
+		c->out_probes += count;
+		return;
+	}
+	c->out_pkts += count;
+	c->out_bytes += share(r, count);
+	atomic_store_explicit(&r->link->live.tx_errno, 0, memory_order_relaxed);
+}
+
+static void refused(const struct run *r, unsigned int count, int err)
+{
+	atomic_store_explicit(&r->link->live.tx_errno, err, memory_order_relaxed);
+	if (!r->probe)
+		r->link->ctr->drops_out[emit_drop_reason(err)] += count;
+}
+
+static int send_one(int fd, struct msghdr *m)
+{
+	return sendmsg(fd, m, MSG_DONTWAIT) < 0 ? errno : 0;
+}
+
+/*
+ * The message at i failed with err. An error left on the socket by an ICMP message belongs to
+ * an earlier packet: try again once. UDP_SEGMENT answers EIO where the routed device has no
+ * checksum offload (up to 6.10), EINVAL or EMSGSIZE when the path MTU has shrunk: go singly.
+ */
+static void retry(struct emit *e, int fd, struct batch *b, unsigned int i, int err)
+{
+	static _Thread_local struct batch one;
+	const struct run *r = b->run[i];
+	int again;
+
+	if (err != EAGAIN && err != EPERM && err != ENOBUFS) {
+		again = send_one(fd, &b->msgs[i].msg_hdr);
+		if (!again) {
+			sent(r, b->count[i]);
+			return;
+		}
+		err = again;
+	}
+	if (b->count[i] == 1 || (err != EIO && err != EINVAL && err != EMSGSIZE)) {
+		if (err == EAGAIN)
+			bump(&e->stats->tx_eagain, 1);
+		refused(r, b->count[i], err);
+		return;
+	}
+	for (unsigned int k = 0; k < b->count[i]; k++) {
+		one.n = 0;
+		add_msg(&one, r, b->first[i] + k, 1);
+		err = send_one(fd, &one.msgs[0].msg_hdr);
+		if (err)
+			refused(r, 1, err);
+		else
+			sent(r, 1);
+	}
+}
+
+static void send_batch(struct emit *e, int fd, struct batch *b)
+{
+	unsigned int i = 0;
+	int n;
+
+	while (i < b->n) {
+		n = sendmmsg(fd, b->msgs + i, b->n - i, MSG_DONTWAIT);
+		bump(&e->stats->sendmmsgs, 1);
+		if (n <= 0) {
+			retry(e, fd, b, i, n < 0 ? errno : EIO);
+			i++;
+			continue;
+		}
+		for (int k = 0; k < n; k++, i++) {
+			sent(b->run[i], b->count[i]);
+			bump(&e->stats->sendmsgs_segs, b->count[i]);
+		}
+	}
+	b->n = 0;
+}
+
+static int sock_of(const struct socks *s, const struct wpath *p)
+{
+	if (p->encap == ENCAP_UDP)
+		return addr_is4(&p->remote) ? s->udp4 : s->udp6;
+	return addr_is4(&p->remote) ? s->raw4 : s->raw6;
+}
+
+void emit_flush(struct emit *e)
+{
+	static _Thread_local struct batch b;
+	int fd, cur = -1;
+
+	for (unsigned int i = 0; i < e->n; i++) {
+		const struct run *r = &e->runs[i];
+		const struct wpath *p = &r->link->paths[r->link->cur_path];
+
+		fd = sock_of(e->socks, p);
+		if (!r->link->n_paths || IN6_IS_ADDR_UNSPECIFIED(&p->remote) || fd < 0) {
+			refused(r, r->n, ENETUNREACH);
+			continue;
+		}
+		if (fd != cur && b.n)
+			send_batch(e, cur, &b);
+		cur = fd;
+		if (p->encap == ENCAP_UDP) {
+			add_msg(&b, r, 0, r->n);
+			bump(&e->stats->udp_gso_runs, r->n > 1);
+		}
+		for (unsigned int k = 0; p->encap == ENCAP_ESP && k < r->n; k++) {
+			if (b.n == EMIT_MAX)
+				send_batch(e, cur, &b);
+			add_msg(&b, r, k, 1);
+		}
+		if (b.n == EMIT_MAX)
+			send_batch(e, cur, &b);
+	}
+	if (b.n)
+		send_batch(e, cur, &b);
+	e->n = 0;
+}
+
+void emit_run(struct emit *e, const struct run *r)
+{
+	if (e->n == EMIT_MAX)
+		emit_flush(e);
+	e->runs[e->n++] = *r;
+}
+
+void emit_errors(struct emit *e)
+{
+	int fds[] = {e->socks->raw4, e->socks->raw6, e->socks->udp4, e->socks->udp6};
+	uint8_t data[64], ctl[256];
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(fds); i++) {
+		for (unsigned int k = 0; fds[i] >= 0 && k < 64; k++) {
+			struct iovec iov = {data, sizeof data};
+			struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = ctl,
+					   .msg_controllen = sizeof ctl};
+
+			if (recvmsg(fds[i], &m, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
+				break;
+		}
+	}
+}

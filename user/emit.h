@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * emit - envelopes leave through the worker's sockets, so that ordinary routing, ip rules (fwmark
+ * as per-message data), neighbours, PMTU and the OUTPUT firewall all see them (seed, conclusion 4).
+ *
+ * Queue runs, then flush: one sendmmsg() per socket. A run of equal-sized envelopes to a UDP path
+ * is one message with UDP_SEGMENT. Owned by one worker thread. Every envelope that does not leave
+ * is counted on its link with a reason.
+ */
+#ifndef EMIT_H
+#define EMIT_H
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include "sock.h"
+#include "worker.h"
+
+enum { EMIT_MAX = 256, EMIT_RUN_SEGS = 64, EMIT_RUN_BYTES = 65000 };
+
+/** struct run - consecutive envelopes of one link at data, seg bytes each, the last may be shorter */
+struct run {
+	uint8_t *data;
+	uint32_t len;
+	uint32_t seg;
+	uint16_t n;
+	uint8_t tos;
+	bool probe;           /* ours: not in the books of raw packets */
+	uint32_t inner_bytes; /* of all n */
+	struct wlink *link;
+};
+
+struct emit {
+	struct socks *socks;
+	struct worker_stats *stats;
+	unsigned int n;
+	struct run runs[EMIT_MAX];
+};
+
+/** emit_run() - queue; r->data must stay until emit_flush(). Flushes by itself when full. */
+void emit_run(struct emit *e, const struct run *r);
+void emit_flush(struct emit *e);
+/** emit_errors() - drain the sockets' error queues (ICMP, unresolved neighbours) */
+void emit_errors(struct emit *e);
+/** emit_drop_reason() - what an errno of sendmsg() means */
+enum drop emit_drop_reason(int err);
+
+#endif

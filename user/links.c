@@ -1,0 +1,760 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * links - the table of links: reconcile with a configuration, compute states, follow events.
+ *
+ * The order that keeps I1: protection is installed before a device exists, devices before SAs,
+ * carriers last. On the way down: carrier, SAs, device, and only then (and only because an
+ * operator asked) protection.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include "device.h"
+#include "load.h"
+#include "log.h"
+#include "path.h"
+#include "protect.h"
+#include "sad.h"
+#include "underlay.h"
+
+enum { SLACK_MS = 150 /* a tick and a half: our own clockwork is no reason to go down */ };
+
+static const char *const reason_names[] = {
+#define X(name, str, text) [LINK_##name] = str,
+	LINK_REASONS(X)
+#undef X
+};
+static const char *const reason_texts[] = {
+#define X(name, str, text) [LINK_##name] = text,
+	LINK_REASONS(X)
+#undef X
+};
+
+const char *link_reason_name(enum link_reason r)
+{
+	return r < LINK_REASON_MAX ? reason_names[r] : "unknown";
+}
+
+const char *link_reason_text(enum link_reason r)
+{
+	return r < LINK_REASON_MAX ? reason_texts[r] : "unknown";
+}
+
+void links_beat(struct daemon *d)
+{
+	load_beat(d->load)->control_ns = now_ns();
+}
+
+struct link *links_by_name(struct daemon *d, const char *name)
+{
+	char alt[IFNAMSIZ + 8];
+
+	for (unsigned int i = 0; i < d->max_links; i++) {
+		struct link *l = d->links[i];
+
+		if (!l)
+			continue;
+		snprintf(alt, sizeof alt, "ipsec:%u", l->conf.number);
+		if (!strcmp(name, l->conf.name) || !strcmp(name, alt) || !strcmp(name, l->conf.peer))
+			return l;
+	}
+	return NULL;
+}
+
+/* ---- events ---- */
+
+static void event(struct daemon *d, const struct link *l, const char *what)
+{
+	json_t *ev;
+
+	if (!d->on_event)
+		return;
+	ev = json_pack("{s:i s:s s:s s:s s:s s:s s:s}", "schema", 1, "event", what, "link", l->conf.name, "peer",
+		       l->conf.peer, "state", l->up ? "up" : "down", "reason", link_reason_name(l->reason),
+		       "reason_text", link_reason_text(l->reason));
+	if (!ev)
+		return;
+	json_object_set_new(ev, "metric", json_integer(l->conf.metric));
+	d->on_event(d, ev);
+	json_decref(ev);
+}
+
+/* ---- the two halves: BPF and worker ---- */
+
+static void push_ent(struct daemon *d, struct link *l)
+{
+	const struct sa *out = sad_out(l);
+	struct link_ent e = {.flags = LINK_F_USED, .b_ifindex = l->b_ifindex, .worker = l->worker, .gen = l->gen,
+			     .mtu = l->mtu};
+
+	if (out) {
+		e.flags |= LINK_F_OUT_SA;
+		e.out_slot = out->slot;
+		e.out_sgen = out->sgen;
+	}
+	if (l->n_paths && l->paths[l->cur_path].loop)
+		e.flags |= LINK_F_LOOP;
+	if (l->conf.input == INPUT_SOCKET)
+		e.flags |= LINK_F_NO_XSK;
+	load_link_set(d->load, l->id, &e);
+}
+
+static void fill_wlink(const struct link *l, struct wlink *w)
+{
+	w->id = l->id;
+	w->gen = l->gen;
+	w->admin_up = l->admin_up;
+	w->mode = l->conf.liveness;
+	w->interval_ns = l->conf.live_ms * 1000000ull;
+	w->mtu = l->mtu;
+	w->ping_src = l->conf.address.set ? l->conf.address.own : l->conf.address6.own;
+	w->ping_dst = l->conf.address.set ? l->conf.address.far : l->conf.address6.far;
+}
+
+/* Sources the peer may use: what `inner` says, its far addresses, fe80::/64. No `inner` line: any. */
+static int fill_inner(const struct link *l, struct prefix **out, unsigned int *n)
+{
+	const struct link_conf *c = &l->conf;
+	struct prefix *p;
+
+	*out = NULL;
+	*n = 0;
+	if (!c->inner.n)
+		return 0;
+	p = calloc(c->inner.n + 3, sizeof *p);
+	if (!p)
+		return -ENOMEM;
+	memcpy(p, c->inner.p, c->inner.n * sizeof *p);
+	*n = c->inner.n;
+	if (c->address.set)
+		p[(*n)++] = (struct prefix){.addr = c->address.far, .len = addr_is4(&c->address.far) ? 32 : 128,
+					    .is4 = addr_is4(&c->address.far)};
+	if (c->address6.set)
+		p[(*n)++] = (struct prefix){.addr = c->address6.far, .len = 128};
+	prefix_parse("fe80::/64", &p[(*n)++]);
+	*out = p;
+	return 0;
+}
+
+struct refill {
+	struct link *l;
+	struct prefix *inner;
+	unsigned int n_inner;
+};
+
+static int refill_in_worker(struct worker *w, void *arg)
+{
+	struct refill *r = arg;
+	struct prefix *old = r->l->w->inner;
+
+	fill_wlink(r->l, r->l->w);
+	r->l->w->inner = r->inner;
+	r->l->w->n_inner = r->n_inner;
+	free(old);
+	return 0;
+}
+
+static int push_wlink(struct daemon *d, struct link *l)
+{
+	struct refill r = {.l = l};
+	int err = fill_inner(l, &r.inner, &r.n_inner);
+
+	return err ? err : worker_call(d->workers[l->worker], refill_in_worker, &r);
+}
+
+static int set_in_worker(struct worker *w, void *arg)
+{
+	worker_link_set(w, arg);
+	return 0;
+}
+
+static int clear_in_worker(struct worker *w, void *arg)
+{
+	worker_link_clear(w, ((struct wlink *)arg)->id);
+	return 0;
+}
+
+/*
+ * A predecessor's books for this link: whatever it had taken in and not accounted for was lost
+ * with it (I5).
+ */
+static void close_books(struct daemon *d, struct link *l)
+{
+	struct wlink_ctr *c = &load_wctr(d->load)[l->id];
+	uint64_t out = c->out_pkts, in = c->in_pkts + c->in_probes;
+	struct link_ctr k;
+
+	if (load_link_ctr(d->load, l->id, &k))
+		return;
+	if (k.tap_segs > c->out_tap_segs)
+		c->out_tap_segs = k.tap_segs;
+	if (k.xsk_segs > c->out_xsk_segs)
+		c->out_xsk_segs = k.xsk_segs;
+	if (k.wire_pkts > c->in_xsk_pkts)
+		c->in_xsk_pkts = k.wire_pkts;
+	for (unsigned int i = 0; i < DROP_MAX; i++) {
+		out += c->drops_out[i];
+		in += c->drops_in[i];
+	}
+	if (c->out_tap_segs + c->out_xsk_segs > out)
+		c->drops_out[DROP_WORKER_GONE] += c->out_tap_segs + c->out_xsk_segs - out;
+	if (c->in_xsk_pkts + c->in_sock_pkts > in)
+		c->drops_in[DROP_WORKER_GONE] += c->in_xsk_pkts + c->in_sock_pkts - in;
+}
+
+/* ---- ids ---- */
+
+int links_init(struct daemon *d)
+{
+	struct link_ent e;
+
+	d->adopt = calloc(d->max_links, sizeof *d->adopt);
+	d->links = calloc(d->max_links, sizeof *d->links);
+	d->sas = calloc(d->max_sas, sizeof *d->sas);
+	if (!d->adopt || !d->links || !d->sas)
+		return -ENOMEM;
+	for (unsigned int i = 0; i < d->max_links; i++) {
+		if (load_link_get(d->load, i, &e))
+			continue;
+		d->adopt[i].gen = e.gen;
+		if (e.flags & LINK_F_USED)
+			d->adopt[i].b_ifindex = e.b_ifindex;
+	}
+	sad_init(d);
+	return 0;
+}
+
+/* The id under which a predecessor kept the books of this very device; else one nobody claims. */
+static int take_id(struct daemon *d, int b_ifindex, bool *adopted)
+{
+	int fresh = -ENOSPC, claimed = -ENOSPC;
+
+	for (unsigned int i = 0; i < d->max_links; i++) {
+		if (d->links[i])
+			continue;
+		if (b_ifindex && d->adopt[i].b_ifindex == (uint32_t)b_ifindex) {
+			*adopted = true;
+			return i;
+		}
+		if (!d->adopt[i].b_ifindex && fresh < 0)
+			fresh = i;
+		else if (d->adopt[i].b_ifindex && claimed < 0)
+			claimed = i;
+	}
+	*adopted = false;
+	return fresh >= 0 ? fresh : claimed;
+}
+
+/* Before the device is made: which backend device would be adopted, if any. */
+static int standing_b(struct daemon *d, const struct link_conf *c)
+{
+	char name[IFNAMSIZ];
+	struct nl_link b;
+
+	snprintf(name, sizeof name, "b%u", c->number);
+	return nl_link_get(d->nl_k, name, &b) ? 0 : b.ifindex;
+}
+
+/* ---- adding ---- */
+
+static struct link *new_link(struct daemon *d, const struct link_conf *c, FILE *errs)
+{
+	struct link *l = calloc(1, sizeof *l);
+	bool adopted;
+	int id;
+
+	if (!l)
+		return NULL;
+	l->w = calloc(1, sizeof *l->w);
+	id = take_id(d, standing_b(d, c), &adopted);
+	if (!l->w || id < 0 || link_conf_copy(&l->conf, c)) {
+		fprintf(errs, "%s: %s\n", c->name, id < 0 ? "no link id left: raise max-links" : "out of memory");
+		free(l->w);
+		free(l);
+		return NULL;
+	}
+	l->id = id;
+	l->gen = adopted ? d->adopt[id].gen : d->adopt[id].gen + 1;
+	l->worker = id % d->n_workers;
+	l->admin_up = !c->down;
+	l->reason = LINK_NO_DEVICE;
+	l->since_ns = now_ns();
+	pthread_mutex_init(&l->w->path_lock, NULL);
+	l->w->ctr = &load_wctr(d->load)[id];
+	if (adopted) {
+		close_books(d, l);
+	} else {
+		memset(l->w->ctr, 0, sizeof *l->w->ctr);
+		load_link_ctr_zero(d->load, id);
+	}
+	d->adopt[id].b_ifindex = 0;
+	d->adopt[id].gen = l->gen;
+	d->links[id] = l;
+	d->n_links++;
+	path_init(l);
+	return l;
+}
+
+static void forget(struct daemon *d, struct link *l)
+{
+	d->links[l->id] = NULL;
+	d->n_links--;
+	path_free(l);
+	link_conf_free(&l->conf);
+	free(l->w->inner);
+	pthread_mutex_destroy(&l->w->path_lock);
+	free(l->w);
+	device_workload_close(l);
+	free(l);
+}
+
+static int bring_sas(struct daemon *d, struct link *l, FILE *errs)
+{
+	if (l->conf.ike[0]) {
+		fprintf(errs, "%s: ike = %s: this version has no IKE yet, use sa = file:PATH\n", l->conf.name, l->conf.ike);
+		return -EOPNOTSUPP;
+	}
+	if (!l->conf.sa_file[0])
+		return 0;
+	return sad_load_static(d, l, errs);
+}
+
+/* Everything of a link but its protection, which stands already. */
+static int raise_link(struct daemon *d, struct link *l, FILE *errs)
+{
+	int err = device_workload(d, l, errs);
+
+	links_beat(d);
+	if (!err)
+		err = device_make(d, l, errs);
+	if (err)
+		return err;
+	push_wlink(d, l);
+	worker_call(d->workers[l->worker], set_in_worker, l->w);
+	push_ent(d, l);
+	err = device_config(d, l, NULL, errs);
+	if (err)
+		return err;
+	l->dev_up = true;
+	path_lookup(d, l);
+	device_set_mtu(d, l, path_mtu(l));
+	path_push(d, l);
+	err = bring_sas(d, l, errs);
+	push_ent(d, l);
+	return err;
+}
+
+int link_add(struct daemon *d, const struct link_conf *c, FILE *errs)
+{
+	struct link *l = new_link(d, c, errs);
+	int err;
+
+	if (!l)
+		return -ENOSPC;
+	err = protect_apply(d); /* floors and blocks before the device */
+	if (err)
+		fprintf(errs, "%s: a layer of protection is missing: %s (ipsecctl doctor)\n", c->name, strerror(-err));
+	err = raise_link(d, l, errs);
+	protect_apply(d); /* allows, now that the device has an index */
+	d->routes_dirty = d->underlay_dirty = true;
+	event(d, l, "link-added");
+	return err;
+}
+
+int link_del(struct daemon *d, struct link *l)
+{
+	int err;
+
+	links_beat(d);
+	device_set_carrier(d, l, false);
+	sad_flush_link(d, l);
+	worker_call(d->workers[l->worker], clear_in_worker, l->w);
+	load_link_del(d->load, l->id);
+	err = device_del(d, l);
+	l->up = false;
+	event(d, l, "link-removed");
+	forget(d, l);
+	d->protect_dirty = true;
+	return err;
+}
+
+int link_set(struct daemon *d, struct link *l, const struct link_conf *c, FILE *errs)
+{
+	bool reload = strcmp(l->conf.sa_file, c->sa_file) || link_conf_equal(&l->conf, c);
+	bool moved = strcmp(l->conf.netns, c->netns);
+	struct link_conf old = l->conf;
+	int err;
+
+	if (moved) { /* a veth that changes namespace loses addresses and routes anyway: make it anew */
+		err = link_del(d, l);
+		return err ? err : link_add(d, c, errs);
+	}
+	memset(&l->conf, 0, sizeof l->conf);
+	err = link_conf_copy(&l->conf, c);
+	if (err) {
+		l->conf = old;
+		return err;
+	}
+	l->admin_up = !c->down;
+	protect_apply(d);
+	path_init(l);
+	path_lookup(d, l);
+	path_push(d, l);
+	push_wlink(d, l);
+	if (l->ifindex)
+		err = device_config(d, l, &old, errs);
+	device_set_mtu(d, l, path_mtu(l));
+	if (reload) {
+		sad_flush_link(d, l);
+		err = bring_sas(d, l, errs);
+	}
+	sad_remote_changed(d, l);
+	push_ent(d, l);
+	link_conf_free(&old);
+	d->routes_dirty = d->underlay_dirty = true;
+	event(d, l, "link-changed");
+	return err;
+}
+
+void link_admin(struct daemon *d, struct link *l, bool up)
+{
+	l->admin_up = up;
+	push_wlink(d, l);
+	links_tick(d);
+}
+
+/* ---- reconcile ---- */
+
+static const struct link_conf *in_conf(const struct conf *c, const char *name)
+{
+	for (unsigned int i = 0; i < c->n_links; i++)
+		if (!strcmp(c->links[i].name, name))
+			return &c->links[i];
+	return NULL;
+}
+
+static void tell(json_t *report, const char *link, const char *action)
+{
+	if (report)
+		json_array_append_new(report, json_pack("{s:s s:s}", "link", link, "action", action));
+}
+
+static struct link *by_device(struct daemon *d, const char *name)
+{
+	for (unsigned int i = 0; i < d->max_links; i++)
+		if (d->links[i] && !strcmp(d->links[i]->conf.name, name))
+			return d->links[i];
+	return NULL;
+}
+
+json_t *links_diff(struct daemon *d, const struct conf *c)
+{
+	json_t *report = json_array();
+	struct link *l;
+
+	for (unsigned int i = 0; i < d->max_links; i++)
+		if (d->links[i] && !in_conf(c, d->links[i]->conf.name))
+			tell(report, d->links[i]->conf.name, "remove");
+	for (unsigned int i = 0; i < c->n_links; i++) {
+		l = by_device(d, c->links[i].name);
+		tell(report, c->links[i].name,
+		     !l ? "add" : link_conf_equal(&l->conf, &c->links[i]) ? "keep" : "change");
+	}
+	return report;
+}
+
+static int remove_missing(struct daemon *d, const struct conf *c, json_t *report)
+{
+	int n = 0;
+
+	for (unsigned int i = 0; i < d->max_links; i++) {
+		struct link *l = d->links[i];
+
+		if (!l || in_conf(c, l->conf.name))
+			continue;
+		tell(report, l->conf.name, "remove");
+		n += link_del(d, l) ? 1 : 0;
+	}
+	return n;
+}
+
+/* New links in three strokes, so that protection is applied twice and not twice per link. */
+static int add_new(struct daemon *d, const struct conf *c, FILE *errs, json_t *report)
+{
+	struct link **fresh = calloc(c->n_links + 1, sizeof *fresh);
+	unsigned int n = 0;
+	int errors = 0;
+
+	if (!fresh)
+		return 1;
+	for (unsigned int i = 0; i < c->n_links; i++) {
+		if (by_device(d, c->links[i].name))
+			continue;
+		fresh[n] = new_link(d, &c->links[i], errs);
+		if (!fresh[n]) {
+			errors++;
+			continue;
+		}
+		tell(report, c->links[i].name, "add");
+		n++;
+	}
+	if (n && protect_apply(d))
+		fprintf(errs, "a layer of protection is missing: ipsecctl doctor names it\n");
+	for (unsigned int i = 0; i < n; i++)
+		errors += raise_link(d, fresh[i], errs) ? 1 : 0;
+	if (n)
+		protect_apply(d);
+	for (unsigned int i = 0; i < n; i++)
+		event(d, fresh[i], "link-added");
+	free(fresh);
+	return errors;
+}
+
+int links_apply(struct daemon *d, const struct conf *c, FILE *errs, json_t *report)
+{
+	int errors = remove_missing(d, c, report);
+
+	for (unsigned int i = 0; i < c->n_links; i++) {
+		struct link *l = by_device(d, c->links[i].name);
+
+		if (!l)
+			continue;
+		if (link_conf_equal(&l->conf, &c->links[i])) {
+			tell(report, c->links[i].name, "keep");
+			continue;
+		}
+		tell(report, c->links[i].name, "change");
+		errors += link_set(d, l, &c->links[i], errs) ? 1 : 0;
+	}
+	errors += add_new(d, c, errs, report);
+	links_routes_changed(d);
+	if (underlay_refresh(d))
+		errors++;
+	return errors;
+}
+
+/* ---- state ---- */
+
+static uint64_t relaxed(const _Atomic uint64_t *v)
+{
+	return atomic_load_explicit(v, memory_order_relaxed);
+}
+
+static bool any_refused(const struct link *l)
+{
+	for (const struct sa *sa = l->sas; sa; sa = sa->next)
+		if (sa->refused[0])
+			return true;
+	return false;
+}
+
+static enum link_reason by_liveness(const struct link *l, uint64_t now)
+{
+	uint64_t window = (l->conf.live_ms * (uint64_t)l->conf.live_count + SLACK_MS) * 1000000u;
+	uint64_t round = relaxed(&l->w->live.roundtrip_ns), heard = relaxed(&l->w->live.heard_ns);
+
+	if (l->conf.liveness == LIVE_OFF || (round && now - round < window))
+		return LINK_OK;
+	if (heard && now - heard < window)
+		return round || now - heard > window / 2 || now - l->since_ns > window ? LINK_ONE_WAY : LINK_STARTING;
+	return round || heard || now - l->since_ns > window ? LINK_NO_ANSWER : LINK_STARTING;
+}
+
+/* The whole truth about a link, from what is the case now (I7). */
+static enum link_reason compute(const struct link *l, uint64_t now)
+{
+	const struct sa *out = sad_out(l), *in = sad_in(l);
+	const struct link_path *p = &l->paths[l->cur_path];
+
+	if (!l->ifindex)
+		return LINK_NO_DEVICE;
+	if (!l->admin_up || !l->dev_up)
+		return LINK_ADMIN_DOWN;
+	if (!out || !in)
+		return any_refused(l) ? LINK_SA_REFUSED : LINK_NO_SA;
+	if (!l->n_paths || IN6_IS_ADDR_UNSPECIFIED(&p->remote))
+		return LINK_NO_ENDPOINT;
+	if (p->loop)
+		return LINK_ROUTE_LOOP;
+	if (p->error)
+		return LINK_NO_ROUTE;
+	if (__atomic_load_n(&out->wout->sa.seq, __ATOMIC_RELAXED) >= out->seq_limit)
+		return LINK_SA_EXHAUSTED;
+	return by_liveness(l, now);
+}
+
+static void update_state(struct daemon *d, struct link *l, uint64_t now)
+{
+	enum link_reason r = compute(l, now);
+	bool up = r == LINK_OK;
+
+	if (up != l->up) {
+		l->flaps += l->up;
+		l->since_ns = now;
+	}
+	if (up != l->up || r != l->reason) {
+		l->up = up;
+		l->reason = r;
+		log_info("%s (%s): %s, %s", l->conf.name, l->conf.peer, up ? "up" : "down", link_reason_name(r));
+		device_set_carrier(d, l, up);
+		event(d, l, "link-state");
+	}
+	device_set_carrier(d, l, up); /* also when the guardian lowered it meanwhile */
+}
+
+/* The worker learned where the peer is now. */
+static bool take_endpoint(struct daemon *d, struct link *l)
+{
+	uint32_t moved = atomic_load(&l->w->live.moved);
+	struct link_path *p = &l->paths[l->cur_path];
+	char buf[INET6_ADDRSTRLEN];
+
+	if (moved == l->moved_seen)
+		return false;
+	l->moved_seen = moved;
+	pthread_mutex_lock(&l->w->path_lock);
+	p->remote = l->w->paths[l->cur_path].remote;
+	p->port = l->w->paths[l->cur_path].port;
+	pthread_mutex_unlock(&l->w->path_lock);
+	p->learned = true;
+	log_info("%s (%s): the peer is now at %s port %u", l->conf.name, l->conf.peer, addr_str(&p->remote, buf), p->port);
+	event(d, l, "endpoint-moved");
+	return true;
+}
+
+static void follow_paths(struct daemon *d, struct link *l)
+{
+	bool named = path_tick(d, l), moved = take_endpoint(d, l);
+
+	if (!named && !moved)
+		return;
+	path_lookup(d, l);
+	if (named)
+		path_push(d, l);
+	sad_remote_changed(d, l);
+	device_set_mtu(d, l, path_mtu(l));
+	if (l->conf.protect.n || d->protect_dirty)
+		d->protect_dirty = true;
+	else
+		load_peer_set(d->load, &l->paths[l->cur_path].remote);
+	d->underlay_dirty = true;
+}
+
+void links_routes_changed(struct daemon *d)
+{
+	d->routes_dirty = false;
+	for (unsigned int i = 0; i < d->max_links; i++)
+		if (d->links[i])
+			path_lookup(d, d->links[i]);
+	path_loops(d);
+	for (unsigned int i = 0; i < d->max_links; i++) {
+		struct link *l = d->links[i];
+
+		if (!l)
+			continue;
+		path_pick(d, l);
+		sad_remote_changed(d, l);
+		device_set_mtu(d, l, path_mtu(l));
+		push_ent(d, l);
+	}
+}
+
+static void remake(struct daemon *d, struct link *l)
+{
+	if (!l->lost)
+		return;
+	l->lost = false;
+	log_warnx("%s: the device was deleted; making it again (ipsecctl link del removes a link)", l->conf.name);
+	if (device_make(d, l, stderr) || device_config(d, l, NULL, stderr))
+		return;
+	l->dev_up = true;
+	push_ent(d, l);
+	d->protect_dirty = d->underlay_dirty = true;
+}
+
+void links_tick(struct daemon *d)
+{
+	uint64_t now = now_ns();
+
+	for (unsigned int i = 0; i < d->max_links; i++)
+		if (d->links[i])
+			remake(d, d->links[i]);
+	if (d->routes_dirty)
+		links_routes_changed(d);
+	if (d->underlay_dirty) {
+		d->underlay_dirty = false;
+		underlay_refresh(d);
+	}
+	if (d->protect_dirty) {
+		d->protect_dirty = false;
+		protect_apply(d);
+	}
+	for (unsigned int i = 0; i < d->max_links; i++) {
+		struct link *l = d->links[i];
+
+		if (!l)
+			continue;
+		follow_paths(d, l);
+		sad_tick(d, l);
+		update_state(d, l, now);
+	}
+}
+
+/* The guardian may have lowered a carrier while we hung: what is counts, not what we last said. */
+void links_on_backend(struct daemon *d, const struct nl_link *ev)
+{
+	for (unsigned int i = 0; i < d->max_links; i++)
+		if (d->links[i] && d->links[i]->b_ifindex == ev->ifindex && !ev->deleted)
+			d->links[i]->carrier = ev->flags & IFF_UP;
+}
+
+void links_on_link(struct daemon *d, const struct nl *nl, const struct nl_link *ev)
+{
+	bool mine = false;
+
+	for (unsigned int i = 0; i < d->max_links; i++) {
+		struct link *l = d->links[i];
+
+		if (!l || l->nl != nl || l->ifindex != ev->ifindex)
+			continue;
+		mine = true;
+		if (ev->deleted) {
+			l->ifindex = l->b_ifindex = 0;
+			l->carrier = l->dev_up = false;
+			l->lost = true;
+			continue;
+		}
+		if (!l->dev_up && ev->flags & IFF_UP)
+			device_routes(d, l); /* the kernel took them when the device went down */
+		l->dev_up = ev->flags & IFF_UP;
+	}
+	if (!mine)
+		d->underlay_dirty = d->routes_dirty = true;
+}
+
+void links_all_down(struct daemon *d)
+{
+	for (unsigned int i = 0; i < d->max_links; i++)
+		if (d->links[i])
+			device_set_carrier(d, d->links[i], false);
+}
+
+void links_free(struct daemon *d)
+{
+	for (unsigned int i = 0; d->links && i < d->max_links; i++) {
+		struct link *l = d->links[i];
+		struct sa *sa;
+
+		if (!l)
+			continue;
+		while ((sa = l->sas)) { /* slots keep their windows for the successor */
+			l->sas = sa->next;
+			sad_close(d, sa);
+		}
+		forget(d, l);
+	}
+	free(d->links);
+	free(d->sas);
+	free(d->adopt);
+	free(d->underlay);
+	free(d->locals);
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * links - the control plane's picture: every link, its SAs, paths and computed state.
+ *
+ * Control thread only. A link's state is computed by links_compute() from
+ * {admin, SAs, liveness, path, daemon} and never counted from events (I7).
+ */
+#ifndef LINKS_H
+#define LINKS_H
+
+#include <jansson.h>
+#include "conf.h"
+#include "guard.h"
+#include "ledger.h"
+#include "nl.h"
+#include "worker.h"
+
+/* Why a link is in its state: X(NAME, "shown", "sentence; next step") */
+#define LINK_REASONS(X)                                                                            \
+	X(OK, "ok", "a round trip was seen within the liveness window")                            \
+	X(ADMIN_DOWN, "admin-down", "taken down by an operator: ipsecctl link up NAME")            \
+	X(NO_SA, "no-sa", "no usable SA: see ipsecctl sa list and the daemon's log")               \
+	X(SA_REFUSED, "sa-refused", "the SA's durable state refuses to send: see why in ipsecctl sa list") \
+	X(NO_ENDPOINT, "no-endpoint", "the peer's outer address is not known yet")                 \
+	X(NO_ROUTE, "no-route", "no route to the path's remote address")                           \
+	X(ROUTE_LOOP, "route-loop", "the envelope would be routed into a tunnel again")            \
+	X(STARTING, "starting", "waiting for the first round trip")                                \
+	X(NO_ANSWER, "no-answer", "nothing authentic heard from the peer")                         \
+	X(ONE_WAY, "one-way", "the peer is heard but does not hear us")                            \
+	X(SA_EXHAUSTED, "sa-exhausted", "the sequence space is used up: renew the SA")              \
+	X(NO_DEVICE, "no-device", "the device could not be made or was deleted")
+
+enum link_reason {
+#define X(name, str, text) LINK_##name,
+	LINK_REASONS(X)
+#undef X
+	LINK_REASON_MAX
+};
+const char *link_reason_name(enum link_reason r);
+const char *link_reason_text(enum link_reason r);
+
+/** struct sa - the control plane's record of one SA; no key in it */
+struct sa {
+	struct sa *next; /* of the same link */
+	struct link *link;
+	enum sa_dir dir;
+	uint32_t spi;
+	enum aead_alg alg;
+	bool esn;
+	uint32_t window;
+	uint64_t fingerprint;
+	uint32_t slot;
+	uint16_t sgen;
+	bool live;              /* installed in the worker */
+	char refused[256];      /* why not, "" when live */
+	struct ledger *ledger;  /* static SAs */
+	struct wsa_in *win;
+	struct wsa_out *wout;
+	uint64_t created_ns;
+	uint64_t seq_limit, iv_limit; /* out: reserved durably up to here */
+	bool adopted;                 /* the slot and its exact window are a predecessor's */
+	uint64_t last_top;            /* in: at the last tick */
+	struct in6_addr env_dst;      /* out: as it stands in env_out */
+};
+
+/** struct link_path - what the control plane knows about one path */
+struct link_path {
+	struct path_conf conf;
+	struct in6_addr remote; /* resolved or learned; unspecified = unknown */
+	bool learned;           /* remote and port came from an authentic packet */
+	uint16_t port;          /* learned */
+	struct path_dns *dns;   /* path.c's; NULL unless conf.host */
+	int error;              /* of the last route lookup */
+	int oif;
+	char dev[IFNAMSIZ];
+	struct in6_addr src;
+	uint32_t mtu;
+	bool loop;
+};
+
+/** struct link - one point-to-point device to one peer */
+struct link {
+	uint16_t id, gen;
+	struct link_conf conf;
+	unsigned int worker;
+	int ifindex;            /* ipsecN in the workload namespace, 0 = none */
+	int b_ifindex;          /* backend end */
+	uint32_t mtu;
+	bool admin_up;
+	bool up;                /* computed */
+	bool carrier;           /* last set on the backend end */
+	enum link_reason reason;
+	uint64_t since_ns;      /* of the present state */
+	uint64_t flaps;
+	struct link_path paths[PATHS_MAX];
+	unsigned int n_paths, cur_path;
+	struct sa *sas;
+	struct wlink *w;
+	uint32_t moved_seen;
+	bool dev_up;            /* ipsecN is administratively up */
+	bool lost;              /* ipsecN was deleted under us: to be made again */
+	struct nl *nl;          /* workload namespace */
+	bool own_nl;
+	int netns_fd;           /* -1 = underlay */
+};
+
+/** struct daemon - everything the control thread owns */
+struct daemon {
+	struct conf conf;
+	char conf_file[4096];
+	char instance[INSTANCE_MAX];
+	char state_dir[4096]; /* /var/lib/ipsec/<instance> */
+	char run_dir[4096];   /* /run/ipsec/<instance> */
+	char pin_dir[4096];   /* /sys/fs/bpf/ipsec/<instance> */
+	int underlay_fd, backend_fd;
+	struct nl *nl_u, *nl_k;
+	struct load *load;
+	struct worker *workers[WORKER_MAX];
+	unsigned int n_workers;
+	struct link **links;  /* by id, max_links entries, NULL = free */
+	unsigned int max_links, n_links;
+	struct sa **sas;      /* by slot */
+	unsigned int max_sas;
+	uint64_t words_hint;  /* first never-used word of the replay pool */
+	uint16_t next_sgen;
+	unsigned int guard_missing;
+	struct underlay_dev *underlay; /* underlay.c's */
+	unsigned int n_underlay;
+	struct in6_addr *locals;       /* underlay addresses that are ours */
+	unsigned int n_locals;
+	struct { uint32_t b_ifindex; uint16_t gen; } *adopt; /* [max_links]: what a predecessor left */
+	bool routes_dirty, underlay_dirty, protect_dirty;
+	bool use_xdp;                  /* wire-in wanted and possible */
+	uint64_t start_ns;
+	int guardian_pid;
+	void (*on_event)(struct daemon *d, json_t *ev); /* monitor; steals nothing */
+};
+
+/** links_beat() - the control thread lives; also called inside long work, or the guardian takes it for a hang */
+void links_beat(struct daemon *d);
+
+struct link *links_by_name(struct daemon *d, const char *name); /* "ipsec1", "ipsec:1" or the peer's name */
+
+/** links_apply() - reconcile with a configuration: add, change in place, remove; untouched links are not touched
+ * @errs: one line per refusal. @report: NULL or a json array that receives {"link","action"}. Return: number of errors */
+int links_apply(struct daemon *d, const struct conf *c, FILE *errs, json_t *report);
+/** links_diff() - what links_apply() would do; changes nothing */
+json_t *links_diff(struct daemon *d, const struct conf *c);
+int link_add(struct daemon *d, const struct link_conf *c, FILE *errs);
+int link_del(struct daemon *d, struct link *l);
+int link_set(struct daemon *d, struct link *l, const struct link_conf *c, FILE *errs);
+void link_admin(struct daemon *d, struct link *l, bool up);
+/** links_tick() - every 100 ms: liveness, endpoints, reservations; computes states, sets carriers */
+void links_tick(struct daemon *d);
+/** links_init() - read what a predecessor left; after load_open() */
+int links_init(struct daemon *d);
+/** links_on_link() - a device notification from a workload or the underlay namespace */
+void links_on_link(struct daemon *d, const struct nl *nl, const struct nl_link *ev);
+/** links_on_backend() - a device notification from the backend namespace */
+void links_on_backend(struct daemon *d, const struct nl_link *ev);
+/** links_all_down() - carriers down: at a clean stop nothing pretends to work (I7) */
+void links_all_down(struct daemon *d);
+/** links_free() - forget everything; devices, guards and pins stay */
+void links_free(struct daemon *d);
+/** links_routes_changed() - after routing, address or device changes below: look every path up again */
+void links_routes_changed(struct daemon *d);
+
+#endif

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * outbound - raw packets become envelopes: read from a funnel, cut into wire segments, sealed in
+ * place in the arena, emitted as runs. Worker thread only. RFC 4303 3.3.
+ */
+#include <errno.h>
+#include <net/ethernet.h>
+#include <netinet/ip.h>
+#include <netinet/ip6.h>
+#include "worker_priv.h"
+
+/* DSCP and ECN of the raw packet go on the envelope: RFC 6040 4.1, normal mode. */
+static uint8_t outer_tos(const uint8_t *ip, uint8_t family)
+{
+	return family == 4 ? ip[1] : (uint8_t)(ip[0] << 4 | ip[1] >> 4);
+}
+
+static void seal(struct worker *w, struct wlink *l, struct esp_pkt *p, unsigned int n)
+{
+	struct wsa_out *o = l->out;
+	uint64_t bytes = 0, ok = 0;
+
+	esp_seal(&o->sa, p, n);
+	for (unsigned int i = 0; i < n; i++) {
+		if (p[i].drop)
+			continue;
+		ok++;
+		bytes += p[i].len;
+	}
+	o->ctr->pkts += ok;
+	o->ctr->bytes += bytes;
+	o->ctr->top = o->sa.seq;
+	o->ctr->last_used_ns = w->now;
+}
+
+/* Seal the packets of consecutive runs of one link together: fewer, fuller batches. */
+static void seal_all(struct worker *w)
+{
+	struct outq *q = &w->out;
+	unsigned int i = 0, end, n, run = 0;
+	struct wlink *l;
+
+	while (run < q->n_runs) {
+		l = q->runs[run].link;
+		while (run < q->n_runs && q->runs[run].link == l)
+			run++;
+		end = run < q->n_runs ? q->first[run] : q->n_pkts;
+		for (; i < end; i += n) {
+			n = MIN(end - i, (unsigned int)ESP_BATCH);
+			seal(w, l, q->pkts + i, n);
+		}
+	}
+}
+
+/* The numbers run out monotonically: what was refused is the tail of a run. */
+static void trim(struct worker *w, struct run *r, const struct esp_pkt *p)
+{
+	unsigned int ok = 0;
+
+	while (ok < r->n && !p[ok].drop)
+		ok++;
+	for (unsigned int i = ok; i < r->n && !r->probe; i++)
+		r->link->ctr->drops_out[p[i].drop]++;
+	if (ok < r->n) {
+		r->inner_bytes = (uint64_t)r->inner_bytes * ok / r->n;
+		r->n = ok;
+		r->len = ok * r->seg;
+	}
+}
+
+void out_flush(struct worker *w)
+{
+	struct outq *q = &w->out;
+
+	if (!q->n_pkts)
+		return;
+	seal_all(w);
+	for (unsigned int i = 0; i < q->n_runs; i++) {
+		trim(w, &q->runs[i], q->pkts + q->first[i]);
+		if (q->runs[i].n)
+			emit_run(&w->emit, &q->runs[i]);
+	}
+	emit_flush(&w->emit);
+	q->used = q->n_pkts = q->n_runs = 0;
+	q->closed = true;
+}
+
+uint8_t *out_room(struct worker *w, uint32_t len)
+{
+	struct outq *q = &w->out;
+
+	if (q->n_pkts == OUT_PKTS || q->used + esp_envelope_len(len) > OUT_ARENA)
+		out_flush(w);
+	return q->arena + q->used + ESP_HEADROOM;
+}
+
+static bool joins(const struct outq *q, const struct wlink *l, uint32_t env, uint8_t tos, bool probe)
+{
+	const struct run *r = &q->runs[q->n_runs - 1];
+
+	return !q->closed && q->n_runs && r->link == l && env <= r->seg && r->tos == tos &&
+	       r->probe == probe && r->n < EMIT_RUN_SEGS && r->len + env <= EMIT_RUN_BYTES;
+}
+
+void out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, uint8_t tos, bool probe)
+{
+	struct outq *q = &w->out;
+	uint32_t env = esp_envelope_len(len);
+	struct run *r;
+
+	if (joins(q, l, env, tos, probe)) {
+		r = &q->runs[q->n_runs - 1];
+	} else {
+		r = &q->runs[q->n_runs];
+		*r = (struct run){.data = q->arena + q->used, .seg = env, .tos = tos, .probe = probe,
+				  .link = l};
+		q->first[q->n_runs++] = q->n_pkts;
+	}
+	r->n++;
+	r->len += env;
+	r->inner_bytes += len;
+	q->closed = env < r->seg; /* UDP_SEGMENT: only the last may be shorter */
+	q->pkts[q->n_pkts++] = (struct esp_pkt){
+		.data = q->arena + q->used + ESP_HEADROOM, .len = len, .next = next};
+	q->used += env;
+}
+
+static enum drop can_send(const struct wlink *l)
+{
+	if (!l->admin_up)
+		return DROP_LINK_DOWN;
+	if (!l->out)
+		return DROP_NO_SA;
+	return DROP_NONE;
+}
+
+static void cut(struct worker *w, struct wlink *l, const struct gso *g)
+{
+	uint8_t next = g->family == 4 ? NEXT_IP4 : NEXT_IP6, tos = outer_tos(g->ip, g->family);
+	uint32_t room = g->seg_payload ? (uint32_t)g->l3_len + g->l4_len + g->seg_payload : g->len;
+	int n;
+
+	for (unsigned int i = 0; i < g->n_segs; i++) {
+		n = gso_segment(g, i, out_room(w, room), room);
+		if (n < 0) {
+			l->ctr->drops_out[DROP_SHORT]++;
+			continue;
+		}
+		out_push(w, l, n, next, tos, false);
+	}
+}
+
+/* One frame of the GSO funnel: virtio header, stamp, IP packet. */
+static void tap_frame(struct worker *w, const uint8_t *buf, uint32_t len)
+{
+	const struct virtio_net_hdr *vh = (const void *)buf;
+	const uint8_t *ip = buf + TAP_VNET_LEN + TAP_L2_LEN;
+	struct stamp st;
+	struct wlink *l;
+	struct gso g;
+	enum drop d;
+
+	if (len < TAP_VNET_LEN + TAP_L2_LEN + IP4_HDR_LEN) {
+		bump(&w->stats.bad_stamp, 1);
+		return;
+	}
+	memcpy(&st, buf + TAP_VNET_LEN, sizeof st);
+	l = worker_link(w, st.link);
+	if (!l || st.kind != STAMP_RAW || st.gen != l->gen) {
+		bump(&w->stats.bad_stamp, 1);
+		return;
+	}
+	if (gso_parse(&g, vh, ip, len - TAP_VNET_LEN - TAP_L2_LEN, TAP_L2_LEN)) {
+		l->ctr->out_tap_segs++;
+		l->ctr->drops_out[DROP_SHORT]++;
+		return;
+	}
+	l->ctr->out_tap_segs += g.n_segs;
+	d = can_send(l);
+	if (d) {
+		l->ctr->drops_out[d] += g.n_segs;
+		return;
+	}
+	cut(w, l, &g);
+}
+
+/* One frame of the XSK funnel: stamp, Ethernet type, a single IP packet with complete checksums. */
+static void port_frame(struct worker *w, const struct port_frame *f)
+{
+	const uint8_t *ip = f->data + TAP_L2_LEN;
+	struct stamp st;
+	struct wlink *l;
+	uint32_t len;
+	uint8_t family;
+	enum drop d;
+
+	memcpy(&st, f->data, sizeof st);
+	l = worker_link(w, st.link);
+	if (!l || st.kind != STAMP_RAW || st.gen != l->gen || f->len < TAP_L2_LEN + IP4_HDR_LEN) {
+		bump(&w->stats.bad_stamp, 1);
+		return;
+	}
+	l->ctr->out_xsk_segs++;
+	family = ip[0] >> 4;
+	len = family == 4 ? ip[2] << 8 | ip[3] : (ip[4] << 8 | ip[5]) + IP6_HDR_LEN;
+	d = can_send(l);
+	if (!d && len > f->len - TAP_L2_LEN)
+		d = DROP_SHORT;
+	if (d) {
+		l->ctr->drops_out[d]++;
+		return;
+	}
+	memcpy(out_room(w, len), ip, len);
+	out_push(w, l, len, family == 4 ? NEXT_IP4 : NEXT_IP6, outer_tos(ip, family), false);
+}
+
+unsigned int outbound_port(struct worker *w)
+{
+	struct port_frame f[PORT_BATCH];
+	unsigned int n = port_receive(w->raw, f, PORT_BATCH);
+
+	for (unsigned int i = 0; i < n; i++)
+		port_frame(w, &f[i]);
+	port_release(w->raw, f, n);
+	bump(&w->stats.xsk_rx, n);
+	return n;
+}
+
+unsigned int outbound_tap(struct worker *w)
+{
+	unsigned int i;
+	int n;
+
+	for (i = 0; i < TAP_BURST; i++) {
+		n = tap_read(&w->tap, w->tap_buf, TAP_READ_MAX);
+		if (n < 0)
+			break;
+		tap_frame(w, w->tap_buf, n);
+	}
+	bump(&w->stats.tap_reads, i);
+	out_flush(w);
+	return i;
+}

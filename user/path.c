@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include "ipsec_wire.h"
+#include "log.h"
+#include "ns.h"
+#include "path.h"
+
+enum { DNS_OK_S = 60, DNS_RETRY_S = 5 };
+
+/* ---- DNS ---- */
+
+/* struct lookup - shared by the control thread and one detached resolver thread; the last one frees */
+struct path_dns {
+	char host[HOST_MAX];
+	int netns_fd;
+	struct in6_addr answer;
+	int error;
+	_Atomic bool done;
+	_Atomic int refs;
+	uint64_t due_ns;
+	bool running;
+};
+
+static void unref(struct path_dns *q)
+{
+	if (atomic_fetch_sub(&q->refs, 1) == 1)
+		free(q);
+}
+
+static void *resolve(void *arg)
+{
+	struct path_dns *q = arg;
+	struct addrinfo hints = {.ai_socktype = SOCK_DGRAM}, *res = NULL;
+	int saved = ns_enter(q->netns_fd);
+
+	q->error = getaddrinfo(q->host, NULL, &hints, &res);
+	if (!q->error && res->ai_family == AF_INET)
+		q->answer = addr_from4(((struct sockaddr_in *)res->ai_addr)->sin_addr);
+	else if (!q->error)
+		q->answer = ((struct sockaddr_in6 *)res->ai_addr)->sin6_addr;
+	if (res)
+		freeaddrinfo(res);
+	ns_restore(saved);
+	atomic_store(&q->done, true);
+	unref(q);
+	return NULL;
+}
+
+static void ask(struct path_dns *q)
+{
+	pthread_attr_t attr;
+	pthread_t t;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	atomic_store(&q->done, false);
+	atomic_fetch_add(&q->refs, 1);
+	q->running = !pthread_create(&t, &attr, resolve, q);
+	if (!q->running)
+		unref(q);
+	pthread_attr_destroy(&attr);
+	q->due_ns = now_ns() + DNS_RETRY_S * 1000000000ull;
+}
+
+static bool collect(struct link *l, struct link_path *p)
+{
+	struct path_dns *q = p->dns;
+
+	if (!q->running || !atomic_load(&q->done))
+		return false;
+	q->running = false;
+	if (q->error) {
+		log_rl("%s: cannot resolve '%s': %s; trying again", l->conf.name, q->host, gai_strerror(q->error));
+		return false;
+	}
+	q->due_ns = now_ns() + DNS_OK_S * 1000000000ull;
+	/* a learned address is newer than what DNS says while the peer is heard */
+	if (!memcmp(&p->remote, &q->answer, sizeof q->answer) || (p->learned && l->up))
+		return false;
+	p->remote = q->answer;
+	p->learned = false;
+	return true;
+}
+
+bool path_tick(struct daemon *d, struct link *l)
+{
+	bool changed = false;
+
+	for (unsigned int i = 0; i < l->n_paths; i++) {
+		struct link_path *p = &l->paths[i];
+
+		if (!p->conf.host[0])
+			continue;
+		if (!p->dns) {
+			p->dns = calloc(1, sizeof *p->dns);
+			if (!p->dns)
+				continue;
+			memcpy(p->dns->host, p->conf.host, sizeof p->dns->host);
+			p->dns->netns_fd = d->underlay_fd;
+			p->dns->refs = 1;
+		}
+		changed |= collect(l, p);
+		if (!p->dns->running && now_ns() >= p->dns->due_ns)
+			ask(p->dns);
+	}
+	return changed;
+}
+
+/* ---- routes ---- */
+
+static bool same_path(const struct path_conf *a, const struct path_conf *b)
+{
+	return a->any == b->any && !strcmp(a->host, b->host) && !memcmp(&a->remote, &b->remote, sizeof a->remote) &&
+	       a->encap == b->encap && a->port == b->port;
+}
+
+void path_init(struct link *l)
+{
+	struct link_path old[PATHS_MAX];
+	unsigned int n_old = l->n_paths;
+
+	memcpy(old, l->paths, sizeof old);
+	memset(l->paths, 0, sizeof l->paths);
+	l->n_paths = l->conf.n_paths;
+	l->cur_path = 0;
+	for (unsigned int i = 0; i < l->n_paths; i++) {
+		struct link_path *p = &l->paths[i];
+
+		p->conf = l->conf.paths[i];
+		if (!p->conf.any && !p->conf.host[0])
+			p->remote = p->conf.remote;
+		/* what was learned or resolved stays true while the line is the same */
+		if (i < n_old && same_path(&old[i].conf, &p->conf)) {
+			p->remote = old[i].remote;
+			p->learned = old[i].learned;
+			p->port = old[i].port;
+			p->dns = old[i].dns;
+			old[i].dns = NULL;
+		}
+	}
+	for (unsigned int i = 0; i < n_old; i++)
+		if (old[i].dns)
+			unref(old[i].dns);
+}
+
+void path_free(struct link *l)
+{
+	for (unsigned int i = 0; i < l->n_paths; i++) {
+		if (l->paths[i].dns)
+			unref(l->paths[i].dns);
+		l->paths[i].dns = NULL;
+	}
+}
+
+static bool lookup_one(struct daemon *d, struct link_path *p)
+{
+	struct link_path old = *p;
+	struct nl_route r = {0};
+	struct nl_link dev;
+	bool udp = p->conf.encap == ENCAP_UDP;
+
+	p->oif = 0;
+	p->dev[0] = 0;
+	if (IN6_IS_ADDR_UNSPECIFIED(&p->remote)) {
+		p->error = -EDESTADDRREQ;
+		return p->error != old.error;
+	}
+	p->error = nl_route_get(d->nl_u, &p->remote, p->conf.has_local ? &p->conf.local : NULL, p->conf.fwmark,
+				udp ? IPPROTO_UDP : IPPROTO_ESP, udp ? p->conf.port : 0, &r);
+	if (!p->error) {
+		p->oif = r.oif;
+		p->src = r.src;
+		p->mtu = r.mtu;
+		if (p->oif == old.oif)
+			memcpy(p->dev, old.dev, sizeof p->dev);
+		else if (!nl_link_get_index(d->nl_u, p->oif, &dev))
+			memcpy(p->dev, dev.name, sizeof p->dev);
+	}
+	return p->error != old.error || p->oif != old.oif || p->mtu != old.mtu ||
+	       memcmp(&p->src, &old.src, sizeof p->src);
+}
+
+bool path_lookup(struct daemon *d, struct link *l)
+{
+	bool changed = false;
+
+	for (unsigned int i = 0; i < l->n_paths; i++)
+		changed |= lookup_one(d, &l->paths[i]);
+	return changed;
+}
+
+bool path_pick(struct daemon *d, struct link *l)
+{
+	unsigned int best = l->cur_path;
+
+	for (unsigned int i = 0; i < l->n_paths; i++) {
+		if (!l->paths[i].error && !l->paths[i].loop) {
+			best = i;
+			break;
+		}
+	}
+	if (best == l->cur_path)
+		return false;
+	log_info("%s: envelopes now take path %u", l->conf.name, best + 1);
+	l->cur_path = best;
+	path_push(d, l);
+	return true;
+}
+
+uint32_t path_mtu(const struct link *l)
+{
+	const struct link_path *p = &l->paths[l->cur_path];
+	uint32_t head, fits;
+
+	if (l->conf.mtu)
+		return l->conf.mtu;
+	if (!l->n_paths || p->error || !p->mtu)
+		return l->mtu ? l->mtu : MTU_MIN;
+	head = addr_is4(&p->remote) ? IP4_HDR_LEN : IP6_HDR_LEN;
+	if (p->conf.encap == ENCAP_UDP)
+		head += UDP_HDR_LEN;
+	fits = p->mtu > head ? esp_inner_max(p->mtu - head) : 0;
+	/* below 1280 IPv6 would lose its addresses: the envelope is fragmented instead */
+	return MAX(fits, (uint32_t)MTU_MIN);
+}
+
+static struct link *link_of_oif(struct daemon *d, int oif)
+{
+	for (unsigned int i = 0; i < d->max_links; i++)
+		if (d->links[i] && !d->links[i]->conf.netns[0] && d->links[i]->ifindex == oif)
+			return d->links[i];
+	return NULL;
+}
+
+/* Follow the envelopes of l from tunnel to tunnel; back at l is a loop, and so is no end. */
+static bool goes_round(struct daemon *d, const struct link *l, const struct link_path *p)
+{
+	const struct link *next;
+	unsigned int hops = 0;
+
+	while (!p->error && p->oif && !strncmp(p->dev, "ipsec", 5)) {
+		next = link_of_oif(d, p->oif);
+		if (!next)
+			return false;
+		if (next == l || ++hops > d->n_links)
+			return true;
+		p = &next->paths[next->cur_path];
+	}
+	return false;
+}
+
+void path_loops(struct daemon *d)
+{
+	for (unsigned int i = 0; i < d->max_links; i++) {
+		struct link *l = d->links[i];
+
+		for (unsigned int k = 0; l && k < l->n_paths; k++) {
+			bool loop = goes_round(d, l, &l->paths[k]);
+
+			if (loop && !l->paths[k].loop)
+				log_warnx("%s: path %u would route its envelopes into %s again: not used until routes change",
+					  l->conf.name, k + 1, l->paths[k].dev);
+			l->paths[k].loop = loop;
+		}
+	}
+}
+
+/* ---- the worker's half ---- */
+
+struct push {
+	struct link *l;
+};
+
+static int push_in_worker(struct worker *w, void *arg)
+{
+	struct link *l = ((struct push *)arg)->l;
+	struct wlink *wl = l->w;
+
+	pthread_mutex_lock(&wl->path_lock);
+	for (unsigned int i = 0; i < l->n_paths; i++) {
+		const struct link_path *p = &l->paths[i];
+		struct wpath *wp = &wl->paths[i];
+
+		wp->remote = p->remote;
+		wp->local = p->conf.has_local ? p->conf.local : (struct in6_addr)IN6ADDR_ANY_INIT;
+		wp->port = p->learned ? p->port : p->conf.port;
+		wp->encap = p->conf.encap;
+		wp->fwmark = p->conf.fwmark;
+		wp->learn = l->n_paths == 1;
+	}
+	wl->n_paths = l->n_paths;
+	wl->cur_path = l->cur_path;
+	pthread_mutex_unlock(&wl->path_lock);
+	wl->next_probe_ns = 0; /* a new way wants a new round trip */
+	return 0;
+}
+
+void path_push(struct daemon *d, struct link *l)
+{
+	struct push p = {l};
+
+	if (l->w)
+		worker_call(d->workers[l->worker], push_in_worker, &p);
+}

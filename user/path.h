@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * path - how a link's envelopes travel: resolved or learned remote address, what the FIB answers
+ * for it, MTU, and whether it leads into a tunnel again. Control thread only; DNS lookups run in
+ * a thread of their own and are collected by path_tick().
+ */
+#ifndef PATH_H
+#define PATH_H
+
+#include "links.h"
+
+void path_init(struct link *l);
+/** path_lookup() - ask the FIB again for every path of l. Return: true when something changed */
+bool path_lookup(struct daemon *d, struct link *l);
+/** path_pick() - first path with a route and no loop becomes cur_path; the worker is told. Return: true when changed */
+bool path_pick(struct daemon *d, struct link *l);
+/** path_tick() - collect DNS answers, start lookups that are due. Return: true when a remote changed */
+bool path_tick(struct daemon *d, struct link *l);
+/** path_mtu() - what fits through the current path, for mtu = auto; never below 1280 */
+uint32_t path_mtu(const struct link *l);
+/** path_loops() - mark paths whose envelopes the FIB leads back into a cycle of links */
+void path_loops(struct daemon *d);
+/** path_push() - copy remotes, marks and the choice into the worker's half */
+void path_push(struct daemon *d, struct link *l);
+void path_free(struct link *l);
+
+#endif

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
+#include <linux/if_xdp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <string.h>
+#include <unistd.h>
+#include <xdp/xsk.h>
+#include "log.h"
+#include "nl.h"
+#include "ns.h"
+#include "port.h"
+
+struct port {
+	struct xsk_umem *umem;
+	struct xsk_socket *xsk;
+	struct xsk_ring_prod fill;
+	struct xsk_ring_cons comp, rx;
+	uint8_t *area;
+	int send_ifindex, recv_ifindex;
+	char recv_name[IFNAMSIZ];
+	uint64_t spare[PORT_FRAMES]; /* frames the fill ring had no room for; stack */
+	uint32_t n_spare;
+};
+
+/* ---- the pair of devices ---- */
+
+static int make_pair(struct port *p, const struct port_conf *c)
+{
+	struct veth_spec v = {.name = c->name, .peer = p->recv_name, .peer_netns_fd = -1, .mtu = FUNNEL_MTU,
+			      .txqlen = 1000, .noarp = true};
+	struct nl_link a, b;
+	int err = nl_link_get(c->nl, c->name, &a);
+
+	if (err) {
+		err = nl_veth_add(c->nl, &v);
+		if (!err)
+			err = nl_link_get(c->nl, c->name, &a);
+	}
+	if (!err)
+		err = nl_link_get(c->nl, p->recv_name, &b);
+	if (err)
+		return err;
+	p->send_ifindex = a.ifindex;
+	p->recv_ifindex = b.ifindex;
+	/* or inner checksums leave unfinished: XDP cannot see that they are partial */
+	if (c->csum_off) {
+		err = nl_tx_csum_off(c->nl, c->name);
+		if (err)
+			return err;
+	}
+	err = nl_link_set_up(c->nl, a.ifindex, true);
+	return err ? err : nl_link_set_up(c->nl, b.ifindex, true);
+}
+
+/* ---- socket and memory ---- */
+
+static void fill(struct port *p)
+{
+	uint32_t room = xsk_prod_nb_free(&p->fill, p->n_spare), idx;
+	uint32_t n = room < p->n_spare ? room : p->n_spare;
+
+	/* reserve is all or nothing: never ask for more than there is */
+	if (!n || xsk_ring_prod__reserve(&p->fill, n, &idx) != n)
+		return;
+	for (uint32_t i = 0; i < n; i++)
+		*xsk_ring_prod__fill_addr(&p->fill, idx + i) = p->spare[--p->n_spare];
+	xsk_ring_prod__submit(&p->fill, n);
+}
+
+static int make_umem(struct port *p)
+{
+	struct xsk_umem_config uc = {.fill_size = PORT_RING * 2, .comp_size = 64, .frame_size = PORT_FRAME,
+				     .frame_headroom = 0};
+	size_t len = (size_t)PORT_FRAME * PORT_FRAMES;
+
+	p->area = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (p->area == MAP_FAILED) {
+		p->area = NULL;
+		return -errno;
+	}
+	madvise(p->area, len, MADV_DONTDUMP); /* cleartext lives here */
+	for (uint32_t i = 0; i < PORT_FRAMES; i++)
+		p->spare[p->n_spare++] = (uint64_t)i * PORT_FRAME;
+	return xsk_umem__create(&p->umem, p->area, len, &p->fill, &p->comp, &uc);
+}
+
+struct bind_args {
+	struct port *p;
+	const struct port_conf *c;
+};
+
+/* EBUSY is normal for a moment after a predecessor's socket closed: teardown is deferred. */
+static int bind_inside(void *arg)
+{
+	struct bind_args *a = arg;
+	struct port *p = a->p;
+	struct xsk_socket_config sc = {.rx_size = PORT_RING, .libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD,
+				       .bind_flags = XDP_COPY};
+	struct timespec nap = {0, 20 * 1000 * 1000};
+	int err;
+
+	err = load_attach_funnel(a->c->load, p->recv_ifindex);
+	if (!err)
+		err = make_umem(p); /* its fd becomes the socket: the namespace counts */
+	for (int i = 0; !err && i < 250; i++) {
+		err = xsk_socket__create(&p->xsk, p->recv_name, 0, p->umem, &p->rx, NULL, &sc);
+		if (err != -EBUSY)
+			break;
+		err = 0;
+		nanosleep(&nap, NULL);
+	}
+	if (!err && !p->xsk)
+		err = -EBUSY;
+	return err;
+}
+
+int port_open(struct port **pp, const struct port_conf *c)
+{
+	struct port *p = calloc(1, sizeof *p);
+	struct bind_args a = {p, c};
+	const char *what = "device pair";
+	int err;
+
+	if (!p)
+		return -ENOMEM;
+	snprintf(p->recv_name, sizeof p->recv_name, "%sr", c->name);
+	err = make_pair(p, c);
+	if (!err) {
+		what = "AF_XDP socket";
+		err = ns_call(c->backend_fd, bind_inside, &a);
+	}
+	if (!err) {
+		fill(p);
+		what = "maps";
+		err = load_funnel_set(c->load, p->recv_ifindex, c->xsk);
+	}
+	if (!err)
+		err = load_xsk_set(c->load, c->xsk, xsk_socket__fd(p->xsk));
+	if (err) {
+		errno = -err;
+		log_warn("funnel %s: %s", c->name, what);
+		port_close(p);
+		return err;
+	}
+	*pp = p;
+	return 0;
+}
+
+void port_close(struct port *p)
+{
+	if (!p)
+		return;
+	if (p->xsk)
+		xsk_socket__delete(p->xsk);
+	if (p->umem)
+		xsk_umem__delete(p->umem);
+	if (p->area)
+		munmap(p->area, (size_t)PORT_FRAME * PORT_FRAMES);
+	free(p);
+}
+
+int port_fd(const struct port *p)
+{
+	return xsk_socket__fd(p->xsk);
+}
+
+int port_ifindex(const struct port *p)
+{
+	return p->send_ifindex;
+}
+
+unsigned int port_receive(struct port *p, struct port_frame *f, unsigned int n)
+{
+	uint32_t idx, got = xsk_ring_cons__peek(&p->rx, n, &idx);
+	const struct xdp_desc *d;
+
+	for (uint32_t i = 0; i < got; i++) {
+		d = xsk_ring_cons__rx_desc(&p->rx, idx + i);
+		f[i].addr = d->addr;
+		f[i].data = p->area + d->addr;
+		f[i].len = d->len;
+	}
+	if (got)
+		xsk_ring_cons__release(&p->rx, got);
+	return got;
+}
+
+void port_release(struct port *p, const struct port_frame *f, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++)
+		p->spare[p->n_spare++] = f[i].addr & ~(uint64_t)(PORT_FRAME - 1);
+	fill(p);
+}
+
+void port_stats(const struct port *p, struct port_stats *s)
+{
+	struct xdp_statistics x = {0};
+	socklen_t len = sizeof x;
+
+	memset(s, 0, sizeof *s);
+	if (!getsockopt(port_fd(p), SOL_XDP, XDP_STATISTICS, &x, &len)) {
+		s->ring_full = x.rx_ring_full;
+		s->fill_empty = x.rx_fill_ring_empty_descs;
+		s->dropped = x.rx_dropped;
+	}
+	s->free_frames = p->n_spare;
+	s->total_frames = PORT_FRAMES;
+}

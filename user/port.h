@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * port - the XSK funnel: a veth pair in the backend namespace whose receiving end feeds an AF_XDP
+ * socket. Receive only: frames are looked at, or crypted in place, and go straight back to the
+ * fill ring, so a frame is always in exactly one of: fill ring, kernel, rx ring, batch at hand
+ * (I5). No ESP here. Owned by one worker; the veth outlives the daemon, the socket does not.
+ */
+#ifndef PORT_H
+#define PORT_H
+
+#include <stdint.h>
+#include "load.h"
+
+enum { PORT_FRAME = 4096, PORT_FRAMES = 4096, PORT_RING = 2048, PORT_BATCH = 64 };
+
+struct port_conf {
+	const char *name;   /* of the sending end; the receiving end is name + "r" */
+	int backend_fd;
+	struct nl *nl;      /* of the backend namespace */
+	struct load *load;
+	uint32_t xsk;       /* index in the XSKMAP */
+	bool csum_off;      /* complete checksums at the sending end (skbs come in there) */
+};
+
+struct port;
+
+/** struct port_frame - one received frame; stays valid until port_release() */
+struct port_frame {
+	uint8_t *data; /* Ethernet header; PORT_HEADROOM bytes before it are free */
+	uint32_t len;
+	uint64_t addr; /* for port_release() */
+};
+
+struct port_stats {
+	uint64_t ring_full, fill_empty, dropped; /* from the kernel: XDP_STATISTICS */
+	uint32_t free_frames, total_frames;
+};
+
+/** port_open() - make or adopt the veth, bind the socket. Control thread. Return: 0 or -errno */
+int port_open(struct port **pp, const struct port_conf *c);
+void port_close(struct port *p);
+int port_fd(const struct port *p);
+int port_ifindex(const struct port *p); /* sending end */
+
+/** port_receive() - up to n frames. Worker thread. Return: how many */
+unsigned int port_receive(struct port *p, struct port_frame *f, unsigned int n);
+/** port_release() - the n frames of the last port_receive() go back to the kernel */
+void port_release(struct port *p, const struct port_frame *f, unsigned int n);
+void port_stats(const struct port *p, struct port_stats *s);
+
+#endif

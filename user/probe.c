@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * probe - liveness: is there a round trip? Between two ipsecd a dummy packet with a question
+ * inside the ciphertext; to foreign peers an inner echo (liveness = ping). Worker thread only.
+ * A reply is never answered, so nothing can ping-pong.
+ */
+#include <netinet/icmp6.h>
+#include <netinet/ip.h>
+#include <netinet/ip6.h>
+#include <netinet/ip_icmp.h>
+#include <sys/random.h>
+#include "worker_priv.h"
+
+static uint64_t be64(uint64_t v)
+{
+	return __builtin_bswap64(v);
+}
+
+/* Highest number our receiver has taken: the peer must send above it. */
+static uint64_t rx_floor(const struct wlink *l)
+{
+	return l->in ? *l->in->sa.replay.top : 0;
+}
+
+static void send_probe(struct worker *w, struct wlink *l, const struct probe *p)
+{
+	memcpy(out_room(w, sizeof *p), p, sizeof *p);
+	out_push(w, l, sizeof *p, NEXT_NONE, 0, true);
+}
+
+static bool heard_lately(const struct worker *w, const struct wlink *l)
+{
+	uint64_t heard = atomic_load_explicit(&l->live.heard_ns, memory_order_relaxed);
+
+	return heard && w->now - heard < 4 * l->interval_ns;
+}
+
+static void ask(struct worker *w, struct wlink *l)
+{
+	struct probe p = {.magic = PROBE_MAGIC, .type = PROBE_REQUEST,
+			  .flags = heard_lately(w, l) ? PROBE_F_HEARD : 0,
+			  .interval_ms_be = htons(MIN(l->interval_ns / 1000000, 65535))};
+
+	if (getrandom(&l->probe_nonce, sizeof l->probe_nonce, GRND_NONBLOCK) < 0)
+		l->probe_nonce++;
+	p.nonce_be = l->probe_nonce;
+	p.stamp_be = be64(w->now);
+	p.floor_be = be64(rx_floor(l));
+	send_probe(w, l, &p);
+}
+
+/* ---- inner echo for foreign peers ---- */
+
+static uint16_t echo_id(const struct wlink *l)
+{
+	return htons(0xe500u ^ l->id);
+}
+
+static void ping(struct worker *w, struct wlink *l)
+{
+	uint8_t buf[sizeof(struct ip6_hdr) + 16] = {0}, *icmp;
+	bool v4 = addr_is4(&l->ping_dst);
+	uint32_t len;
+	uint64_t sum;
+
+	l->ping_seq++;
+	if (v4) {
+		struct ip *ip = (void *)buf;
+
+		icmp = buf + sizeof *ip;
+		len = sizeof *ip + 16;
+		ip->ip_v = 4;
+		ip->ip_hl = 5;
+		ip->ip_len = htons(len);
+		ip->ip_off = htons(IP_DF);
+		ip->ip_ttl = 64;
+		ip->ip_p = IPPROTO_ICMP;
+		ip->ip_src = addr_to4(&l->ping_src);
+		ip->ip_dst = addr_to4(&l->ping_dst);
+		ip->ip_sum = csum_fold(csum_partial(ip, sizeof *ip, 0));
+		sum = 0;
+	} else {
+		struct ip6_hdr *ip6 = (void *)buf;
+
+		icmp = buf + sizeof *ip6;
+		len = sizeof *ip6 + 16;
+		ip6->ip6_vfc = 0x60;
+		ip6->ip6_plen = htons(16);
+		ip6->ip6_nxt = IPPROTO_ICMPV6;
+		ip6->ip6_hlim = 64;
+		ip6->ip6_src = l->ping_src;
+		ip6->ip6_dst = l->ping_dst;
+		sum = csum_partial(&ip6->ip6_src, 32, htonl(16) + (uint64_t)htonl(IPPROTO_ICMPV6));
+	}
+	icmp[0] = v4 ? ICMP_ECHO : ICMP6_ECHO_REQUEST;
+	memcpy(icmp + 4, &(uint16_t){echo_id(l)}, 2);
+	memcpy(icmp + 6, &(uint16_t){htons(l->ping_seq)}, 2);
+	memcpy(icmp + 8, &w->now, 8);
+	memcpy(icmp + 2, &(uint16_t){csum_fold(csum_partial(icmp, 16, sum))}, 2);
+	l->probe_sent_ns = w->now;
+	memcpy(out_room(w, len), buf, len);
+	out_push(w, l, len, v4 ? NEXT_IP4 : NEXT_IP6, 0, true);
+}
+
+bool probe_ping_reply(struct worker *w, struct wlink *l, const uint8_t *ip, uint32_t len)
+{
+	bool v4 = ip[0] >> 4 == 4;
+	uint32_t hl = v4 ? (ip[0] & 15) * 4u : sizeof(struct ip6_hdr);
+	const uint8_t *icmp = ip + hl;
+	uint16_t id, seq;
+
+	if (len != hl + 16 || (v4 ? ip[9] != IPPROTO_ICMP : ip[6] != IPPROTO_ICMPV6))
+		return false;
+	memcpy(&id, icmp + 4, 2);
+	memcpy(&seq, icmp + 6, 2);
+	if (icmp[0] != (v4 ? ICMP_ECHOREPLY : ICMP6_ECHO_REPLY) || id != echo_id(l))
+		return false;
+	if (seq == htons(l->ping_seq) && l->probe_sent_ns) {
+		atomic_store_explicit(&l->live.roundtrip_ns, w->now, memory_order_relaxed);
+		atomic_store_explicit(&l->live.peer_heard_ns, w->now, memory_order_relaxed);
+		atomic_store_explicit(&l->live.rtt_ns, w->now - l->probe_sent_ns, memory_order_relaxed);
+	}
+	return true;
+}
+
+/* ---- both ---- */
+
+void probe_tick(struct worker *w, struct wlink *l)
+{
+	const struct wpath *p = &l->paths[l->cur_path];
+
+	if (l->mode == LIVE_OFF || w->now < l->next_probe_ns)
+		return;
+	l->next_probe_ns = w->now + l->interval_ns;
+	if (!l->admin_up || !l->out || !l->n_paths || IN6_IS_ADDR_UNSPECIFIED(&p->remote))
+		return;
+	atomic_store_explicit(&l->live.sent_ns, w->now, memory_order_relaxed);
+	if (l->mode == LIVE_PING)
+		ping(w, l);
+	else
+		ask(w, l);
+}
+
+/* The peer's receiver takes nothing at or below floor: jump, as far as numbers are reserved. */
+static void jump(struct wlink *l, uint64_t floor)
+{
+	struct sa_out *o = &l->out->sa;
+
+	if (floor > o->seq)
+		o->seq = MIN(floor, o->seq_limit);
+}
+
+void probe_input(struct worker *w, struct wlink *l, const uint8_t *data, uint32_t len)
+{
+	struct probe p;
+
+	if (len < sizeof p)
+		return;
+	memcpy(&p, data, sizeof p);
+	if (memcmp(p.magic, PROBE_MAGIC, 4))
+		return;
+	atomic_store_explicit(&l->live.peer_speaks, 1, memory_order_relaxed);
+	if (p.flags & PROBE_F_HEARD)
+		atomic_store_explicit(&l->live.peer_heard_ns, w->now, memory_order_relaxed);
+	if (l->out)
+		jump(l, be64(p.floor_be));
+	if (p.type == PROBE_REPLY && p.nonce_be == l->probe_nonce && l->probe_nonce) {
+		l->probe_nonce = 0;
+		atomic_store_explicit(&l->live.roundtrip_ns, w->now, memory_order_relaxed);
+		atomic_store_explicit(&l->live.peer_heard_ns, w->now, memory_order_relaxed);
+		atomic_store_explicit(&l->live.rtt_ns, w->now - be64(p.stamp_be), memory_order_relaxed);
+	}
+	if (p.type == PROBE_REQUEST && l->out && l->admin_up) {
+		p.type = PROBE_REPLY;
+		p.flags = PROBE_F_HEARD;
+		p.floor_be = be64(rx_floor(l));
+		send_probe(w, l, &p);
+	}
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
+#include <stdlib.h>
+#include "load.h"
+#include "log.h"
+#include "protect.h"
+
+static bool same_prefix(const struct prefix *a, const struct prefix *b)
+{
+	return a->len == b->len && a->is4 == b->is4 && !memcmp(&a->addr, &b->addr, sizeof a->addr);
+}
+
+static struct guard_rule *rule_for(struct guard_set *s, const struct prefix *p)
+{
+	struct guard_rule *r;
+
+	for (unsigned int i = 0; i < s->n_rules; i++)
+		if (same_prefix(&s->rules[i].prefix, p))
+			return &s->rules[i];
+	r = realloc(s->rules, (s->n_rules + 1) * sizeof *r);
+	if (!r)
+		return NULL;
+	s->rules = r;
+	r = &s->rules[s->n_rules++];
+	memset(r, 0, sizeof *r);
+	r->prefix = *p;
+	return r;
+}
+
+static int add_peer(struct guard_set *s, const struct in6_addr *a)
+{
+	struct in6_addr *p;
+
+	for (unsigned int i = 0; i < s->n_peers; i++)
+		if (!memcmp(&s->peers[i], a, sizeof *a))
+			return 0;
+	p = realloc(s->peers, (s->n_peers + 1) * sizeof *p);
+	if (!p)
+		return -ENOMEM;
+	s->peers = p;
+	s->peers[s->n_peers++] = *a;
+	return 0;
+}
+
+static bool contains(const struct prefix *wide, const struct prefix *narrow)
+{
+	return wide->is4 == narrow->is4 && wide->len <= narrow->len && prefix_match(wide, &narrow->addr);
+}
+
+/* The far addresses of a link are behind it by definition: nothing to or from them goes in the clear. */
+static unsigned int prefixes_of(const struct link *l, struct prefix far[2])
+{
+	unsigned int n = 0;
+
+	if (l->conf.address.set)
+		far[n++] = (struct prefix){.addr = l->conf.address.far, .is4 = addr_is4(&l->conf.address.far),
+					   .len = addr_is4(&l->conf.address.far) ? 32 : 128};
+	if (l->conf.address6.set)
+		far[n++] = (struct prefix){.addr = l->conf.address6.far, .len = 128};
+	return n;
+}
+
+static int add_rules(struct guard_set *s, const struct link *l)
+{
+	struct prefix far[2];
+	unsigned int n = prefixes_of(l, far);
+
+	for (unsigned int i = 0; i < n; i++)
+		if (!rule_for(s, &far[i]))
+			return -ENOMEM;
+	for (unsigned int i = 0; i < l->conf.protect.n; i++)
+		if (!rule_for(s, &l->conf.protect.p[i]))
+			return -ENOMEM;
+	for (unsigned int i = 0; i < l->n_paths; i++)
+		if (!IN6_IS_ADDR_UNSPECIFIED(&l->paths[i].remote) && add_peer(s, &l->paths[i].remote))
+			return -ENOMEM;
+	return 0;
+}
+
+/* A link carries what it protects, and every narrower prefix inside that: metrics decide among them. */
+static void allow_device(struct guard_set *s, const struct link *l)
+{
+	struct prefix own[2];
+	unsigned int n = prefixes_of(l, own);
+
+	for (unsigned int i = 0; i < s->n_rules; i++) {
+		struct guard_rule *r = &s->rules[i];
+		bool carries = false;
+
+		for (unsigned int k = 0; k < n && !carries; k++)
+			carries = contains(&own[k], &r->prefix);
+		for (unsigned int k = 0; k < l->conf.protect.n && !carries; k++)
+			carries = contains(&l->conf.protect.p[k], &r->prefix);
+		if (carries && r->n_devices < ARRAY_SIZE(r->devices))
+			memcpy(r->devices[r->n_devices++], l->conf.name, IFNAMSIZ);
+	}
+}
+
+/* Every link's prefixes count in the underlay; only links that live in a namespace may carry them there. */
+static int collect(struct daemon *d, const char *netns, struct guard_set *s)
+{
+	int err = 0;
+
+	for (unsigned int i = 0; i < d->max_links && !err; i++)
+		if (d->links[i] && (!*netns || !strcmp(d->links[i]->conf.netns, netns)))
+			err = add_rules(s, d->links[i]);
+	for (unsigned int i = 0; i < d->max_links && !err; i++)
+		if (d->links[i] && d->links[i]->ifindex && !strcmp(d->links[i]->conf.netns, netns))
+			allow_device(s, d->links[i]);
+	return err;
+}
+
+static void fill_maps(struct daemon *d, const struct guard_set *s)
+{
+	for (unsigned int i = 0; i < s->n_rules; i++)
+		load_protect_set(d->load, &s->rules[i].prefix, PROTECT_F_OUT | PROTECT_F_IN);
+	for (unsigned int i = 0; i < s->n_peers; i++)
+		load_peer_set(d->load, &s->peers[i]);
+}
+
+/* What the last set had and this one has not leaves the BPF maps; after the new set is in. */
+static void prune_maps(struct daemon *d, const struct guard_set *now)
+{
+	static struct guard_set last;
+
+	for (unsigned int i = 0; i < last.n_rules; i++) {
+		bool keep = false;
+
+		for (unsigned int k = 0; k < now->n_rules && !keep; k++)
+			keep = same_prefix(&last.rules[i].prefix, &now->rules[k].prefix);
+		if (!keep)
+			load_protect_del(d->load, &last.rules[i].prefix);
+	}
+	for (unsigned int i = 0; i < last.n_peers; i++) {
+		bool keep = false;
+
+		for (unsigned int k = 0; k < now->n_peers && !keep; k++)
+			keep = !memcmp(&last.peers[i], &now->peers[k], sizeof last.peers[i]);
+		if (!keep)
+			load_peer_del(d->load, &last.peers[i]);
+	}
+	free(last.rules);
+	free(last.peers);
+	last = *now;
+}
+
+static int apply_workloads(struct daemon *d)
+{
+	int err = 0;
+
+	for (unsigned int i = 0; i < d->max_links; i++) {
+		struct link *l = d->links[i];
+		struct guard_set s = {.instance = d->instance, .allow_ike = true};
+		bool seen = false;
+
+		for (unsigned int k = 0; l && k < i && !seen; k++)
+			seen = d->links[k] && !strcmp(d->links[k]->conf.netns, l->conf.netns);
+		if (!l || seen || !l->conf.netns[0] || !l->own_nl)
+			continue;
+		if (!collect(d, l->conf.netns, &s)) {
+			int e = guard_apply(l->nl, l->netns_fd, &s, &d->guard_missing);
+
+			err = err ? err : e;
+		}
+		free(s.rules);
+		free(s.peers);
+	}
+	return err;
+}
+
+int protect_apply(struct daemon *d)
+{
+	struct guard_set s = {.instance = d->instance, .allow_ike = true};
+	int err = collect(d, "", &s), e;
+
+	if (err) {
+		free(s.rules);
+		free(s.peers);
+		return err;
+	}
+	d->guard_missing = 0;
+	fill_maps(d, &s);
+	err = guard_apply(d->nl_u, d->underlay_fd, &s, &d->guard_missing);
+	prune_maps(d, &s); /* keeps s */
+	e = apply_workloads(d);
+	return err ? err : e;
+}
+
+int protect_audit(struct daemon *d)
+{
+	struct guard_set s = {.instance = d->instance, .allow_ike = true};
+	int layers = collect(d, "", &s) ? 0 : guard_audit(d->nl_u, d->underlay_fd, &s);
+
+	free(s.rules);
+	free(s.peers);
+	return layers;
+}

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
+#include <fnmatch.h>
+#include <stdlib.h>
+#include "load.h"
+#include "log.h"
+#include "ns.h"
+#include "underlay.h"
+
+struct scan {
+	struct daemon *d;
+	int *want;          /* ifindexes of default routes and paths */
+	unsigned int n_want;
+	struct underlay_dev *devs;
+	unsigned int n_devs;
+	struct in6_addr *addrs;
+	unsigned int n_addrs;
+};
+
+static void want(struct scan *s, int ifindex)
+{
+	int *p;
+
+	for (unsigned int i = 0; i < s->n_want; i++)
+		if (s->want[i] == ifindex)
+			return;
+	p = realloc(s->want, (s->n_want + 1) * sizeof *p);
+	if (!p)
+		return;
+	s->want = p;
+	s->want[s->n_want++] = ifindex;
+}
+
+static void on_route(void *arg, const struct nl_route *r)
+{
+	struct scan *s = arg;
+
+	if (!r->dst.len && r->oif && r->type == NL_RT_UNICAST)
+		want(s, r->oif);
+}
+
+static bool ours(const struct daemon *d, int ifindex)
+{
+	for (unsigned int i = 0; i < d->max_links; i++)
+		if (d->links[i] && !d->links[i]->conf.netns[0] && d->links[i]->ifindex == ifindex)
+			return true;
+	return false;
+}
+
+static bool wanted(const struct scan *s, const struct nl_link *l)
+{
+	const struct conf *c = &s->d->conf;
+
+	if (l->flags & IFF_LOOPBACK)
+		return false;
+	for (unsigned int i = 0; i < c->n_devices; i++)
+		if (!fnmatch(c->devices[i], l->name, 0))
+			return true;
+	for (unsigned int i = 0; c->devices_auto && i < s->n_want; i++)
+		if (s->want[i] == l->ifindex)
+			return true;
+	return false;
+}
+
+static void on_link(void *arg, const struct nl_link *l)
+{
+	struct scan *s = arg;
+	struct underlay_dev *p;
+
+	if (!wanted(s, l) || ours(s->d, l->ifindex))
+		return;
+	p = realloc(s->devs, (s->n_devs + 1) * sizeof *p);
+	if (!p)
+		return;
+	s->devs = p;
+	p = &s->devs[s->n_devs++];
+	memset(p, 0, sizeof *p);
+	p->ifindex = l->ifindex;
+	memcpy(p->name, l->name, sizeof p->name);
+}
+
+/* Addresses on links are the tunnel's, not the underlay's: an envelope to one is not ours to open. */
+static void on_addr(void *arg, const struct nl_addr *a)
+{
+	struct scan *s = arg;
+	struct in6_addr *p;
+
+	if (ours(s->d, a->ifindex))
+		return;
+	p = realloc(s->addrs, (s->n_addrs + 1) * sizeof *p);
+	if (!p)
+		return;
+	s->addrs = p;
+	s->addrs[s->n_addrs++] = a->local;
+}
+
+struct attach {
+	struct daemon *d;
+	struct underlay_dev *dev;
+	bool on;
+};
+
+static int attach_inside(void *arg)
+{
+	struct attach *a = arg;
+	struct underlay_dev *u = a->dev;
+	struct load *ld = a->d->load;
+	int err;
+
+	if (!a->on) {
+		load_detach_guard(ld, u->ifindex, u->name);
+		return load_detach_wire(ld, u->ifindex, u->name);
+	}
+	err = load_attach_guard(ld, u->ifindex, u->name);
+	u->guard = !err;
+	if (a->d->use_xdp) {
+		u->wire_err = load_attach_wire(ld, u->ifindex, u->name);
+		u->wire = !u->wire_err;
+	} else {
+		load_detach_wire(ld, u->ifindex, u->name); /* a predecessor's */
+	}
+	return err;
+}
+
+static void attach(struct daemon *d, struct underlay_dev *u, bool on)
+{
+	struct attach a = {d, u, on};
+	int err = ns_call(d->underlay_fd, attach_inside, &a);
+
+	if (on && err)
+		log_warnx("%s: cannot attach the cleartext guard: %s", u->name, strerror(-err));
+	if (on && d->use_xdp && u->wire_err)
+		log_warnx("%s: no XDP here (%s): envelopes come in through sockets", u->name, strerror(-u->wire_err));
+	if (on)
+		log_info("underlay device %s: guard %s, input by %s", u->name, u->guard ? "on" : "MISSING",
+			 u->wire ? "xdp" : "socket");
+}
+
+static struct underlay_dev *find(struct underlay_dev *v, unsigned int n, const struct underlay_dev *u)
+{
+	for (unsigned int i = 0; i < n; i++)
+		if (v[i].ifindex == u->ifindex)
+			return &v[i];
+	return NULL;
+}
+
+static void keep_or_forget(struct daemon *d, struct scan *s, struct underlay_dev *u)
+{
+	struct underlay_dev *p;
+	struct nl_link l;
+
+	if (!nl_link_get_index(d->nl_u, u->ifindex, &l)) {
+		p = realloc(s->devs, (s->n_devs + 1) * sizeof *p);
+		if (!p)
+			return;
+		s->devs = p;
+		memcpy(u->name, l.name, sizeof u->name);
+		s->devs[s->n_devs++] = *u;
+		return;
+	}
+	log_info("underlay device %s is gone", u->name);
+	attach(d, u, false);
+}
+
+static void merge_devices(struct daemon *d, struct scan *s)
+{
+	struct underlay_dev *old;
+
+	for (unsigned int i = 0; i < s->n_devs; i++) {
+		old = find(d->underlay, d->n_underlay, &s->devs[i]);
+		if (old && old->guard)
+			s->devs[i] = *old;
+		else
+			attach(d, &s->devs[i], true);
+	}
+	/* a device that was an underlay device keeps its guard for as long as it exists (I1) */
+	for (unsigned int i = 0; i < d->n_underlay; i++)
+		if (!find(s->devs, s->n_devs, &d->underlay[i]))
+			keep_or_forget(d, s, &d->underlay[i]);
+	free(d->underlay);
+	d->underlay = s->devs;
+	d->n_underlay = s->n_devs;
+}
+
+static void merge_addresses(struct daemon *d, struct scan *s)
+{
+	bool keep;
+
+	for (unsigned int i = 0; i < s->n_addrs; i++)
+		load_addr_set(d->load, &s->addrs[i]);
+	for (unsigned int i = 0; i < d->n_locals; i++) {
+		keep = false;
+		for (unsigned int k = 0; k < s->n_addrs && !keep; k++)
+			keep = !memcmp(&d->locals[i], &s->addrs[k], sizeof d->locals[i]);
+		if (!keep)
+			load_addr_del(d->load, &d->locals[i]);
+	}
+	free(d->locals);
+	d->locals = s->addrs;
+	d->n_locals = s->n_addrs;
+}
+
+int underlay_refresh(struct daemon *d)
+{
+	struct scan s = {.d = d};
+	int err = 0;
+
+	if (d->conf.devices_auto) {
+		for (unsigned int i = 0; i < d->max_links; i++)
+			for (unsigned int k = 0; d->links[i] && k < d->links[i]->n_paths; k++)
+				if (d->links[i]->paths[k].oif)
+					want(&s, d->links[i]->paths[k].oif);
+		err = nl_route_each(d->nl_u, 0, on_route, &s);
+	}
+	if (!err)
+		err = nl_link_each(d->nl_u, on_link, &s);
+	if (!err)
+		err = nl_addr_each(d->nl_u, on_addr, &s);
+	free(s.want);
+	if (err) {
+		free(s.devs);
+		free(s.addrs);
+		return err;
+	}
+	merge_devices(d, &s);
+	merge_addresses(d, &s);
+	return 0;
+}
+
+bool underlay_is(const struct daemon *d, int ifindex)
+{
+	for (unsigned int i = 0; i < d->n_underlay; i++)
+		if (d->underlay[i].ifindex == ifindex)
+			return true;
+	return false;
+}

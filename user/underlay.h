@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * underlay - the devices envelopes may use and the addresses that are ours there, followed by
+ * netlink. Every underlay device carries the BPF guard; wire-in XDP where `input` allows it.
+ * Never a LAN device by accident: only what [underlay] names, or what routes lead to.
+ * Control thread only.
+ */
+#ifndef UNDERLAY_H
+#define UNDERLAY_H
+
+#include "links.h"
+
+struct underlay_dev {
+	int ifindex;
+	char name[IFNAMSIZ];
+	bool guard;  /* BPF guard attached */
+	bool wire;   /* wire-in XDP attached */
+	int wire_err; /* why not: -EOPNOTSUPP, -EBUSY, ... */
+};
+
+/** underlay_refresh() - find the devices again and attach what is missing, detach from what left; addresses too */
+int underlay_refresh(struct daemon *d);
+/** underlay_is() - is this ifindex one of them? */
+bool underlay_is(const struct daemon *d, int ifindex);
+
+#endif

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * worker - one thread, one core: reads raw packets from its funnels and envelopes from the wire
+ * funnel and its sockets, runs ESP, emits and delivers. Sole writer of the mutable half of its
+ * links and SAs; everybody else changes them through worker_call().
+ */
+#ifndef WORKER_H
+#define WORKER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "conf.h"
+#include "ipsec_shared.h"
+#include "ipsec_wire.h"
+#include "sa.h"
+
+/** struct wpath - where envelopes of a link go. Writer: owning worker (control by worker_call) */
+struct wpath {
+	struct in6_addr remote; /* v4-mapped; unspecified = not known yet */
+	struct in6_addr local;  /* unspecified = the routing tables choose */
+	uint16_t port;          /* peer's UDP port, host order */
+	uint8_t encap;          /* enum encap */
+	uint32_t fwmark;
+	bool learn;             /* follow authenticated packets (I4) */
+};
+
+/** struct wlink_live - liveness as the worker sees it; atomics: worker writes, control reads (relaxed) */
+struct wlink_live {
+	_Atomic uint64_t heard_ns;     /* last authenticated packet of any kind */
+	_Atomic uint64_t roundtrip_ns; /* last time a probe of ours was answered (or a ping) */
+	_Atomic uint64_t peer_heard_ns; /* last time the peer said that it hears us */
+	_Atomic uint64_t rtt_ns;       /* of the last answered probe */
+	_Atomic uint64_t sent_ns;      /* last probe sent */
+	_Atomic uint32_t moved;        /* endpoint changes learned; control compares with what it has seen */
+	_Atomic uint32_t peer_speaks;  /* a probe of ours was understood: the peer is an ipsecd */
+	_Atomic uint32_t tx_errno;     /* last errno of an emission that failed, 0 after a success */
+};
+
+/** struct wsa_in - an inbound SA in the worker */
+struct wsa_in {
+	struct sa_in sa;
+	uint32_t slot;
+	uint16_t sgen;
+	uint16_t link;
+	struct sa_ctr *ctr;
+	uint64_t floor_mark; /* static: durable receive mark; raise asked when top passes it */
+	_Atomic uint64_t *mark_wanted;
+};
+
+/** struct wsa_out - an outbound SA in the worker */
+struct wsa_out {
+	struct sa_out sa;
+	uint32_t slot;
+	uint16_t sgen;
+	struct sa_ctr *ctr;
+};
+
+/** struct wlink - the worker's half of a link */
+struct wlink {
+	uint16_t id, gen;
+	bool admin_up;
+	struct wsa_out *out;      /* SA in use, NULL = none */
+	struct wsa_in *in;        /* the newest inbound one: its floor is told to the peer */
+	struct wpath paths[PATHS_MAX];
+	unsigned int n_paths, cur_path;
+	struct prefix *inner;     /* sources the peer may use; n_inner 0 = any */
+	unsigned int n_inner;
+	struct wlink_ctr *ctr;
+	struct wlink_live live;
+	enum liveness_mode mode;
+	uint64_t interval_ns, next_probe_ns;
+	uint64_t probe_nonce, probe_sent_ns;
+	struct in6_addr ping_src, ping_dst; /* LIVE_PING: inner echo */
+	uint16_t ping_seq;
+	uint64_t moved_ns;        /* last time an endpoint was learned */
+	pthread_mutex_t path_lock; /* paths[]: worker writes under it, control reads under it */
+	uint32_t mtu;
+};
+
+struct worker;
+struct load;
+struct nl;
+
+struct worker_conf {
+	unsigned int index;
+	int backend_fd, underlay_fd; /* namespaces */
+	struct load *load;
+	struct nl *nl_k;             /* backend namespace */
+	uint32_t gso_queue;
+	bool use_xsk;
+};
+
+/** worker_new() - create funnels and sockets, do not start. Return: 0 or -errno with the reason logged */
+int worker_new(struct worker **wp, const struct worker_conf *c);
+int worker_start(struct worker *w);
+/** worker_stop() - ask, join, close; NULL is fine */
+void worker_free(struct worker *w);
+
+/**
+ * worker_call() - run fn(w, arg) inside the worker thread and wait for it
+ * The one way to change what the worker owns. When the worker is not running, runs it here.
+ */
+int worker_call(struct worker *w, int (*fn)(struct worker *w, void *arg), void *arg);
+
+/* For use inside worker_call(): */
+void worker_link_set(struct worker *w, struct wlink *l);     /* by l->id; replaces */
+void worker_link_clear(struct worker *w, uint16_t id);
+int worker_sa_in_set(struct worker *w, struct wsa_in *sa);   /* by slot and SPI */
+void worker_sa_in_clear(struct worker *w, struct wsa_in *sa);
+
+/** struct worker_stats - written by the worker, read relaxed by anyone */
+struct worker_stats {
+	_Atomic uint64_t loops, sleeps, tap_reads, tap_writes, sendmmsgs, sendmsgs_segs, recvmmsgs, recv_pkts;
+	_Atomic uint64_t xsk_rx, xsk_tx, xsk_kicks, udp_gso_runs, tx_eagain, no_sa, bad_stamp;
+};
+/** bump() - add to a counter only this thread writes: a plain add, no bus lock */
+static inline void bump(_Atomic uint64_t *c, uint64_t n)
+{
+	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
+}
+const struct worker_stats *worker_stats(const struct worker *w);
+unsigned int worker_n_taps(const struct worker *w);
+struct port_stats;
+/** worker_port_stats() - of the raw and the wire funnel. Return: false when there are none */
+bool worker_port_stats(const struct worker *w, struct port_stats *raw, struct port_stats *wire);
+unsigned int worker_n_xsks(const struct worker *w);
+int worker_tap_ifindex(const struct worker *w);
+/** worker_socks() - the sockets' fds into out[4] (the guardian keeps duplicates). Return: how many */
+unsigned int worker_socks(const struct worker *w, int *out);
+bool worker_owns_4500(const struct worker *w);
+
+#endif

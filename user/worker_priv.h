@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * worker_priv - struct worker, shared by the files that make up the worker's two flows
+ * (outbound.c, inbound.c, probe.c) and its life (worker.c). Nobody else includes it.
+ *
+ * All of it belongs to the worker thread, save what is marked otherwise.
+ */
+#ifndef WORKER_PRIV_H
+#define WORKER_PRIV_H
+
+#include "emit.h"
+#include "esp.h"
+#include "gro.h"
+#include "gso.h"
+#include "load.h"
+#include "port.h"
+#include "sock.h"
+#include "tap.h"
+#include "worker.h"
+
+enum {
+	OUT_ARENA = 512 << 10, /* envelopes of one round lie here back to back */
+	OUT_PKTS = 512,
+	TAP_BURST = 64,        /* reads per round: 16 gave only 16-packet UDP_SEGMENT runs */
+	RX_BUFS = 32,
+	RX_UDP_BUFS = 8,       /* GRO'd datagram trains are large: keep a round inside L2 */
+	RX_BUF_LEN = 65536 + 4096 + 64 * 3, /* not a power of two, or all headers share cache sets */
+	RX_HEADROOM = 64,
+	TICK_NS = 50 * 1000 * 1000,
+};
+
+/** struct outq - raw packets of one round: written to the arena, sealed by link, sent as runs */
+struct outq {
+	uint8_t *arena;
+	uint32_t used;
+	unsigned int n_pkts, n_runs;
+	struct esp_pkt pkts[OUT_PKTS];
+	struct run runs[OUT_PKTS];
+	uint16_t first[OUT_PKTS]; /* of a run: index into pkts */
+	bool closed;              /* the last run takes no more */
+};
+
+/** struct rx_meta - what the outer header said of an envelope */
+struct rx_meta {
+	struct in6_addr src;
+	uint16_t port; /* host order, 0 for plain ESP */
+	uint8_t tos;
+	uint8_t encap;
+	bool has_tos;
+};
+
+/** struct inq - envelopes of one SA in arrival order */
+struct inq {
+	struct wsa_in *sa;
+	unsigned int n;
+	struct esp_pkt pkts[ESP_BATCH];
+	struct rx_meta meta[ESP_BATCH];
+};
+
+struct call {
+	struct call *next;
+	int (*fn)(struct worker *w, void *arg);
+	void *arg;
+	int result;
+	bool done;
+};
+
+struct worker {
+	struct worker_conf conf;
+	pthread_t thread;
+	_Atomic bool running, stop;
+	int epfd, evfd;
+
+	/* mailbox: any thread puts, the worker takes */
+	pthread_mutex_t call_lock;
+	pthread_cond_t call_done;
+	struct call *calls;
+
+	struct wlink **links; /* [max_links] by id */
+	unsigned int max_links;
+	struct wlink **active; /* the same, packed, for the tick */
+	unsigned int n_active;
+	struct spi_slot {
+		uint32_t spi_be;
+		struct wsa_in *sa;
+	} *spis; /* open addressing, power of two, never more than half full */
+	unsigned int spi_mask, n_spis;
+
+	uint64_t now; /* CLOCK_BOOTTIME of this round */
+	uint64_t next_tick;
+
+	struct tap tap;
+	struct port *raw, *wire; /* XSK funnels; NULL = sockets and TAP do it all */
+	struct socks socks;
+	struct emit emit;
+	struct outq out;
+	struct inq in;
+	struct gro *gro;
+	uint8_t *tap_buf;
+	uint8_t *rx_buf; /* RX_BUFS * RX_BUF_LEN */
+	struct worker_stats stats;
+};
+
+/* outbound.c */
+/** out_room() - where the next inner packet of up to len bytes is to be written; may flush the round */
+uint8_t *out_room(struct worker *w, uint32_t len);
+/** out_push() - the packet written at out_room() joins the round. @next: NEXT_*; @probe: ours, not raw traffic */
+void out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, uint8_t tos, bool probe);
+/** out_flush() - seal and emit the round */
+void out_flush(struct worker *w);
+/** outbound_tap() - a round from the GSO funnel. Return: frames read */
+unsigned int outbound_tap(struct worker *w);
+
+/** outbound_port() - a round from the raw XSK funnel. Return: frames read */
+unsigned int outbound_port(struct worker *w);
+
+/* inbound.c */
+/** inbound_port() - a round from the wire funnel. Return: envelopes read */
+unsigned int inbound_port(struct worker *w);
+/** inbound_socket() - a round from one of our sockets. Return: envelopes read */
+unsigned int inbound_socket(struct worker *w, int fd, bool udp, bool v4);
+/** inbound_add() - one envelope from ESP header to ICV, in memory that stays until inbound_flush() */
+void inbound_add(struct worker *w, uint8_t *esp, uint32_t len, const struct rx_meta *m);
+void inbound_flush(struct worker *w);
+
+/* probe.c */
+void probe_tick(struct worker *w, struct wlink *l);
+/** probe_input() - an authentic dummy packet came in on l */
+void probe_input(struct worker *w, struct wlink *l, const uint8_t *data, uint32_t len);
+/** probe_ping_reply() - is this inner packet the answer to our echo? Then it is consumed */
+bool probe_ping_reply(struct worker *w, struct wlink *l, const uint8_t *ip, uint32_t len);
+
+/* worker.c */
+struct wlink *worker_link(const struct worker *w, uint16_t id);
+struct wsa_in *worker_spi(const struct worker *w, uint32_t spi_be);
+
+#endif
