@@ -85,39 +85,52 @@ static bool is_pattern(const char *s)
 	return true;
 }
 
-static int add_device(struct conf *c, const char *s, struct why *w)
+static int add_pattern(char (**list)[IFNAMSIZ], unsigned int *n, const char *s, struct why *w)
 {
-	void *grown;
+	char (*grown)[IFNAMSIZ];
 
 	if (!strcmp(s, "auto"))
 		return conf_bad(w, "'auto' beside device names");
 	if (!is_pattern(s))
 		return conf_bad(w, "'%.40s' is no device name or pattern, as eth1 or ppp*", s);
-	for (unsigned int i = 0; i < c->n_devices; i++)
-		if (!strcmp(c->devices[i], s))
+	for (unsigned int i = 0; i < *n; i++)
+		if (!strcmp((*list)[i], s))
 			return conf_bad(w, "'%s' is listed twice", s);
-	grown = realloc(c->devices, (c->n_devices + 1) * sizeof *c->devices);
+	grown = realloc(*list, (*n + 1) * sizeof *grown);
 	if (!grown)
 		return conf_bad(w, "out of memory");
-	c->devices = grown;
-	memset(c->devices[c->n_devices], 0, IFNAMSIZ);
-	strcpy(c->devices[c->n_devices++], s);
-	c->devices_auto = false;
+	*list = grown;
+	memset(grown[*n], 0, IFNAMSIZ);
+	strcpy(grown[(*n)++], s);
 	return 0;
+}
+
+static int add_patterns(char (**list)[IFNAMSIZ], unsigned int *n, char *v, struct why *w)
+{
+	char *rest, *s;
+
+	for (s = strtok_r(v, ", \t", &rest); s; s = strtok_r(NULL, ", \t", &rest))
+		if (add_pattern(list, n, s, w))
+			return -EINVAL;
+	return *n ? 0 : conf_bad(w, "write device names or patterns, as eth1 ppp*");
 }
 
 static int add_devices(struct conf *c, char *v, struct why *w)
 {
-	char *rest, *s;
+	int err;
 
 	if (!strcmp(v, "auto"))
 		return c->n_devices ? conf_bad(w, "'auto' beside device names") : 0;
-	for (s = strtok_r(v, ", \t", &rest); s; s = strtok_r(NULL, ", \t", &rest))
-		if (add_device(c, s, w))
-			return -EINVAL;
-	return c->n_devices
-		       ? 0
-		       : conf_bad(w, "write 'auto' or device names and patterns, as eth1 ppp*");
+	if (!v[strspn(v, ", \t")])
+		return conf_bad(w, "write 'auto' or device names and patterns, as eth1 ppp*");
+	err = add_patterns(&c->devices, &c->n_devices, v, w);
+	c->devices_auto = !c->n_devices;
+	return err;
+}
+
+static int add_lan(struct conf *c, char *v, struct why *w)
+{
+	return add_patterns(&c->lan, &c->n_lan, v, w);
 }
 
 static int set_esp(struct conf *c, char *v, struct why *w)
@@ -170,18 +183,29 @@ static void print_gso_queue(const struct conf *c, FILE *out, bool all)
 		conf_put(out, "gso-queue", "%u", c->gso_queue);
 }
 
+static void print_patterns(const char *key, char (*list)[IFNAMSIZ], unsigned int n, FILE *out)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		if (i % 8)
+			fputc(' ', out);
+		else
+			fprintf(out, "%s%-9s = ", i ? "\n" : "", key);
+		fputs(list[i], out);
+	}
+	if (n)
+		fputc('\n', out);
+}
+
 static void print_devices(const struct conf *c, FILE *out, bool all)
 {
-	for (unsigned int i = 0; i < c->n_devices; i++)
-		fprintf(out, "%s%s",
-			i % 8 ? " "
-			: i   ? "\ndevices   = "
-			      : "devices   = ",
-			c->devices[i]);
-	if (c->n_devices)
-		fputc('\n', out);
-	else if (all)
+	print_patterns("devices", c->devices, c->n_devices, out);
+	if (!c->n_devices && all)
 		conf_put(out, "devices", "auto");
+}
+
+static void print_lan(const struct conf *c, FILE *out, bool all)
+{
+	print_patterns("lan", c->lan, c->n_lan, out);
 }
 
 static void print_esp(const struct conf *c, FILE *out, bool all)
@@ -203,6 +227,7 @@ static const struct main_key main_keys[] = {
 	{"ipsecd", "max-links", false, set_max_links, print_max_links},
 	{"ipsecd", "gso-queue", false, set_gso_queue, print_gso_queue},
 	{"underlay", "devices", true, add_devices, print_devices},
+	{"underlay", "lan", true, add_lan, print_lan},
 	{"underlay", "esp", false, set_esp, print_esp},
 	{"underlay", "input", false, set_default_input, print_default_input},
 };
@@ -225,17 +250,25 @@ void conf_free(struct conf *c)
 		link_conf_free(&c->links[i]);
 	free(c->links);
 	free(c->devices);
+	free(c->lan);
 	conf_init(c);
+}
+
+static bool same_patterns(char (*a)[IFNAMSIZ], unsigned int na, char (*b)[IFNAMSIZ], unsigned int nb)
+{
+	if (na != nb)
+		return false;
+	for (unsigned int i = 0; i < na; i++)
+		if (strcmp(a[i], b[i]))
+			return false;
+	return true;
 }
 
 static bool devices_equal(const struct conf *a, const struct conf *b)
 {
-	if (a->devices_auto != b->devices_auto || a->n_devices != b->n_devices)
-		return false;
-	for (unsigned int i = 0; i < a->n_devices; i++)
-		if (strcmp(a->devices[i], b->devices[i]))
-			return false;
-	return true;
+	return a->devices_auto == b->devices_auto &&
+	       same_patterns(a->devices, a->n_devices, b->devices, b->n_devices) &&
+	       same_patterns(a->lan, a->n_lan, b->lan, b->n_lan);
 }
 
 bool conf_equal(const struct conf *a, const struct conf *b)

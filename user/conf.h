@@ -95,6 +95,8 @@ struct conf {
 	bool devices_auto;
 	char (*devices)[IFNAMSIZ];   /* patterns (fnmatch) */
 	unsigned int n_devices;
+	char (*lan)[IFNAMSIZ];       /* patterns: networks connected here are exempt from `protect` */
+	unsigned int n_lan;
 	enum input_mode input;       /* default of the links */
 	bool trust_clock;            /* reserved, true */
 	struct link_conf *links;

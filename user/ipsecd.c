@@ -275,6 +275,7 @@ static void ev_addr(void *arg, const struct nl_addr *a)
 	struct daemon *d = arg;
 
 	d->underlay_dirty = d->routes_dirty = true;
+	d->protect_dirty |= d->conf.n_lan > 0;
 }
 
 static void ev_route(void *arg, const struct nl_route *r)
@@ -286,9 +287,7 @@ static void ev_route(void *arg, const struct nl_route *r)
 
 static void ev_overrun(void *arg)
 {
-	struct daemon *d = arg;
-
-	d->routes_dirty = d->underlay_dirty = true;
+	links_resync(arg);
 }
 
 static int on_netlink(sd_event_source *s, int fd, uint32_t revents, void *arg)
@@ -307,7 +306,7 @@ static void ev_backend(void *arg, const struct nl_link *l)
 
 static int on_backend(sd_event_source *s, int fd, uint32_t revents, void *arg)
 {
-	static const struct nl_events evs = {.link = ev_backend};
+	static const struct nl_events evs = {.link = ev_backend, .overrun = ev_overrun};
 	struct ipsecd *r = arg;
 
 	nl_monitor_read(r->d.nl_k, &evs, &r->d);

@@ -671,10 +671,31 @@ static void remake(struct daemon *d, struct link *l)
 	d->protect_dirty = d->underlay_dirty = true;
 }
 
+/* Links in namespaces of their own: no notification reaches us from there, so look, once a second. */
+static void look_at_workloads(struct daemon *d, uint64_t now)
+{
+	static uint64_t next;
+	struct nl_link w;
+
+	if (now < next)
+		return;
+	next = now + 1000000000u;
+	for (unsigned int i = 0; i < d->max_links; i++) {
+		struct link *l = d->links[i];
+
+		if (!l || !l->own_nl || !l->ifindex)
+			continue;
+		if (nl_link_get_index(l->nl, l->ifindex, &w))
+			w = (struct nl_link){.ifindex = l->ifindex, .deleted = true};
+		links_on_link(d, l->nl, &w);
+	}
+}
+
 void links_tick(struct daemon *d)
 {
 	uint64_t now = now_ns();
 
+	look_at_workloads(d, now);
 	for (unsigned int i = 0; i < d->max_links; i++)
 		if (d->links[i])
 			remake(d, d->links[i]);
@@ -729,6 +750,24 @@ void links_on_link(struct daemon *d, const struct nl *nl, const struct nl_link *
 	}
 	if (!mine)
 		d->underlay_dirty = d->routes_dirty = true;
+}
+
+void links_resync(struct daemon *d)
+{
+	struct nl_link w, b;
+
+	d->routes_dirty = d->underlay_dirty = true;
+	for (unsigned int i = 0; i < d->max_links; i++) {
+		struct link *l = d->links[i];
+
+		if (!l || !l->ifindex)
+			continue;
+		if (nl_link_get_index(l->nl, l->ifindex, &w))
+			w = (struct nl_link){.ifindex = l->ifindex, .deleted = true};
+		links_on_link(d, l->nl, &w);
+		if (!nl_link_get_index(d->nl_k, l->b_ifindex, &b))
+			links_on_backend(d, &b);
+	}
 }
 
 void links_all_down(struct daemon *d)

@@ -156,6 +156,8 @@ void links_tick(struct daemon *d);
 int links_init(struct daemon *d);
 /** links_on_link() - a device notification from a workload or the underlay namespace */
 void links_on_link(struct daemon *d, const struct nl *nl, const struct nl_link *ev);
+/** links_resync() - notifications were lost: look at every device again */
+void links_resync(struct daemon *d);
 /** links_on_backend() - a device notification from the backend namespace */
 void links_on_backend(struct daemon *d, const struct nl_link *ev);
 /** links_all_down() - carriers down: at a clean stop nothing pretends to work (I7) */

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <errno.h>
+#include <fnmatch.h>
+#include <linux/rtnetlink.h>
 #include <stdlib.h>
 #include "load.h"
 #include "log.h"
@@ -96,6 +98,53 @@ static void allow_device(struct guard_set *s, const struct link *l)
 	}
 }
 
+struct lan {
+	struct daemon *d;
+	struct guard_set *s;
+	unsigned int n_wide; /* rules before ours */
+	int err;
+};
+
+static bool is_lan(const struct conf *c, const char *name)
+{
+	for (unsigned int i = 0; i < c->n_lan; i++)
+		if (!fnmatch(c->lan[i], name, 0))
+			return true;
+	return false;
+}
+
+/* A network connected to a LAN device, inside something protected: its own device may carry it. */
+static void lan_route(void *arg, const struct nl_route *r)
+{
+	struct lan *lan = arg;
+	struct guard_rule *rule;
+	struct nl_link dev;
+	bool inside = false;
+
+	if (r->proto != RTPROT_KERNEL || r->type != NL_RT_UNICAST || r->has_via || !r->oif || lan->err)
+		return;
+	for (unsigned int i = 0; i < lan->n_wide && !inside; i++)
+		inside = contains(&lan->s->rules[i].prefix, &r->dst);
+	if (!inside || nl_link_get_index(lan->d->nl_u, r->oif, &dev) || !is_lan(&lan->d->conf, dev.name))
+		return;
+	rule = rule_for(lan->s, &r->dst);
+	if (!rule)
+		lan->err = -ENOMEM;
+	else if (rule->n_devices < ARRAY_SIZE(rule->devices))
+		memcpy(rule->devices[rule->n_devices++], dev.name, IFNAMSIZ);
+}
+
+static int add_lan(struct daemon *d, struct guard_set *s)
+{
+	struct lan lan = {d, s, s->n_rules, 0};
+	int err;
+
+	if (!d->conf.n_lan)
+		return 0;
+	err = nl_route_each(d->nl_u, 0, lan_route, &lan);
+	return err ? err : lan.err;
+}
+
 /* Every link's prefixes count in the underlay; only links that live in a namespace may carry them there. */
 static int collect(struct daemon *d, const char *netns, struct guard_set *s)
 {
@@ -107,7 +156,7 @@ static int collect(struct daemon *d, const char *netns, struct guard_set *s)
 	for (unsigned int i = 0; i < d->max_links && !err; i++)
 		if (d->links[i] && d->links[i]->ifindex && !strcmp(d->links[i]->conf.netns, netns))
 			allow_device(s, d->links[i]);
-	return err;
+	return err || *netns ? err : add_lan(d, s);
 }
 
 static void fill_maps(struct daemon *d, const struct guard_set *s)

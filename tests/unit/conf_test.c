@@ -132,6 +132,7 @@ static const char sketch[] =
 	"instance = lab_1\nworkers = 2\ncrypto = openssl\nmax-links = 8Ki\ngso-queue = 2k\n"
 	"[underlay]\n"
 	"devices   = eth1 ppp*                  # or: auto\n"
+	"lan = eth0, br*\n"
 	"esp = shared ; kernel IPsec beside us\n"
 	"input = socket\n"
 	"\n"
@@ -165,6 +166,8 @@ static void check_sketch_main(const struct conf *c)
 	assert_int_equal(c->n_devices, 2);
 	assert_string_equal(c->devices[0], "eth1");
 	assert_string_equal(c->devices[1], "ppp*");
+	assert_int_equal(c->n_lan, 2);
+	assert_string_equal(c->lan[1], "br*");
 	assert_true(c->esp_shared);
 	assert_int_equal(c->input, INPUT_SOCKET);
 	assert_int_equal(c->n_links, 1);

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * nl - rtnetlink and ethtool requests, one struct nl per network namespace (libmnl).
+ *
+ * Control plane only; synchronous; every call returns 0 or -errno (the kernel's extended ack text
+ * is kept for nl_err()). Names and ifindexes are of the namespace the struct was opened in. A second
+ * socket per namespace carries notifications.
+ *
+ * Threads: requests are serialised by a lock inside, so any thread may call; nl_err() and the
+ * monitor belong to one thread. The *_each() functions collect the whole dump first (repeated when
+ * the kernel says it was interrupted), so their callbacks may make requests of their own.
+ */
+#ifndef NL_H
+#define NL_H
+
+#include <net/if.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "util.h"
+
+struct nl; /* one namespace */
+
+/** nl_open() - @netns_fd: -1 = the caller's. The calling thread's own namespace is unchanged afterwards */
+int nl_open(struct nl **nlp, int netns_fd);
+void nl_close(struct nl *nl);
+const char *nl_err(const struct nl *nl); /**< kernel's words for the last failure, "" if none */
+
+/* ---- transport, for those who speak another netlink family (guard: NETLINK_XFRM) ---- */
+struct nlmsghdr;
+typedef int (*nl_msg_fn)(void *arg, const struct nlmsghdr *h);       /* 0, or -errno: ends the request with it */
+typedef bool (*nl_row_fn)(const struct nlmsghdr *h, void *zeroed_row); /* false: not a row */
+int nl_open_bus(struct nl **nlp, int netns_fd, int bus);
+/** nl_request() - send h, give every reply to fn (may be NULL), return the acknowledgement */
+int nl_request(struct nl *nl, struct nlmsghdr *h, nl_msg_fn fn, void *arg);
+/** nl_dump() - rows of one dump in a malloc'd array (free() it); consistent, or -EINTR after many tries */
+int nl_dump(struct nl *nl, struct nlmsghdr *h, size_t row_size, nl_row_fn parse, void **rowsp, size_t *np);
+
+/* ---- devices ---- */
+enum { NL_LOWER_UP = 1 << 16 }; /* linux/if.h's IFF_LOWER_UP, which net/if.h lacks */
+struct nl_link {
+	int ifindex;
+	char name[IFNAMSIZ];
+	char kind[16]; /* "veth", "tun", "" = physical/loopback */
+	uint32_t mtu;
+	unsigned int flags; /* IFF_*, and NL_LOWER_UP: carrier */
+	uint8_t operstate;
+	uint8_t mac[6];
+	int peer_ifindex;  /* IFLA_LINK, 0 = none */
+	char alias[128];
+	uint64_t tx_dropped, rx_dropped, tx_packets, rx_packets;
+	bool deleted;      /* in notifications */
+};
+struct veth_spec {
+	const char *name;  /* end in this namespace */
+	const char *peer;  /* other end */
+	int peer_netns_fd; /* -1 = same namespace */
+	uint32_t mtu;
+	uint32_t txqlen;
+	const uint8_t *mac, *peer_mac; /* NULL = kernel's choice */
+	bool noarp;        /* `name`: NOARP and MULTICAST, no IPv6 address generation (addr_gen_mode none) on either end */
+};
+int nl_veth_add(struct nl *nl, const struct veth_spec *v); /* one queue each way on both ends */
+int nl_link_get(struct nl *nl, const char *name, struct nl_link *out);
+int nl_link_get_index(struct nl *nl, int ifindex, struct nl_link *out);
+int nl_link_each(struct nl *nl, void (*fn)(void *arg, const struct nl_link *l), void *arg);
+int nl_link_del(struct nl *nl, int ifindex);
+int nl_link_set_up(struct nl *nl, int ifindex, bool up);
+int nl_link_set_mtu(struct nl *nl, int ifindex, uint32_t mtu);
+int nl_link_set_alias(struct nl *nl, int ifindex, const char *alias);
+int nl_link_set_netns(struct nl *nl, int ifindex, int netns_fd);
+int nl_link_altname_add(struct nl *nl, int ifindex, const char *altname); /* -EEXIST is success when it is ours */
+int nl_link_set_txqlen(struct nl *nl, int ifindex, uint32_t len);
+/** nl_tx_csum_off() - ethtool: transmit checksum offload (and TSO) off; called from any thread */
+int nl_tx_csum_off(struct nl *nl, const char *name);
+
+/* ---- addresses, routes ---- */
+struct nl_addr {
+	int ifindex;
+	struct in6_addr local, peer; /* v4-mapped; peer == local when not point-to-point */
+	uint8_t prefix_len;
+	uint8_t scope;
+	bool deleted;
+};
+int nl_addr_add(struct nl *nl, const struct nl_addr *a); /* replaces; v6 without DAD */
+int nl_addr_del(struct nl *nl, const struct nl_addr *a);
+int nl_addr_each(struct nl *nl, void (*fn)(void *arg, const struct nl_addr *a), void *arg);
+
+enum { NL_RT_UNICAST = 1, NL_RT_UNREACHABLE = 7 };
+enum { NL_PROTO_ESPWIRE = 158 }; /* rtm_protocol of what we install */
+struct nl_route {
+	struct prefix dst;
+	int type;         /* NL_RT_* */
+	int oif;
+	uint32_t metric, table; /* table 0 = main */
+	bool has_src, has_via;
+	struct in6_addr src, via;
+	uint8_t proto;
+	uint32_t mtu;     /* RTAX_MTU, 0 = none */
+	bool deleted;
+};
+int nl_route_add(struct nl *nl, const struct nl_route *r); /* replaces an equal one (dst, table, metric) of ours; never other people's */
+int nl_route_del(struct nl *nl, const struct nl_route *r);
+int nl_route_each(struct nl *nl, int family, void (*fn)(void *arg, const struct nl_route *r), void *arg); /* 0 = both; all tables, all types */
+int nl_route_each_proto(struct nl *nl, int family, uint8_t proto,
+			void (*fn)(void *arg, const struct nl_route *r), void *arg); /* filtered by the kernel */
+/**
+ * nl_route_get() - what the FIB says for a locally sent packet
+ * The kernel takes ipproto (and dport) here for TCP, UDP and ICMP only; for others (ESP: 50) the
+ * question is asked without, so that an `ip rule ipproto 50` is not seen: trust the socket there.
+ * Return: 0, -ENETUNREACH ... ; out->oif, src, via, table, mtu (path MTU, else device MTU)
+ */
+int nl_route_get(struct nl *nl, const struct in6_addr *dst, const struct in6_addr *src_or_null, uint32_t fwmark, uint8_t ipproto,
+		 uint16_t dport, struct nl_route *out);
+
+/* ---- sysctl of that namespace (runs a thread inside it; /proc/sys) ---- */
+int nl_sysctl(struct nl *nl, const char *path, const char *value); /* e.g. "net/ipv4/conf/ipsec1/ignore_routes_with_linkdown" */
+
+/* ---- notifications ---- */
+struct nl_events {
+	void (*link)(void *arg, const struct nl_link *l);
+	void (*addr)(void *arg, const struct nl_addr *a);
+	void (*route)(void *arg, const struct nl_route *r);
+	void (*overrun)(void *arg); /* ENOBUFS: dump again */
+};
+int nl_monitor_open(struct nl *nl);  /* Return: fd to poll, or -errno */
+int nl_monitor_read(struct nl *nl, const struct nl_events *ev, void *arg); /* drains without blocking */
+
+#endif
