@@ -57,7 +57,7 @@ trap stop EXIT
 "$B/ipsecctl" static pair "$GL" "$GR" --alg "$ALG" -o "$W" >/dev/null
 start "$GL" "$GR" 1 2
 start "$GR" "$GL" 2 1
-for i in $(seq 100); do
+for _ in $(seq 100); do
 	ip -n "$GL" -br link show ipsec1 2>/dev/null | grep -q ' UP ' &&
 		ip -n "$GR" -br link show ipsec1 2>/dev/null | grep -q ' UP ' && break
 	sleep 0.1

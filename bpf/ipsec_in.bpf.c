@@ -9,9 +9,9 @@
  * deliver  TC ingress, TAPs and sending ends of raw funnels, where a worker writes decrypted
  *          packets: into the link's device, as received by it.
  *
- * No entry in wire_dev or xsks means that the worker is gone or not yet there: dropped and counted
- * (worker-gone), never passed on to draw an ICMP error. An overflowing XSK ring or funnel is the
- * kernel's to drop, after the redirect; it shows as handed minus received (I5).
+ * No entry in wire_dev or xsks means that the worker is gone or not yet there: dropped, never passed
+ * on to draw an ICMP error. An overflowing XSK ring or funnel is the kernel's to drop, after the
+ * redirect; it shows as handed minus received (I5).
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -170,9 +170,13 @@ static __always_inline int to_xsk(struct xdp_md *ctx)
 
 	if (!xsk)
 		return xdp_drop(DROP_NO_LINK);
+	/*
+	 * No XSK: the worker is dead. Not counted here: the frame was counted as handed to the funnel,
+	 * and the daemon's successor books what never arrived as worker-gone, on the link.
+	 */
 	k = *xsk;
 	if (!bpf_map_lookup_elem(&xsks, &k))
-		return xdp_drop(DROP_WORKER_GONE);
+		return XDP_DROP;
 	return bpf_redirect_map(&xsks, k, XDP_DROP);
 }
 

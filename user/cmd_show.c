@@ -34,6 +34,7 @@ static int watch(struct ctl *c, const char *verb, int argc, char **argv,
 	long left = rounds(c);
 	int code = 0;
 
+	c->relay = c->json && !isatty(STDOUT_FILENO);
 	for (; left; left -= left > 0) {
 		if (before) {
 			sleep(1);

@@ -52,6 +52,8 @@ struct ctl {
 	const struct ctl_verb *verb;
 	/* by index in verb->opts: value, "" for a flag, NULL = not given */
 	const char *opts[CTL_OPTS_MAX];
+	bool relay;                     /* answers that are ok go out as they came, unparsed */
+	bool relayed;                   /* ... and the last one did */
 	int fd;                         /* connection, -1 = none yet */
 	char *in;                       /* received beyond the last line */
 	size_t in_len, in_cap;

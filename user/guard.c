@@ -288,21 +288,29 @@ static unsigned int floors_add(struct nl *nl, const struct floors *f, const stru
 	return missing;
 }
 
-/* A prefix another instance protects in this namespace keeps its floor. */
-static int floors_prune(struct nl *nl, const struct floors *f, const struct gplan *plan, const struct gxfrm *x)
+/* A prefix another instance protects in this namespace keeps its floor: a route has no room for two names. */
+static int floors_prune(struct nl *nl, int netns_fd, const struct floors *f, const struct gplan *plan)
 {
+	char *others = NULL;
+	bool asked = false;
 	int err = 0;
 
 	for (unsigned int i = 0; i < f->n; i++) {
 		struct nl_route r = floor_route(&f->p[i]);
 		int e;
 
-		if (planned(plan, &r.dst) || guard_xfrm_foreign(x, &r.dst))
+		if (planned(plan, &r.dst))
+			continue;
+		if (!asked)
+			others = guard_nft_others(netns_fd, plan->instance);
+		asked = true;
+		if (others && guard_nft_protects(netns_fd, others, &r.dst))
 			continue;
 		e = nl_route_del(nl, &r);
 		if (e && e != -ESRCH && !err)
 			err = e;
 	}
+	free(others);
 	return err;
 }
 
@@ -343,8 +351,7 @@ static int apply_plan(struct nl *nl, int netns_fd, const struct gplan *plan, uns
 	first(&err, e);
 	if (x)
 		first(&err, guard_xfrm_prune(x));
-	if (x) /* without it nobody knows whose the other floors are */
-		first(&err, floors_prune(nl, &f, plan, x));
+	first(&err, floors_prune(nl, netns_fd, &f, plan));
 	guard_xfrm_free(x);
 	free(f.p);
 	return err;

@@ -36,8 +36,6 @@ void guard_xfrm_free(struct gxfrm *x);
 unsigned int guard_xfrm_add(struct gxfrm *x, int *err);
 int guard_xfrm_prune(struct gxfrm *x); /**< remove ours that the plan does not want */
 bool guard_xfrm_complete(const struct gxfrm *x);
-/** Does another instance of espwire protect the prefix here? (its floor must stay) */
-bool guard_xfrm_foreign(const struct gxfrm *x, const struct prefix *p);
 /** The name of a device whose policies are switched off (sysctl disable_xfrm), or false */
 bool guard_xfrm_pierced(int netns_fd, const struct gplan *plan, char name[IFNAMSIZ]);
 
@@ -46,5 +44,9 @@ bool guard_xfrm_pierced(int netns_fd, const struct gplan *plan, char name[IFNAMS
 int guard_nft_apply(int netns_fd, const struct gplan *plan);
 bool guard_nft_complete(int netns_fd, const struct gplan *plan);
 int guard_nft_release(int netns_fd, const char *instance);
+/** guard_nft_others() - names of the other instances with a table here, one per line, malloc'd; NULL = none */
+char *guard_nft_others(int netns_fd, const char *instance);
+/** guard_nft_protects() - does one of them protect the prefix, or what it lies in? */
+bool guard_nft_protects(int netns_fd, const char *others, const struct prefix *p);
 
 #endif

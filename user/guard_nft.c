@@ -4,8 +4,8 @@
  *
  *   table inet espwire_<instance>  prerouting, before connection tracking: a protected source may
  *                                  arrive by its links and lo only, from devices of any age
- *   table ip6 espwire_<instance>   postrouting: local IPv6, whose device XFRM cannot see; a table of
- *                                  its own so that IPv4 packets do not pay for it
+ *   table ip6 espwire_<instance>   postrouting: IPv6's default deny on the way out (guard_xfrm.c says
+ *                                  why); a table of its own so that IPv4 packets do not pay for it
  *
  * Devices are matched by name: a link that is made again is allowed again at once. Of nested prefixes
  * the longest decides, as in routing; the sets hold disjoint ranges for that. One transaction changes
@@ -541,6 +541,50 @@ int guard_nft_release(int netns_fd, const char *instance)
 			err = e;
 	}
 	return err;
+}
+
+/* ---- other instances in the same namespace ---- */
+
+char *guard_nft_others(int netns_fd, const char *instance)
+{
+	static const char mark[] = "table inet espwire_";
+	struct job j = {.cmd = {"list tables inet"}, .quiet = true};
+	char *names, *to, *line;
+	size_t own = strlen(instance);
+
+	if (run_job(netns_fd, &j))
+		return NULL;
+	names = to = j.out; /* each name is shorter than its line */
+	for (line = j.out; *line; line += strspn(line, "\n")) {
+		size_t len = strcspn(line, "\n"), n = len - MIN(len, sizeof mark - 1);
+		const char *name = line + len - n;
+
+		if (n && !strncmp(line, mark, sizeof mark - 1) && (n != own || strncmp(name, instance, n))) {
+			memmove(to, name, n);
+			to += n;
+			*to++ = '\n';
+		}
+		line += len;
+	}
+	*to = 0;
+	if (*names)
+		return names;
+	free(names);
+	return NULL;
+}
+
+bool guard_nft_protects(int netns_fd, const char *others, const struct prefix *p)
+{
+	char cmd[256], buf[INET6_ADDRSTRLEN];
+	bool found = false;
+
+	addr_str(&p->addr, buf);
+	for (const char *at = others; *at && !found; at += strcspn(at, "\n") + 1) {
+		snprintf(cmd, sizeof cmd, "get element inet espwire_%.*s protect%d { %s }", (int)strcspn(at, "\n"), at,
+			 p->is4 ? 4 : 6, buf);
+		found = !run(netns_fd, cmd, true);
+	}
+	return found;
 }
 
 /* ---- counters ---- */

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * guard_xfrm - the default deny that needs no device list: XFRM policies without templates. They
- * work on a kernel without ESP, and on devices that do not exist yet.
+ * guard_xfrm - IPv4's default deny that needs no device list: XFRM policies without templates. They
+ * work on a kernel without ESP, on devices that do not exist yet, and outlive a firewall's reload.
  *
- *   IPv4: dir out, which sees local and forwarded packets with their output device.
- *   IPv6: dir fwd only. The kernel looks up the policy of a local IPv6 packet before the output
- *         device is known (flowi6_oif is 0 unless the socket is bound), so "allow on ipsec1, block
- *         elsewhere" would block ipsec1 as well. dir fwd, for forwarded packets, does know it.
- *         Local IPv6 packets are the business of the nft table's output side (guard_nft.c).
+ * dir out sees local and forwarded packets with their output device. Not so in IPv6: a local packet's
+ * policy is looked up before the device is known (flowi6_oif is 0 unless the socket is bound), so
+ * "allow on ipsec1, block elsewhere" would block ipsec1 as well; dir fwd knows the device of forwarded
+ * packets, but its mere presence costs every forwarded packet of both families another 400-500 ns.
+ * IPv6 is therefore left to the nft table's output side (guard_nft.c), which sees both kinds.
  *
  * Ours are known by the selector's user field: 0xe5 in the top byte, a hash of the instance below
  * (`ip xfrm policy` prints it as uid). The kernel compares the field when it looks for an equal
  * policy and never when it matches a packet: so we cannot replace anybody else's policy, nor they
  * ours, and two instances do not touch each other's.
  *
- * Precedence follows the longest prefix, as routing does: priority = 16 + (bits - len) * 4 +
+ * Precedence follows the longest prefix, as routing does: priority = 16 + (32 - len) * 4 +
  * {exception, device, block}; far below the numbers IKE daemons use, that is, before them.
  */
 #include "guard_int.h" /* first: linux/xfrm.h must find netinet/in.h included */
@@ -59,7 +59,7 @@ struct devs {
 struct gxfrm {
 	struct nl *bus;
 	uint32_t tag;
-	struct pols want, have, foreign;
+	struct pols want, have;
 	struct devs devs;
 };
 
@@ -159,18 +159,14 @@ static int index_of(const struct devs *v, const char *name)
 
 static struct pol policy(const struct gxfrm *x, const struct prefix *p, unsigned int class)
 {
-	unsigned int bits = p->is4 ? 32 : 128;
 	struct pol q = {0};
 
-	q.sel.family = p->is4 ? AF_INET : AF_INET6;
+	q.sel.family = AF_INET;
 	q.sel.prefixlen_d = p->len;
 	q.sel.user = x->tag;
-	if (p->is4)
-		memcpy(&q.sel.daddr, p->addr.s6_addr + 12, 4);
-	else
-		memcpy(&q.sel.daddr, &p->addr, 16);
-	q.priority = PRIO_BASE + (bits - p->len) * N_CLASSES + class;
-	q.dir = p->is4 ? XFRM_POLICY_OUT : XFRM_POLICY_FWD;
+	memcpy(&q.sel.daddr, p->addr.s6_addr + 12, 4);
+	q.priority = PRIO_BASE + (32u - p->len) * N_CLASSES + class;
+	q.dir = XFRM_POLICY_OUT;
 	q.action = class == CLASS_BLOCK ? XFRM_POLICY_BLOCK : XFRM_POLICY_ALLOW;
 	return q;
 }
@@ -198,7 +194,7 @@ static void want_proto(struct gxfrm *x, const struct prefix *p, uint8_t proto, u
  * Inside 0.0.0.0/0 lies what keeps the wild side itself alive. Our port and the peer's are both
  * named for IKE: a peer behind NAT shows any port, but ours is 500 or 4500.
  */
-static void want_wide4(struct gxfrm *x, const struct gplan *plan, const struct prefix *p)
+static void want_wide(struct gxfrm *x, const struct gplan *plan, const struct prefix *p)
 {
 	static const char *const local[] = {"224.0.0.0/24", "255.255.255.255/32"};
 	struct prefix q;
@@ -226,8 +222,8 @@ static void want_rule(struct gxfrm *x, const struct gplan *plan, const struct gr
 			push(&x->want, &q);
 	}
 	want(x, &r->p, CLASS_BLOCK);
-	if (r->wide && r->p.is4)
-		want_wide4(x, plan, &r->p);
+	if (r->wide)
+		want_wide(x, plan, &r->p);
 }
 
 /*
@@ -250,12 +246,13 @@ static void settle(struct pols *v)
 
 static void want_plan(struct gxfrm *x, const struct gplan *plan)
 {
-	for (unsigned int i = 0; i < plan->n; i++)
+	for (unsigned int i = 0; i < plan->n4; i++)
 		want_rule(x, plan, &plan->r[i]);
 	for (unsigned int i = 0; i < plan->n_peers; i++) {
 		struct prefix host = guard_host_prefix(&plan->peers[i]);
 
-		want(x, &host, CLASS_EXCEPT);
+		if (host.is4)
+			want(x, &host, CLASS_EXCEPT);
 	}
 	settle(&x->want);
 }
@@ -295,10 +292,11 @@ static int load_have(struct gxfrm *x)
 		return err;
 	p = rows;
 	for (size_t i = 0; i < n; i++)
-		push(p[i].sel.user == x->tag ? &x->have : &x->foreign, &p[i]);
+		if (p[i].sel.user == x->tag)
+			push(&x->have, &p[i]);
 	free(rows);
 	sort(&x->have);
-	return x->have.err ? x->have.err : x->foreign.err;
+	return x->have.err;
 }
 
 int guard_xfrm_load(struct gxfrm **xp, struct nl *nl, int netns_fd, const struct gplan *plan)
@@ -333,7 +331,6 @@ void guard_xfrm_free(struct gxfrm *x)
 	nl_close(x->bus);
 	free(x->want.p);
 	free(x->have.p);
-	free(x->foreign.p);
 	free(x->devs.d);
 	free(x);
 }
@@ -420,18 +417,6 @@ bool guard_xfrm_complete(const struct gxfrm *x)
 		if (!holds(&x->have, &x->want.p[i]))
 			return false;
 	return true;
-}
-
-bool guard_xfrm_foreign(const struct gxfrm *x, const struct prefix *p)
-{
-	for (size_t i = 0; i < x->foreign.n; i++) {
-		struct pol q = policy(x, p, CLASS_BLOCK);
-
-		q.sel.user = x->foreign.p[i].sel.user;
-		if (!cmp_pol(&q, &x->foreign.p[i]))
-			return true;
-	}
-	return false;
 }
 
 /* ---- disable_xfrm ---- */

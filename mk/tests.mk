@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The test layers above the unit tests, and `make test` that runs them all.
+NET_TOOLS := $(B)/net/sniff $(B)/net/mapbytes $(B)/net/clockshift.so
+
+$(B)/net:
+	$(Q)mkdir -p $@
+
+$(B)/net/%: tests/net/%.c | $(B)/net
+	$(call msg,CC,$<)
+	$(Q)$(CC) -std=gnu11 $(WARN) -O2 -g -D_GNU_SOURCE -o $@ $< -lbpf
+
+$(B)/net/%.so: tests/net/%.c | $(B)/net
+	$(call msg,CC,$<)
+	$(Q)$(CC) -std=gnu11 $(filter-out -Wmissing-prototypes,$(WARN)) -O2 -D_GNU_SOURCE -shared -fPIC -o $@ $<
+
+net-tools: $(NET_TOOLS)
+
+check-net: all $(NET_TOOLS) ## namespace tests only (root)
+	@B=$(B) tests/run net
+
+test: all $(UNIT_BIN) $(BPF_TEST_BIN) $(NET_TOOLS) ## every layer: unit, BPF programs, namespaces (root)
+	@B=$(B) tests/run unit bpf net
+
+.PHONY: net-tools check-net test

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The invariants that hold around every test: no leak, no nonce twice, no key shown, books balance."""
+import base64
+import glob
+import json
+import os
+import secrets
+import select
+import struct
+import subprocess
+
+from lib.util import sh, tool, wait_until
+
+
+class Sniffer:
+    """The tap process: see sniff.c for what it checks."""
+
+    def __init__(self, workdir, pcap_bytes=64 << 20):
+        self.dir = os.path.join(workdir, "pcap")
+        os.makedirs(self.dir, exist_ok=True)
+        self.canary = secrets.token_bytes(24)
+        self.proc = subprocess.Popen([tool("sniff")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        self.labels = {}
+        self.buf = b""
+        self.ask(f"pcap {self.dir} {pcap_bytes}")
+        self.ask(f"canary {self.canary.hex()}")
+        self.final = None
+
+    def ask(self, line, timeout=30):
+        self.proc.stdin.write(line.encode() + b"\n")
+        while b"\n" not in self.buf:
+            ready, _, _ = select.select([self.proc.stdout], [], [], timeout)
+            data = os.read(self.proc.stdout.fileno(), 1 << 16) if ready else b""
+            if not data:
+                raise AssertionError(f"the tap did not answer: {line}")
+            self.buf += data
+        text, self.buf = self.buf.split(b"\n", 1)
+        answer = json.loads(text)
+        assert answer.get("ok", True), f"the tap refused: {line}"
+        return answer
+
+    def tap(self, ns, dev):
+        label = f"{ns.role}.{dev}"
+        n = self.labels.setdefault(label, 0)
+        self.labels[label] += 1
+        self.ask(f"dev {ns.path} {dev} {label}{'-%d' % n if n else ''}")
+
+    def protect(self, *prefixes):
+        for p in prefixes:
+            addr, _, length = p.partition("/")
+            self.ask(f"prefix {addr} {length}")
+
+    def report(self):
+        return self.ask("report")
+
+    def pcap(self, ns, dev, out):
+        """Frames of one tap, oldest first. Report first: it flushes."""
+        self.report()
+        return read_pcap(os.path.join(self.dir, f"{ns.role}.{dev}.{'out' if out else 'in'}.pcap"))
+
+    def close(self):
+        self.proc.stdin.close()
+        self.proc.wait(timeout=10)
+        self.proc.stdout.close()
+
+
+def read_pcap(path):
+    frames = []
+    with open(path, "rb") as f:
+        f.read(24)
+        while True:
+            head = f.read(16)
+            if len(head) < 16:
+                return frames
+            frames.append(f.read(struct.unpack("=IIII", head)[2]))
+
+
+def check_taps(report, whole=False, checks=("seq", "iv")):
+    """Fail on a leak, on a nonce used twice, on a blind tap. whole: the envelope tap must be lossless too."""
+    assert not report["leaks"], "LEAK: " + json.dumps(report["leaks"], indent=1)
+    for label, t in report["taps"].items():
+        assert t["leaks"] == 0, f"LEAK on {label}: {t}"
+        assert t["lost_clear"] == 0, f"the leak tap on {label} overflowed: proves nothing: {t}"
+        assert not whole or t["lost_esp"] == 0, f"the envelope tap on {label} overflowed: {t}"
+    for name in checks:
+        t = report["esp"][name]
+        assert t["differ"] == 0, f"NONCE: one (SPI, {name}) with {t['differ'] + 1} different packets: {t}"
+
+
+def spellings(key):
+    """Every way a key could be written down by accident."""
+    h = key.hex()
+    pairs = [h[i:i + 2] for i in range(0, len(h), 2)]
+    texts = [h, h.upper(), ":".join(pairs), " ".join(pairs), ", ".join("0x" + p for p in pairs),
+             " ".join("0x" + p for p in pairs), base64.b64encode(key).decode().rstrip("=")]
+    words = ["%x" % w for w in struct.unpack(f"<{len(key) // 4}I", key)]
+    return [key] + [t.encode() for t in texts] + [" ".join(words).encode()]
+
+
+def hunt(keys, places):
+    """places: {name: bytes}. Returns the sightings, by place and fingerprintless index, never key text."""
+    needles = [(i, s) for i, k in enumerate(keys) for s in spellings(k)]
+    return [f"key #{i} in {where}" for where, hay in places.items() for i, s in needles if s in hay]
+
+
+def pinned_maps(pin_dir):
+    maps = sorted(glob.glob(os.path.join(pin_dir, "maps", "*")))
+    return maps or sorted(p for p in glob.glob(os.path.join(pin_dir, "**"), recursive=True) if not os.path.isdir(p))
+
+
+def map_bytes(pin_dir):
+    maps = pinned_maps(pin_dir)
+    return sh([tool("mapbytes")] + maps, text=False, timeout=60).stdout if maps else b""
+
+
+def proc_bytes(pid):
+    out = b""
+    for name in ("cmdline", "environ", "status", "maps"):
+        try:
+            with open(f"/proc/{pid}/{name}", "rb") as f:
+                out += f.read()
+        except OSError:
+            pass
+    return out
+
+
+def check_keys(daemons):
+    for d in daemons:
+        keys = d.keys()
+        if not keys:
+            continue
+        places = {"daemon log": d.log_bytes(), "pinned maps": map_bytes(d.pin_dir)}
+        for pid in d.pids():
+            places[f"/proc/{pid}"] = proc_bytes(pid)
+        for verb in d.json_verbs:
+            p = d.ctl(verb, check=False)
+            places[f"ipsecctl {verb}"] = (p.stdout + p.stderr).encode()
+        seen = hunt(keys, places)
+        assert not seen, f"KEY SHOWN by {d.instance}: {seen}"
+
+
+def imbalance(daemon):
+    """Non-zero balances of `drops --json`, or None when the daemon cannot say."""
+    j = daemon.json("drops", check=False)
+    if not j or not j.get("ok", True):
+        return None
+    return unbalanced(j["conservation"])
+
+
+def unbalanced(node, where=""):
+    """Every field named balance, wherever it stands, must be zero."""
+    bad = {}
+    if isinstance(node, dict):
+        for k, v in node.items():
+            if k.startswith("balance") and not isinstance(v, (dict, list)):
+                if v:
+                    bad[f"{where}.{k}"] = v
+            else:
+                bad.update(unbalanced(v, f"{where}.{k}"))
+    elif isinstance(node, list):
+        for i, v in enumerate(node):
+            bad.update(unbalanced(v, f"{where}[{v.get('link', i) if isinstance(v, dict) else i}]"))
+    return bad
+
+
+def check_conservation(daemons):
+    """At quiescence nothing is unexplained. Packets in flight get a moment to arrive."""
+    for d in daemons:
+        if d.running():
+            wait_until(lambda: not imbalance(d), 3,
+                       lambda: f"CONSERVATION on {d.instance}: {imbalance(d)}\n{d.ctl('drops', check=False).stdout}",
+                       poll=0.05)

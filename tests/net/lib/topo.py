@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Namespaces and wires: a Net owns what a test makes and takes all of it away again.
+
+Names carry the pid and a counter, so that cases run side by side and in any order. Every command
+enters its namespace with nsenter, which replaces itself by the command: the pid is the command's.
+"""
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import threading
+import ctypes
+
+from lib.util import sh, wait_until
+
+_counter = itertools.count(1)
+_libc = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNET = 0x40000000
+
+
+def unique():
+    return f"{os.getpid()}x{next(_counter)}"
+
+
+class NS:
+    """One network namespace, named after its role in the picture."""
+
+    def __init__(self, role):
+        self.role = role
+        self.name = f"{role}-{unique()}"
+        self.path = f"/run/netns/{self.name}"
+        self.procs = []
+        sh(["ip", "netns", "add", self.name])
+        self.ip("link set lo up")
+
+    def argv(self, argv):
+        argv = argv.split() if isinstance(argv, str) else [str(a) for a in argv]
+        return ["nsenter", f"--net={self.path}", "--"] + argv
+
+    def run(self, argv, **kw):
+        return sh(self.argv(argv), **kw)
+
+    def ok(self, argv, **kw):
+        return self.run(argv, check=False, **kw).returncode == 0
+
+    def out(self, argv, **kw):
+        return self.run(argv, **kw).stdout
+
+    def ip(self, *lines):
+        """One or many `ip` commands in one process."""
+        text = "\n".join(lines) + "\n"
+        return sh(["ip", "-n", self.name, "-batch", "-"], input=text)
+
+    def popen(self, argv, **kw):
+        p = subprocess.Popen(self.argv(argv), **kw)
+        self.procs.append(p)
+        return p
+
+    def enter(self, fn, *args):
+        """Call fn in a thread of its own inside the namespace; sockets made there stay there."""
+        box = []
+
+        def body():
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                if _libc.setns(fd, CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), "setns")
+                box.append((fn(*args), None))
+            except BaseException as e:  # handed to the caller
+                box.append((None, e))
+            finally:
+                os.close(fd)
+
+        t = threading.Thread(target=body)
+        t.start()
+        t.join()
+        value, err = box[0]
+        if err:
+            raise err
+        return value
+
+    def socket(self, *args):
+        return self.enter(socket.socket, *args)
+
+    def packet_socket(self, dev, proto=0):
+        """A raw frame socket on dev; proto 0 = for sending only."""
+        s = self.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(proto) if proto else 0)
+        self.enter(s.bind, (dev, proto))
+        return s
+
+    def sysctl_set(self, key, value):
+        path = "/proc/sys/" + key.replace(".", "/")
+
+        def write():
+            with open(path, "w") as f:
+                f.write(str(value))
+
+        self.enter(write)
+
+    def sysctl_get(self, key):
+        def read():
+            with open("/proc/sys/" + key.replace(".", "/")) as f:
+                return f.read().strip()
+
+        return self.enter(read)
+
+    def mac(self, dev):
+        return self.out(["ip", "-o", "link", "show", dev]).split("link/ether ")[1].split()[0]
+
+    def forward(self):
+        self.sysctl_set("net.ipv4.ip_forward", 1)
+        self.sysctl_set("net.ipv6.conf.all.forwarding", 1)
+
+    def kill_all(self):
+        for p in self.procs:
+            if p.poll() is None:
+                p.send_signal(signal.SIGCONT)
+                p.kill()
+        for p in self.procs:
+            p.wait(timeout=10)
+            for f in (p.stdout, p.stderr, p.stdin):
+                if f:
+                    f.close()
+
+    def delete(self):
+        self.kill_all()
+        sh(["ip", "netns", "del", self.name], check=False)
+
+
+class Net:
+    """All namespaces of one test, and which of their devices are underlay (tapped)."""
+
+    def __init__(self):
+        self.spaces = []
+        self.on_underlay = []  # callbacks(ns, dev): the leak tap
+
+    def ns(self, role, forward=False):
+        n = NS(role)
+        self.spaces.append(n)
+        # no DAD: tests would wait for it; no autoconf noise
+        n.sysctl_set("net.ipv6.conf.default.accept_dad", 0)
+        n.sysctl_set("net.ipv6.conf.all.accept_dad", 0)
+        n.sysctl_set("net.ipv6.conf.default.router_solicitations", 0)
+        if forward:
+            n.forward()
+        return n
+
+    def wire(self, a, adev, b, bdev, aaddr=(), baddr=(), mtu=1500, underlay=False):
+        """A veth between two namespaces, up, addressed; underlay wires are tapped at both ends."""
+        sh(["ip", "link", "add", "name", adev, "mtu", str(mtu), "netns", a.name, "type", "veth",
+            "peer", "name", bdev, "mtu", str(mtu), "netns", b.name])
+        for n, dev, addrs in ((a, adev, aaddr), (b, bdev, baddr)):
+            n.ip(*[f"addr add {x} dev {dev}" + (" nodad" if ":" in x else "") for x in addrs],
+                 f"link set {dev} up")
+        for n, dev in ((a, adev), (b, bdev)):
+            wait_until(lambda: _running(n, dev), 5, f"{n.role} {dev} running")
+            if underlay:
+                self.underlay(n, dev)
+
+    def underlay(self, ns, dev):
+        for cb in self.on_underlay:
+            cb(ns, dev)
+
+    def close(self):
+        for n in self.spaces:
+            n.kill_all()
+        for n in self.spaces:
+            n.delete()
+        self.spaces = []
+
+
+def _running(ns, dev):
+    return "LOWER_UP" in ns.out(["ip", "-o", "link", "show", dev])
+
+
+class TwoHosts:
+    """h1 -- gwA == wild == gwB -- h2. The wild side is one wire, both families.
+
+    h1 10.1.0.2, fd01::2 | gwA 198.51.100.1, 2001:db8::1 | gwB 198.51.100.2, 2001:db8::2 |
+    h2 10.2.0.2, fd02::2. The gateways' default routes point at each other, so whatever misses the
+    tunnel would go out in the clear: the leak check has something to find.
+    """
+
+    left, right = ("10.1.0.0/16", "fd01::/48"), ("10.2.0.0/16", "fd02::/48")
+    inner = left + right
+    outer = {"a4": "198.51.100.1", "b4": "198.51.100.2", "a6": "2001:db8::1", "b6": "2001:db8::2"}
+    tun = {"a4": "10.9.0.1", "b4": "10.9.0.2", "a6": "fd09::1", "b6": "fd09::2"}
+
+    def __init__(self, net, mtu=1500, hosts=True):
+        self.net = net
+        self.a, self.b = net.ns("gwa", forward=True), net.ns("gwb", forward=True)
+        o = self.outer
+        net.wire(self.a, "eth1", self.b, "eth1", (f"{o['a4']}/24", f"{o['a6']}/64"),
+                 (f"{o['b4']}/24", f"{o['b6']}/64"), mtu=mtu, underlay=True)
+        self.a.ip(f"route add default via {o['b4']}", f"route add ::/0 via {o['b6']}")
+        self.b.ip(f"route add default via {o['a4']}", f"route add ::/0 via {o['a6']}")
+        if hosts:
+            self.h1, self.h2 = net.ns("h1"), net.ns("h2")
+            net.wire(self.h1, "eth0", self.a, "eth0", ("10.1.0.2/16", "fd01::2/48"),
+                     ("10.1.0.1/16", "fd01::1/48"))
+            net.wire(self.h2, "eth0", self.b, "eth0", ("10.2.0.2/16", "fd02::2/48"),
+                     ("10.2.0.1/16", "fd02::1/48"))
+            self.h1.ip("route add default via 10.1.0.1", "route add ::/0 via fd01::1")
+            self.h2.ip("route add default via 10.2.0.1", "route add ::/0 via fd02::1")
+
+    def link(self, side, sa, path=None, name="ipsec1", **over):
+        """The [link] section of one side, as a dict for conf_text(). None drops a key."""
+        me, far = ("a", "b") if side == "a" else ("b", "a")
+        t, there = self.tun, self.right if side == "a" else self.left
+        keys = {
+            "peer": "east" if side == "a" else "west",
+            "address": f"{t[me + '4']} peer {t[far + '4']}",
+            "address6": f"{t[me + '6']} peer {t[far + '6']}",
+            "path": path or self.outer[far + "4"],
+            "inner": ", ".join(there),
+            "protect": ", ".join(there),
+            "route": ", ".join(there),
+            "liveness": "100ms x 3",
+            "sa": f"file:{sa}",
+        }
+        keys.update(over)
+        return name, {k: v for k, v in keys.items() if v is not None}
+
+
+class Figure4:
+    """The seed's figure 4: West with two links to Sunrise, by East and by Orient; Orient to Dawn.
+
+    Every gateway hangs on the cloud router by a wire of its own (tapped at both ends). Sunrise-net
+    is one segment with East (10.2.0.1) and Orient (10.2.0.3) on it, joined in a small bridge.
+    """
+
+    sunset, sunrise, dawn = ("10.1.0.0/16", "fd01::/48"), ("10.2.0.0/16", "fd02::/48"), ("10.3.0.0/16", "fd03::/48")
+    inner = sunset + sunrise + dawn
+    wild = {"west": ("192.0.2.1", "2001:db8:1::1"), "east": ("198.51.100.1", "2001:db8:2::1"),
+            "orient": ("203.0.113.1", "2001:db8:3::1")}
+    cloud_addr = {"west": ("192.0.2.254", "2001:db8:1::fe"), "east": ("198.51.100.254", "2001:db8:2::fe"),
+                  "orient": ("203.0.113.254", "2001:db8:3::fe")}
+
+    def __init__(self, net, mtu=1500):
+        self.net = net
+        self.cloud = net.ns("cloud", forward=True)
+        self.gw = {}
+        for role in ("west", "east", "orient"):
+            n = self.gw[role] = net.ns(role, forward=True)
+            w, c = self.wild[role], self.cloud_addr[role]
+            net.wire(n, "eth1", self.cloud, f"to-{role}", (f"{w[0]}/24", f"{w[1]}/64"),
+                     (f"{c[0]}/24", f"{c[1]}/64"), mtu=mtu, underlay=True)
+            n.ip(f"route add default via {c[0]}", f"route add ::/0 via {c[1]}")
+        self.west, self.east, self.orient = (self.gw[r] for r in ("west", "east", "orient"))
+        self.sunset_host, self.sunrise_host, self.dawn_host = (net.ns(r) for r in ("sunset", "sunrise", "dawn"))
+        net.wire(self.sunset_host, "eth0", self.west, "eth0", ("10.1.0.2/16", "fd01::2/48"),
+                 ("10.1.0.1/16", "fd01::1/48"))
+        net.wire(self.dawn_host, "eth0", self.orient, "eth2", ("10.3.0.2/16", "fd03::2/48"),
+                 ("10.3.0.1/16", "fd03::1/48"))
+        # Sunrise-net: the host has a leg to each gateway, bridged in its own namespace
+        self.sunrise_host.ip("link add br0 type bridge", "link set br0 up")
+        net.wire(self.sunrise_host, "leg1", self.east, "eth0", (), ("10.2.0.1/16", "fd02::1/48"))
+        net.wire(self.sunrise_host, "leg2", self.orient, "eth0", (), ("10.2.0.3/16", "fd02::3/48"))
+        self.sunrise_host.ip("link set leg1 master br0", "link set leg2 master br0",
+                             "addr add 10.2.0.2/16 dev br0", "addr add fd02::2/48 dev br0 nodad")
+        self.sunset_host.ip("route add default via 10.1.0.1", "route add ::/0 via fd01::1")
+        self.dawn_host.ip("route add default via 10.3.0.1", "route add ::/0 via fd03::1")
+        self.sunrise_host.ip("route add 10.1.0.0/16 via 10.2.0.1 metric 10", "route add 10.1.0.0/16 via 10.2.0.3 metric 20",
+                             "route add fd01::/48 via fd02::1 metric 10", "route add fd01::/48 via fd02::3 metric 20")
+
+
+def conf_text(links, ipsecd=None, underlay=None):
+    """The INI text: links is a list of (name, dict)."""
+    def section(head, keys):
+        return [f"[{head}]"] + [f"{k} = {v}" for k, v in keys.items()] + [""]
+
+    lines = section("ipsecd", {"workers": 1, "max-links": 64, **(ipsecd or {})})
+    lines += section("underlay", {"devices": "eth1", **(underlay or {})})
+    for name, keys in links:
+        lines += section(f"link {name}", keys)
+    return "\n".join(lines)

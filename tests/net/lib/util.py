@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Small things every net test uses: waiting, running, knobs from the environment."""
+import os
+import shlex
+import subprocess
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+BUILD = os.path.abspath(os.environ.get("ESPWIRE_BUILD", os.path.join(ROOT, "build")))
+FULL = os.environ.get("ESPWIRE_TEST_FULL", "") not in ("", "0")
+
+
+def tool(name):
+    """A program of ours: the daemons in build/, the helpers in build/net/."""
+    for d in (BUILD, os.path.join(BUILD, "net")):
+        path = os.path.join(d, name)
+        if os.access(path, os.X_OK):
+            return path
+    return os.path.join(BUILD, name)
+
+
+def scaled(default, full, env):
+    """A count: env wins, then the full figure when ESPWIRE_TEST_FULL is set, then the default."""
+    return int(os.environ.get(env, full if FULL else default))
+
+
+class Timeout(AssertionError):
+    pass
+
+
+def wait_until(cond, timeout, what, poll=0.01):
+    """Poll cond until it is true; its value is returned. The only way tests wait."""
+    end = time.monotonic() + timeout
+    while True:
+        value = cond()
+        if value:
+            return value
+        if time.monotonic() >= end:
+            detail = what() if callable(what) else what
+            raise Timeout(f"not within {timeout:g} s: {detail}")
+        time.sleep(poll)
+
+
+def stays(cond, seconds, what, poll=0.02):
+    """The opposite of waiting: cond must hold all the time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert cond(), f"did not stay true: {what}"
+        time.sleep(poll)
+
+
+class Failed(AssertionError):
+    def __init__(self, argv, proc):
+        super().__init__(f"{shlex.join(argv)}: exit {proc.returncode}\n{proc.stdout}{proc.stderr}")
+        self.proc = proc
+
+
+def sh(argv, check=True, timeout=60, input=None, text=True, env=None):
+    """Run a program to its end. argv is a list, or a string that is split as a shell would."""
+    argv = shlex.split(argv) if isinstance(argv, str) else [str(a) for a in argv]
+    proc = subprocess.run(argv, capture_output=True, text=text, timeout=timeout, input=input, env=env)
+    if check and proc.returncode:
+        raise Failed(argv, proc)
+    return proc

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The device: what `ip` shows is what a routing daemon needs (design, section 4, "Device")."""
+import json
+
+import pytest
+
+from lib.traffic import carrier, need_ping, operstate
+from lib.util import sh, wait_until
+
+
+def dev(ns, name="ipsec1"):
+    return json.loads(ns.out(["ip", "-j", "-d", "addr", "show", "dev", name]))[0]
+
+
+def addrs(d, fam, scope):
+    return [a for a in d["addr_info"] if a["family"] == fam and a["scope"] == scope]
+
+
+def test_properties(lab):
+    t = lab.two_gateways(hosts=False)
+    d = dev(t.a)
+    assert {"UP", "LOWER_UP", "MULTICAST", "NOARP"} <= set(d["flags"])
+    assert d["operstate"] == "UP"
+    assert "ipsec:1" in d["altnames"]
+    assert d["ifalias"] == "east"
+    assert "addrgenmode none" in t.a.out("ip -d link show dev ipsec1")
+    assert t.a.out("ip link show dev ipsec:1").split()[1].startswith("ipsec1@")
+
+
+def test_addresses(lab):
+    t = lab.two_gateways(hosts=False)
+    d = dev(t.a)
+    v4, v6 = addrs(d, "inet", "global"), addrs(d, "inet6", "global")
+    assert [(a["local"], a["address"], a["prefixlen"]) for a in v4] == [("10.9.0.1", "10.9.0.2", 32)]
+    assert [(a["local"], a["address"], a["prefixlen"]) for a in v6] == [("fd09::1", "fd09::2", 128)]
+    far = t.a.out("ip route get 10.9.0.2").split()
+    assert far[far.index("dev") + 1] == "ipsec1" and far[far.index("src") + 1] == "10.9.0.1"
+
+
+def test_link_local(lab):
+    """One /64 each, different at the two ends, the same after a restart, and it works."""
+    t = lab.two_gateways(hosts=False)
+
+    def ll(ns):
+        found = addrs(dev(ns), "inet6", "link")
+        assert len(found) == 1 and found[0]["prefixlen"] == 64 and not found[0].get("tentative")
+        return found[0]["local"]
+
+    a, b = ll(t.a), ll(t.b)
+    assert a != b
+    need_ping(t.a, f"{b}%ipsec1")
+    t.da.stop()
+    t.da.start().wait_up()
+    assert ll(t.a) == a
+
+
+@pytest.mark.parametrize("outer,encap,mtu,want", [
+    (4, "esp", 1500, 1446), (4, "udp", 1500, 1438), (6, "esp", 1500, 1426), (6, "udp", 1500, 1418),
+    (4, "esp", 9000, 8946), (4, "udp", 1400, 1338)])
+def test_mtu_is_exact(lab, outer, encap, mtu, want):
+    """The largest packet fits one envelope of the path's MTU, one byte more would not (RFC 4303 2.4)."""
+    t = lab.two_hosts(mtu=mtu, hosts=False)
+    _, ka, kb = lab.pair_files()
+    ends = []
+    for side, ns, k in (("a", t.a, ka), ("b", t.b, kb)):
+        far = t.outer[f"{'b' if side == 'a' else 'a'}{outer}"]
+        ends.append(lab.daemon(ns, [t.link(side, k, f"{far} encap {encap}")], keys=[k]))
+    for d in ends:
+        d.wait_up()
+    assert dev(t.a)["mtu"] == want
+    need_ping(t.a, "10.9.0.2", size=want - 28, extra=["-M", "do"])
+    r = lab.tap.report()["taps"]["gwa.eth1"]
+    assert r["leaks"] == 0
+
+
+def test_mtu_given(lab):
+    t = lab.two_hosts(hosts=False)
+    _, ka, _ = lab.pair_files()
+    d = lab.daemon(t.a, [t.link("a", ka, mtu="1320", liveness="off")], keys=[ka])
+    d.wait_up()
+    assert dev(t.a)["mtu"] == 1320
+
+
+def test_routes_and_floors(lab):
+    """The asked-for route on the link, the unreachable floor below everything else."""
+    t = lab.two_gateways(hosts=False)
+    for prefix, v6 in (("10.2.0.0/16", []), ("fd02::/48", ["-6"])):
+        routes = json.loads(t.a.out(["ip", *v6, "-j", "route", "show", prefix]))
+        assert any(r.get("dev") == "ipsec1" and r.get("metric", 0) == 10 for r in routes), routes
+        assert any(r.get("type") == "unreachable" and r.get("metric") == 4294967294 for r in routes), routes
+
+
+def test_admin_down_and_up(lab):
+    t = lab.two_gateways(hosts=False)
+    t.da.ctl("link down ipsec1")
+    wait_until(lambda: operstate(t.a, "ipsec1") in ("LOWERLAYERDOWN", "DOWN"), 2, "carrier gone")
+    assert t.da.link()["state"] == "down" and t.da.reason() == "admin-down"
+    assert not carrier(t.a, "ipsec1")
+    t.da.ctl("link up ipsec1")
+    t.da.wait_up()
+    wait_until(lambda: operstate(t.a, "ipsec1") == "UP", 2, "operstate UP")
+    need_ping(t.a, "10.9.0.2")
+
+
+def test_no_link_down_route(lab):
+    """A dead link's routes step aside: the sysctl is set on the link, nowhere else."""
+    t = lab.two_gateways(hosts=False)
+    assert t.a.sysctl_get("net.ipv4.conf.ipsec1.ignore_routes_with_linkdown") == "1"
+    assert t.a.sysctl_get("net.ipv6.conf.ipsec1.ignore_routes_with_linkdown") == "1"
+    assert t.a.sysctl_get("net.ipv4.conf.eth1.ignore_routes_with_linkdown") == "0"
+
+
+def test_forwarding_left_as_found(lab):
+    t = lab.two_hosts(hosts=False)
+    for ns in (t.a, t.b):
+        ns.sysctl_set("net.ipv4.ip_forward", 0)
+        ns.sysctl_set("net.ipv6.conf.all.forwarding", 0)
+    _, ka, kb = lab.pair_files()
+    da = lab.daemon(t.a, [t.link("a", ka)], keys=[ka])
+    lab.daemon(t.b, [t.link("b", kb)], keys=[kb])
+    da.wait_up()
+    assert t.a.sysctl_get("net.ipv4.ip_forward") == "0"
+    assert t.a.sysctl_get("net.ipv6.conf.all.forwarding") == "0"
+    da.stop()
+    da.release()
+    assert t.a.sysctl_get("net.ipv4.ip_forward") == "0"
+
+
+def test_workload_namespace(lab):
+    """netns = NAME: the device lives there, the envelopes still leave from the underlay."""
+    t = lab.two_hosts(hosts=False)
+    blue = lab.net.ns("blue")
+    _, ka, kb = lab.pair_files()
+    da = lab.daemon(t.a, [t.link("a", ka, netns=blue.name)], keys=[ka])
+    lab.daemon(t.b, [t.link("b", kb)], keys=[kb])
+    da.wait_up()
+    assert dev(blue)["ifalias"] == "east"
+    assert not t.a.ok("ip link show ipsec1")
+    need_ping(blue, "10.9.0.2")
+
+
+def test_started_by_ip_netns_exec(lab):
+    """`ip netns exec` gives the daemon a private /sys and mount namespace; nothing may depend on that."""
+    t = lab.two_hosts(hosts=False)
+    _, ka, kb = lab.pair_files()
+    da = lab.daemon(t.a, [t.link("a", ka)], keys=[ka], via="ip")
+    lab.daemon(t.b, [t.link("b", kb)], keys=[kb])
+    da.wait_up()
+    need_ping(t.a, "10.9.0.2")
+    assert sh(["ls", da.pin_dir]).stdout, "pins must be in the host's bpffs"
+    da.kill()
+    assert sh(["ip", "netns", "exec", f"espwire-{da.instance}", "true"], check=False).returncode == 0
+    da.start().wait_up()
+    da.stop()
+    da.release()
+    assert not da.remains()
+
+
+def test_notify_and_release(lab):
+    """READY=1 for systemd; stop leaves link and guards; release leaves nothing."""
+    import socket
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sock.bind(lab.path("notify"))
+    sock.settimeout(10)
+    t = lab.two_hosts(hosts=False)
+    _, ka, _ = lab.pair_files()
+    d = lab.daemon(t.a, [t.link("a", ka, liveness="off")], keys=[ka], start=False)
+    d.start(env={"NOTIFY_SOCKET": lab.path("notify")})
+    said = b""
+    while b"READY=1" not in said:
+        said += sock.recv(4096) + b"\n"
+    sock.close()
+    d.wait_up()
+    assert d.stop() == 0
+    assert t.a.ok("ip link show ipsec1"), "stop must leave the device"
+    assert d.guardians(), "stop must leave the guardian"
+    wait_until(lambda: not carrier(t.a, "ipsec1"), 1.5, "carrier down after stop")
+    assert "unreachable 10.2.0.0/16" in t.a.out("ip route show")
+    d.release()
+    assert not t.a.ok("ip link show ipsec1")
+    assert not d.remains()
+    assert "unreachable" not in t.a.out("ip route show") + t.a.out("ip -6 route show fd02::/48")
+    assert t.a.out("ip xfrm policy") == ""
+    assert "espwire" not in t.a.out("nft list ruleset")

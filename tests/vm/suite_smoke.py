@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The first landing: packets each way between espwire and the kernel's XFRM, AES-GCM-128, ESP over IPv4."""
+from bed import Bed, Link
+from guest import Case, Shared
+
+
+bed = Shared(lambda: Bed([Link(1, alg="aes-gcm-128", esn=False, window=32)])).get
+
+
+def link_up(case):
+    case.note(bed().timing)
+
+
+def ping(case):
+    b = bed()
+    for v in (4, 6):
+        b.ping(b.links[0], v)
+        b.ping(b.links[0], v, back=True)
+
+
+def udp_out(case):
+    b = bed()
+    b.udp(b.links[0], 4, 2000)
+
+
+def udp_in(case):
+    b = bed()
+    b.udp(b.links[0], 4, 2000, back=True)
+
+
+def tcp_out(case):
+    b = bed()
+    b.tcp(b.links[0], 4, 2 << 20)
+
+
+def tcp_in(case):
+    b = bed()
+    b.tcp(b.links[0], 4, 2 << 20, back=True)
+
+
+def books(case):
+    bed().verdict()
+
+
+def cases(job):
+    return [Case(fn.__name__, fn, limit=90) for fn in (link_up, ping, udp_out, udp_in, tcp_out, tcp_in, books)]
+
