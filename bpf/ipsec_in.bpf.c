@@ -112,11 +112,8 @@ static __always_inline int steer(void *data, void *data_end, const struct sa_in_
 
 	if ((void *)(st + 1) > data_end)
 		return XDP_DROP;
-	if (!bpf_map_lookup_elem(&wire_dev, &k)) {
-		if (c)
-			count_drop_link(c, DROP_WORKER_GONE, 1);
-		return XDP_DROP;
-	}
+	if (!bpf_map_lookup_elem(&wire_dev, &k))
+		return xdp_drop(DROP_WORKER_GONE); /* a link's BPF drops are of raw packets */
 	*st = (struct stamp){
 		.link = sa->link,
 		.slot = sa->slot,

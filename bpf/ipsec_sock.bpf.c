@@ -50,16 +50,21 @@ static __always_inline int choose(struct sk_reuseport_md *ctx)
 	struct sa_in_ent *sa;
 	__u32 i;
 
+	/*
+	 * Never SK_DROP: to UDP that means "no socket", and the kernel answers with an ICMP error.
+	 * Passed without a choice, the packet lands in some socket of ours and dies there in silence.
+	 */
 	if (bpf_skb_load_bytes(ctx, sizeof(struct udphdr), &k.spi_be, sizeof(k.spi_be)))
-		return SK_DROP;
+		return SK_PASS;
 	sa = bpf_map_lookup_elem(&sa_in, &k);
 	if (!sa)
-		return SK_DROP;
+		return SK_PASS;
 	i = sa->worker;
 	if (!bpf_sk_select_reuseport(ctx, &pick_socks, &i, 0))
 		return SK_PASS;
 	i += WORKER_MAX; /* the other family's group */
-	return bpf_sk_select_reuseport(ctx, &pick_socks, &i, 0) ? SK_DROP : SK_PASS;
+	bpf_sk_select_reuseport(ctx, &pick_socks, &i, 0);
+	return SK_PASS;
 }
 
 SEC("socket")

@@ -328,6 +328,8 @@ static struct gxfrm *load_xfrm(struct nl *nl, int netns_fd, const struct gplan *
 	struct gxfrm *x = NULL;
 
 	*err = guard_xfrm_load(&x, nl, netns_fd, plan);
+	if (*err == -EPROTONOSUPPORT && !plan->n4)
+		*err = 0; /* nothing was wanted of it */
 	if (*err)
 		log_warnx("guard: xfrm: %s", strerror(-*err));
 	return x;

@@ -3,14 +3,19 @@
  * guard - the layers of fail-closed (I1, I1b) that live in routing, XFRM and nftables.
  *
  *   floors   `unreachable PREFIX metric 4294967294` in main, in underlay and workload namespaces
- *   xfrm     out policies: allow PREFIX on its links, block it on every other device (also those
- *            that do not exist yet); allow ESP, IKE and a peer's own outer address above that
- *   nft      table inet espwire_<instance>: prerouting drop of protected sources that do not arrive by a
- *            link (or lo), with counters; peers' outer addresses excepted
+ *   xfrm     IPv4, out policies: allow PREFIX on its links, block it on every other device (also
+ *            those that do not exist yet); peers' own addresses, and ESP and IKE, above that
+ *   nft      table inet espwire_<instance>: prerouting drop of protected sources that do not arrive by
+ *            a link of theirs (or lo); table ip6 espwire_<instance>: the default deny on the way out
+ *            for IPv6, which XFRM cannot do (guard_xfrm.c says why). Both with counters
  *
- * The fourth layer (tcx/clsact guard on underlay devices) is load.h; the first (private backend
- * namespace) is ns.h. All are installed before a link can come up, survive the daemon, and are
- * removed only by guard_release(). Prefixes are counted by reference when several links share one.
+ * What one removal alone opens, once a route to the wild side has been stolen as well (floors gone
+ * round): IPv4 `ip xfrm policy flush` or disable_xfrm=1 on the device; IPv6 `nft flush ruleset`.
+ * There the fourth layer stands, the tcx/clsact guard on underlay devices (load.h); the first is
+ * the private backend namespace (ns.h). Without a stolen route every single removal is covered.
+ *
+ * All are installed before a link can come up, survive the daemon, and are removed only by
+ * guard_release(). Of nested prefixes the longest decides, as in routing. Control thread only.
  */
 #ifndef GUARD_H
 #define GUARD_H
@@ -18,31 +23,47 @@
 #include "conf.h"
 #include "nl.h"
 
+/**
+ * struct guard_rule - one prefix and the devices that may carry it
+ * Rules with equal prefixes count as one. A LAN behind a full tunnel is a rule too: its prefix, its
+ * device. Names are exact ([A-Za-z0-9_.@+-]); another one stays blocked, with a line in the log.
+ */
 struct guard_rule {
 	struct prefix prefix;
 	char devices[64][IFNAMSIZ]; /* links that may carry it */
 	unsigned int n_devices;
 };
 
-/** struct guard_set - the whole truth for one namespace; guard_apply() makes it so */
+/**
+ * struct guard_set - the whole truth for one namespace; guard_apply() makes it so
+ * A prefix so short that the wild side's own life lies inside it (IPv4 below /8, IPv6 below /4) lets
+ * pass, unless a narrower rule says otherwise: 224.0.0.0/24, broadcast, ff02::/16, fe80::/10, DHCP,
+ * neighbour discovery, and inbound ICMP errors that quote one of our envelopes.
+ */
 struct guard_set {
 	const char *instance;
 	struct guard_rule *rules;
 	unsigned int n_rules;
 	struct in6_addr *peers; /* wild-side addresses that may be talked to in clear */
 	unsigned int n_peers;
-	bool allow_ike;         /* UDP 500, 4500 to anybody when a prefix covers everything */
+	bool allow_ike;         /* ESP and UDP 500, 4500 to and from anybody inside such a short prefix */
 };
 
 /**
- * guard_apply() - reconcile floors, XFRM policies and the nft table of one namespace with the set
- * Adds before it removes; never a moment without. Idempotent (also over an earlier daemon's work).
+ * guard_apply() - reconcile floors, XFRM policies and the nft tables of one namespace with the set
+ * Adds before it removes; never a moment without. Idempotent (also over an earlier daemon's work),
+ * and cheap when nothing changed. Call it again when a device of a rule was made anew: XFRM goes by
+ * ifindex, and blocks the new device until then (nft goes by name). Other people's policies, routes
+ * and tables are never touched: ours carry a tag (guard_xfrm.c), protocol 158, our table name.
  * What fails is logged with the layer's name and counted in *missing; other layers still go in.
  * Return: 0, or the first -errno.
  */
 int guard_apply(struct nl *nl, int netns_fd, const struct guard_set *set, unsigned int *missing);
 
-/** guard_audit() - which layers stand for the set: bitmask of GUARD_FLOOR|GUARD_XFRM|GUARD_NFT fully present */
+/**
+ * guard_audit() - which layers stand for the set: bitmask of GUARD_FLOOR|GUARD_XFRM|GUARD_NFT fully present
+ * GUARD_XFRM also needs disable_xfrm = 0 on every device but lo and the rules' own.
+ */
 enum { GUARD_FLOOR = 1, GUARD_XFRM = 2, GUARD_NFT = 4 };
 int guard_audit(struct nl *nl, int netns_fd, const struct guard_set *set);
 

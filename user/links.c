@@ -547,16 +547,18 @@ static bool any_refused(const struct link *l)
 	return false;
 }
 
+/* The worker's clock readings may be newer than ours: compare sums, never differences. */
 static enum link_reason by_liveness(const struct link *l, uint64_t now)
 {
 	uint64_t window = (l->conf.live_ms * (uint64_t)l->conf.live_count + SLACK_MS) * 1000000u;
 	uint64_t round = relaxed(&l->w->live.roundtrip_ns), heard = relaxed(&l->w->live.heard_ns);
+	bool waited = now > l->since_ns + window;
 
-	if (l->conf.liveness == LIVE_OFF || (round && now - round < window))
+	if (l->conf.liveness == LIVE_OFF || (round && now < round + window))
 		return LINK_OK;
-	if (heard && now - heard < window)
-		return round || now - heard > window / 2 || now - l->since_ns > window ? LINK_ONE_WAY : LINK_STARTING;
-	return round || heard || now - l->since_ns > window ? LINK_NO_ANSWER : LINK_STARTING;
+	if (heard && now < heard + window)
+		return round || now > heard + window / 2 || waited ? LINK_ONE_WAY : LINK_STARTING;
+	return round || heard || waited ? LINK_NO_ANSWER : LINK_STARTING;
 }
 
 /* The whole truth about a link, from what is the case now (I7). */

@@ -60,6 +60,8 @@ void log_warn(const char *fmt, ...)
 	int saved = errno;
 	va_list ap;
 
+	if (LOGL_WARN > log_max)
+		return;
 	va_start(ap, fmt);
 	emit(LOGL_WARN, saved, fmt, ap);
 	va_end(ap);

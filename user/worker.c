@@ -97,6 +97,7 @@ void worker_sa_in_clear(struct worker *w, struct wsa_in *sa)
 	struct wlink *l = worker_link(w, sa->link);
 
 	inbound_flush(w);
+	out_flush(w);
 	w->in.sa = NULL;
 	if (l && l->in == sa)
 		l->in = NULL;
@@ -120,8 +121,8 @@ void worker_link_clear(struct worker *w, uint16_t id)
 
 	if (!l)
 		return;
+	inbound_flush(w); /* may queue probe replies */
 	out_flush(w);
-	inbound_flush(w);
 	w->in.sa = NULL;
 	w->links[id] = NULL;
 	for (unsigned int i = 0; i < w->n_active; i++)
@@ -153,8 +154,9 @@ static void take_calls(struct worker *w)
 	eventfd_t v;
 
 	eventfd_read(w->evfd, &v);
-	out_flush(w); /* what is queued still needs the SA or link that a call may take away */
+	/* what is queued still needs the SA or link that a call may take away; inbound first: it may answer */
 	inbound_flush(w);
+	out_flush(w);
 	pthread_mutex_lock(&w->call_lock);
 	for (c = w->calls; c; c = next) {
 		next = c->next;

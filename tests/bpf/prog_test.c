@@ -209,7 +209,7 @@ static const struct row rows[] = {
 	 .settings = SETTINGS_F_SOCKET | SETTINGS_F_ESP_OURS},
 	{"wire: worker without a funnel", PROG_wire_in,
 	 {OUR4, ESP, .spi = SPI_GONE, .payload = 60}, X_DROP, UNCHANGED,
-	 MOVED({LINK_DROP(WORKER_GONE), 1})},
+	 MOVED({GLOB_DROP(WORKER_GONE), 1})},
 	{"wire: unknown SPI, esp = ours", PROG_wire_in,
 	 {OUR4, ESP, .spi = SPI_ALIEN, .payload = 60}, X_DROP, MOVED({GLOB_DROP(NO_SA), 1}),
 	 .settings = SETTINGS_F_ESP_OURS},
