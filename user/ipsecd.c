@@ -30,6 +30,7 @@
 #include "ns.h"
 #include "path.h"
 #include "paths.h"
+#include "protect.h"
 #include "sad.h"
 #include "underlay.h"
 
@@ -283,6 +284,7 @@ static void ev_route(void *arg, const struct nl_route *r)
 	struct daemon *d = arg;
 
 	d->routes_dirty = d->underlay_dirty = true;
+	d->protect_touched |= r->deleted && r->proto == NL_PROTO_ESPWIRE;
 }
 
 static void ev_overrun(void *arg)
@@ -310,6 +312,14 @@ static int on_backend(sd_event_source *s, int fd, uint32_t revents, void *arg)
 	struct ipsecd *r = arg;
 
 	nl_monitor_read(r->d.nl_k, &evs, &r->d);
+	return 0;
+}
+
+static int on_protect(sd_event_source *s, int fd, uint32_t revents, void *arg)
+{
+	struct ipsecd *r = arg;
+
+	protect_changed(&r->d, fd);
 	return 0;
 }
 
@@ -363,8 +373,9 @@ static void emit_event(struct daemon *d, json_t *ev)
 static void open_events(struct ipsecd *r)
 {
 	static const int signals[] = {SIGTERM, SIGINT};
+	unsigned int n;
 	sigset_t set;
-	int fd;
+	int fd, fds[2];
 
 	sigemptyset(&set);
 	for (unsigned int i = 0; i < ARRAY_SIZE(signals); i++)
@@ -378,6 +389,9 @@ static void open_events(struct ipsecd *r)
 	fd = nl_monitor_open(r->d.nl_u);
 	if (fd < 0 || sd_event_add_io(r->ev, NULL, fd, EPOLLIN, on_netlink, r) < 0)
 		fatalx("cannot follow netlink");
+	n = protect_watch(fds);
+	for (unsigned int i = 0; i < n; i++)
+		sd_event_add_io(r->ev, NULL, fds[i], EPOLLIN, on_protect, r);
 	fd = nl_monitor_open(r->d.nl_k);
 	if (fd < 0 || sd_event_add_io(r->ev, NULL, fd, EPOLLIN, on_backend, r) < 0)
 		fatalx("cannot follow netlink in the backend namespace");

@@ -707,10 +707,7 @@ void links_tick(struct daemon *d)
 		d->underlay_dirty = false;
 		underlay_refresh(d);
 	}
-	if (d->protect_dirty) {
-		d->protect_dirty = false;
-		protect_apply(d);
-	}
+	protect_tick(d, now);
 	for (unsigned int i = 0; i < d->max_links; i++) {
 		struct link *l = d->links[i];
 

@@ -130,6 +130,8 @@ struct daemon {
 	unsigned int n_locals;
 	struct { uint32_t b_ifindex; uint16_t gen; } *adopt; /* [max_links]: what a predecessor left */
 	bool routes_dirty, underlay_dirty, protect_dirty;
+	bool protect_touched;     /* somebody changed nftables, XFRM policies or one of our routes */
+	uint64_t protect_next_ns; /* when that may be looked at */
 	bool use_xdp;                  /* wire-in wanted and possible */
 	uint64_t start_ns;
 	int guardian_pid;

@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <netinet/in.h> /* before linux/xfrm.h, or both define struct in6_addr */
 #include <errno.h>
 #include <fnmatch.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <linux/xfrm.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #include "load.h"
 #include "log.h"
 #include "protect.h"
@@ -233,6 +239,54 @@ int protect_apply(struct daemon *d)
 	prune_maps(d, &s); /* keeps s */
 	e = apply_workloads(d);
 	return err ? err : e;
+}
+
+static int watch(int bus, unsigned int groups)
+{
+	struct sockaddr_nl a = {.nl_family = AF_NETLINK, .nl_groups = groups};
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, bus);
+
+	if (fd < 0)
+		return fd;
+	if (!bind(fd, (struct sockaddr *)&a, sizeof a))
+		return fd;
+	close(fd);
+	return -1;
+}
+
+unsigned int protect_watch(int fds[2])
+{
+	unsigned int n = 0;
+
+	fds[n] = watch(NETLINK_NETFILTER, 1u << (NFNLGRP_NFTABLES - 1));
+	n += fds[n] >= 0;
+	fds[n] = watch(NETLINK_XFRM, XFRMGRP_POLICY);
+	n += fds[n] >= 0;
+	return n;
+}
+
+void protect_changed(struct daemon *d, int fd)
+{
+	char buf[8192];
+	ssize_t r;
+
+	do { /* what it says does not matter; an overrun says the same */
+		r = recv(fd, buf, sizeof buf, MSG_DONTWAIT);
+	} while (r > 0 || (r < 0 && (errno == EINTR || errno == ENOBUFS)));
+	d->protect_touched = true;
+}
+
+void protect_tick(struct daemon *d, uint64_t now)
+{
+	if (d->protect_touched && now >= d->protect_next_ns) {
+		d->protect_touched = false;
+		d->protect_next_ns = now + 1000000000u;
+		d->protect_dirty = true;
+	}
+	if (!d->protect_dirty)
+		return;
+	d->protect_dirty = false;
+	protect_apply(d);
 }
 
 int protect_audit(struct daemon *d)

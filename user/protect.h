@@ -17,6 +17,16 @@
  * Return: 0 or the first -errno; d->guard_missing counts layers that could not be installed.
  */
 int protect_apply(struct daemon *d);
+/**
+ * protect_watch() - sockets that speak up when somebody changes nftables or XFRM policies here
+ * A firewall reload often begins with `nft flush ruleset`: what is ours has to come back.
+ * Return: number of fds put into fds[2]; read them with protect_changed().
+ */
+unsigned int protect_watch(int fds[2]);
+/** protect_changed() - drain such a socket; the layers are looked at again within a second */
+void protect_changed(struct daemon *d, int fd);
+/** protect_tick() - apply what is due: our own changes at once, other people's at most once a second */
+void protect_tick(struct daemon *d, uint64_t now);
 /** protect_audit() - GUARD_* layers that stand in the underlay namespace */
 int protect_audit(struct daemon *d);
 
