@@ -103,7 +103,8 @@ static int create(struct daemon *d, struct link *l)
 {
 	char bn[IFNAMSIZ];
 	struct veth_spec v = {.name = l->conf.name, .peer = bn, .peer_netns_fd = d->backend_fd,
-			      .mtu = l->conf.mtu ? l->conf.mtu : MTU_START, .txqlen = VETH_TXQLEN, .noarp = true};
+			      .mtu = l->conf.mtu ? l->conf.mtu : MTU_START, .txqlen = VETH_TXQLEN, .noarp = true,
+			      .peer_group = DEVICE_GROUP};
 	struct nl_link b;
 	int err;
 

@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include "links.h"
 
+enum { DEVICE_GROUP = 0xe59 /* interface group of all backend ends */ };
+
 /** device_make() - make or adopt; fills ifindex, b_ifindex; carrier stays down. Return: 0 or -errno, reason in errs */
 int device_make(struct daemon *d, struct link *l, FILE *errs);
 /** device_config() - addresses, names, routes, sysctls as l->conf says; removes those that old (or NULL) had and conf has not */

@@ -546,6 +546,8 @@ static int veth_create(struct nl *nl, const struct veth_spec *v)
 	peer = mnl_attr_nest_start(r.h, VETH_INFO_PEER);
 	mnl_nlmsg_put_extra_header(r.h, sizeof *ifi);
 	put_end(r.h, v->peer, v->peer_mac, v);
+	if (v->peer_group)
+		mnl_attr_put_u32(r.h, IFLA_GROUP, v->peer_group);
 	if (v->peer_netns_fd >= 0)
 		mnl_attr_put_u32(r.h, IFLA_NET_NS_FD, (uint32_t)v->peer_netns_fd);
 	mnl_attr_nest_end(r.h, peer);
@@ -592,6 +594,17 @@ int nl_link_del(struct nl *nl, int ifindex)
 		return -ENODEV;
 	ifi = req_init(&r, RTM_DELLINK, 0, sizeof *ifi);
 	ifi->ifi_index = ifindex;
+	return nl_request(nl, r.h, NULL, NULL);
+}
+
+int nl_group_del(struct nl *nl, uint32_t group)
+{
+	struct req r;
+
+	if (!group) /* 0 is everybody */
+		return -EINVAL;
+	req_init(&r, RTM_DELLINK, 0, sizeof(struct ifinfomsg));
+	mnl_attr_put_u32(r.h, IFLA_GROUP, group);
 	return nl_request(nl, r.h, NULL, NULL);
 }
 

@@ -54,6 +54,7 @@ struct veth_spec {
 	const char *name;  /* end in this namespace */
 	const char *peer;  /* other end */
 	int peer_netns_fd; /* -1 = same namespace */
+	uint32_t peer_group;  /* interface group of `peer`, 0 = none: see nl_group_del() */
 	uint32_t mtu;
 	uint32_t txqlen;
 	const uint8_t *mac, *peer_mac; /* NULL = kernel's choice */
@@ -64,6 +65,8 @@ int nl_link_get(struct nl *nl, const char *name, struct nl_link *out);
 int nl_link_get_index(struct nl *nl, int ifindex, struct nl_link *out);
 int nl_link_each(struct nl *nl, void (*fn)(void *arg, const struct nl_link *l), void *arg);
 int nl_link_del(struct nl *nl, int ifindex);
+/** nl_group_del() - every device of a group at once: a thousand cost as much as one. -ENODEV = there was none */
+int nl_group_del(struct nl *nl, uint32_t group);
 int nl_link_set_up(struct nl *nl, int ifindex, bool up);
 int nl_link_set_mtu(struct nl *nl, int ifindex, uint32_t mtu);
 int nl_link_set_alias(struct nl *nl, int ifindex, const char *alias);

@@ -170,6 +170,9 @@ void probe_input(struct worker *w, struct wlink *l, const uint8_t *data, uint32_
 		atomic_store_explicit(&l->live.peer_heard_ns, w->now, memory_order_relaxed);
 		atomic_store_explicit(&l->live.rtt_ns, w->now - be64(p.stamp_be), memory_order_relaxed);
 	}
+	/* the peer asks while we have no answer of our own yet: ask too, and both ends come up together */
+	if (p.type == PROBE_REQUEST && w->now > l->live.roundtrip_ns + 2 * l->interval_ns)
+		l->next_probe_ns = 0;
 	if (p.type == PROBE_REQUEST && l->out && l->admin_up) {
 		p.type = PROBE_REPLY;
 		p.flags = PROBE_F_HEARD;

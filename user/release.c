@@ -4,8 +4,8 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/file.h>
-#include <time.h>
 #include <unistd.h>
+#include "device.h"
 #include "guard.h"
 #include "guardian.h"
 #include "load.h"
@@ -22,27 +22,14 @@ static void note(int *first, int err, FILE *errs, const char *what)
 		*first = err;
 }
 
-/* struct names - the links of the instance, as their backend ends tell */
-struct names {
-	char (*v)[IFNAMSIZ];
-	unsigned int n;
-};
-
-static void note_b(void *arg, const struct nl_link *l)
+static void del_b(void *arg, const struct nl_link *l)
 {
-	struct names *names = arg;
-	void *p;
-
-	if (l->name[0] != 'b' || strcmp(l->kind, "veth"))
-		return;
-	p = realloc(names->v, (names->n + 1) * sizeof *names->v);
-	if (!p)
-		return;
-	names->v = p;
-	snprintf(names->v[names->n++], IFNAMSIZ, "ipsec%.9s", l->name + 1);
+	if (l->name[0] == 'b' && !strcmp(l->kind, "veth"))
+		nl_link_del(arg, l->ifindex);
 }
 
-static int list_links(const char *instance, struct names *names)
+/* Deleting the backend ends takes the links with them, whichever namespace they live in. */
+static int delete_links(const char *instance)
 {
 	int created, fd = ns_backend_open(instance, &created), err;
 	struct nl *nl;
@@ -51,46 +38,12 @@ static int list_links(const char *instance, struct names *names)
 		return fd;
 	err = nl_open(&nl, fd);
 	if (!err) {
-		err = nl_link_each(nl, note_b, names);
+		err = nl_group_del(nl, DEVICE_GROUP);
+		if (err) /* none, or made before there was a group */
+			err = nl_link_each(nl, del_b, nl);
 		nl_close(nl);
 	}
 	close(fd);
-	return err;
-}
-
-static bool any_left(struct nl *nl, const struct names *names)
-{
-	struct nl_link l;
-
-	for (unsigned int i = 0; i < names->n; i++)
-		if (!nl_link_get(nl, names->v[i], &l) && !strcmp(l.kind, "veth"))
-			return true;
-	return false;
-}
-
-/*
- * With the last holder of the backend namespace gone the kernel takes every link in one go,
- * whichever namespace it lives in; a thousand single deletions would take a minute. It does so
- * in its own time: wait.
- */
-static int delete_links(const char *instance, const char *run)
-{
-	struct timespec nap = {0, 20 * 1000 * 1000};
-	struct names names = {0};
-	struct nl *nl;
-	int err = list_links(instance, &names), e = guardian_quit(run);
-
-	if (!err && e != -ENOENT)
-		err = e;
-	e = ns_backend_remove(instance);
-	if (!err && e != -ENOENT)
-		err = e;
-	if (!err && !nl_open(&nl, -1)) {
-		for (int i = 0; i < 1500 && any_left(nl, &names); i++)
-			nanosleep(&nap, NULL);
-		nl_close(nl);
-	}
-	free(names.v);
 	return err;
 }
 
@@ -138,9 +91,11 @@ int release_instance(const char *instance, FILE *errs)
 		fprintf(errs, "ipsecd of instance '%s' is running: stop it first\n", instance);
 		return -EBUSY;
 	}
-	note(&first, delete_links(instance, run), errs, "links and backend namespace");
+	note(&first, delete_links(instance), errs, "links");
 	note(&first, release_guards(instance), errs, "guards");
 	note(&first, load_release(pin), errs, pin);
+	note(&first, guardian_quit(run), errs, "guardian");
+	note(&first, ns_backend_remove(instance), errs, "backend namespace");
 	unlink(path);
 	snprintf(path, sizeof path, "%s/guardian.sock", run);
 	unlink(path);

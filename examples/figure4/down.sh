@@ -40,10 +40,13 @@ if ! gone "$DIR"/{east,orient}.vrrp.pid "$DIR"/{west,east,orient}.pid; then
 	for f in "$DIR"/*.pid; do stop "$f" KILL; done
 	gone "$DIR"/*.pid
 fi
-for g in west east orient; do
-	[ ! -e "/run/netns/$P-$g" ] || nsenter --net="/run/netns/$P-$g" -- ipsecctl -i "$P-$g" release --yes > /dev/null
-	rm -rf "/var/lib/ipsec/$P-$g"
-done
+release() {
+	[ ! -e "/run/netns/$P-$1" ] || nsenter --net="/run/netns/$P-$1" -- ipsecctl -i "$P-$1" release --yes > /dev/null
+	rm -rf "/var/lib/ipsec/$P-$1"
+}
+
+for g in west east orient; do release "$g" & done
+wait
 for n in sunset sunrise dawn west east orient cloud sunrise-net; do
 	[ ! -e "/run/netns/$P-$n" ] || ip netns del "$P-$n"
 done

@@ -87,6 +87,16 @@ wires() {
 	uplink west eth2 198.51.100.1 2001:db8:2::1 200
 	uplink east eth1 203.0.113.1 2001:db8:3::1 100
 	uplink orient eth1 203.0.113.129 2001:db8:4::1 100
+	for n in $HOSTS $GATEWAYS cloud; do settled "$n"; done
+}
+
+# The kernel makes new IPv6 addresses usable in its own time: seconds on a busy machine.
+settled() {
+	local end=$((SECONDS + WAIT))
+	while [ -n "$(ip -n "$P-$1" -6 addr show tentative)" ]; do
+		[ $SECONDS -lt $end ] || fail "IPv6 addresses of $1 stay tentative"
+		sleep 0.05
+	done
 }
 
 firstroute() { # HOST NET
@@ -149,8 +159,8 @@ firsthop() {
 	vrrp east 150
 	vrrp orient 100
 	local end=$((SECONDS + WAIT))
-	until in_ns sunrise ping -c1 -W1 -q 10.9.1.1 > /dev/null 2>&1; do
-		[ $SECONDS -lt $end ] || fail "nobody holds 10.2.0.1: see $DIR/*.vrrp.log"
+	until in_ns sunrise ping -c1 -W1 -q 10.9.1.1 > /dev/null 2>&1 && in_ns sunrise ping -c1 -W1 -q fd09:1::1 > /dev/null 2>&1; do
+		[ $SECONDS -lt $end ] || fail "nobody holds 10.2.0.1 and fd02::1: see $DIR/*.vrrp.log"
 	done
 }
 

@@ -159,9 +159,9 @@ def test_no_leak(lab, system, daemon):
     lab.skip_checks.add("conservation")  # a worker killed in mid-packet: test_restart.py has the books
 
 
-# an unborn uplink is known to XFRM alone: it and XFRM together are two faults
+# an uplink nobody knew is guarded by XFRM (IPv4) and nftables (IPv6) alone: it and they together are two faults
 PIERCED = [(layer, route) for layer in LAYERS for route in ("e6_better_route", "policy_table", "new_uplink", "e4_deleted")
-           if route != "new_uplink" or layer in ("nft_flush", "tc_del")]
+           if route != "new_uplink" or layer == "tc_del"]
 
 
 @pytest.mark.parametrize("daemon", ["alive", "killed"])
@@ -176,6 +176,30 @@ def test_each_layer_alone_may_fall(lab, layer, route, daemon):
     shoot(lab, t)
     lab.verify_taps()
     lab.skip_checks.add("conservation")
+
+
+@pytest.mark.parametrize("layer", ["nft_flush", "xfrm_flush", "floor_deleted"])
+def test_removed_layer_comes_back(lab, layer):
+    """A firewall reload takes ours along: the living daemon notices and puts it back, also for uplinks nobody knew."""
+    t = lab.two_gateways()
+    arrived(lab, t)
+    before = layers(t.a)
+    assert all(before.values()), before
+    {**SYSTEM, **LAYERS}[layer](t)
+    wait_until(lambda: layers(t.a) == before, 4, lambda: f"{layers(t.a)}, not {before}")
+    if layer != "floor_deleted":  # that one has stolen the route already
+        new_uplink(t)
+    shoot(lab, t)
+    lab.verify_taps()
+    lab.skip_checks.add("conservation")
+
+
+def layers(ns):
+    """How much of each layer stands."""
+    return {"nft": ns.run("nft list ruleset").stdout.count("espwire_"),
+            "xfrm": ns.run("ip xfrm policy").stdout.count("dir out"),
+            "floor4": ns.run("ip route show type unreachable").stdout.count("unreachable"),
+            "floor6": ns.run("ip -6 route show type unreachable").stdout.count("unreachable")}
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])

@@ -12,11 +12,12 @@ from lib.util import stays, wait_until
 pytestmark = pytest.mark.serial
 
 INTERVAL, COUNT = 0.1, 3
+STRICT = "100ms x 3"
 DETECT = INTERVAL * COUNT + 1.0  # the promise
 
 
 def test_up_only_after_a_round_trip(lab):
-    t = lab.two_gateways(start=False)
+    t = lab.two_gateways(start=False, liveness=STRICT)
     t.da.start()
     stays(lambda: not t.da.is_up() and not carrier(t.a, "ipsec1"), 1, "down while nobody answers")
     assert t.da.reason() in ("starting", "no-answer")
@@ -30,7 +31,7 @@ def test_up_only_after_a_round_trip(lab):
 
 
 def test_peer_killed(lab):
-    t = lab.two_gateways()
+    t = lab.two_gateways(liveness=STRICT)
     t.db.kill()
     took = timed(lambda: not carrier(t.a, "ipsec1"), 5, "carrier down at the survivor")
     assert took <= DETECT, f"{took:.2f} s"
@@ -91,7 +92,7 @@ def test_wire_cut(lab):
 
 
 def test_guardian_lowers_the_carrier_of_a_killed_daemon(lab):
-    t = lab.two_gateways()
+    t = lab.two_gateways(liveness=STRICT)
     t.da.kill()
     took = timed(lambda: not carrier(t.a, "ipsec1"), 3, "carrier down after kill -9")
     assert took <= 1.0, f"{took:.2f} s"
@@ -101,7 +102,7 @@ def test_guardian_lowers_the_carrier_of_a_killed_daemon(lab):
 
 
 def test_guardian_lowers_the_carrier_of_a_hung_daemon(lab):
-    t = lab.two_gateways()
+    t = lab.two_gateways(liveness=STRICT)
     t.da.signal(signal.SIGSTOP)
     took = timed(lambda: not carrier(t.a, "ipsec1"), 3, "carrier down after SIGSTOP")
     t.da.signal(signal.SIGCONT)
@@ -114,7 +115,7 @@ def test_guardian_lowers_the_carrier_of_a_hung_daemon(lab):
 def test_guardian_killed_is_replaced(lab):
     """The guardian is not a single point of silence: the daemon notices and starts another."""
     import os
-    t = lab.two_gateways()
+    t = lab.two_gateways(liveness=STRICT)
     first = t.da.guardians()
     assert len(first) == 1
     os.kill(first[0], signal.SIGKILL)
@@ -127,7 +128,7 @@ def test_guardian_killed_is_replaced(lab):
 def test_no_false_down_under_load(lab):
     """A busy link is not a dead link."""
     from lib.traffic import Load
-    t = lab.two_gateways()
+    t = lab.two_gateways(liveness=STRICT)
     need_ping(t.h1, "10.2.0.2")
     flaps = t.da.link()["flaps"], t.db.link()["flaps"]
     load = Load(lab, [(t.h1, "10.2.0.2"), (t.h2, "10.1.0.2")], gap=0.0002)

@@ -176,7 +176,8 @@ def overlong_pad(peer):
 def test_wrong_packet_is_dropped_with_its_reason(lab, case):
     """Exactly one drop, exactly that reason, nothing delivered, nothing drawn, and the next good one passes."""
     reason, send = wrong_packets()[case]
-    t = lab.peer_bed()
+    # with ESN a number left of the window reads as one after the wrap and fails the ICV (RFC 4303 A2.2)
+    t = lab.peer_bed(esn=case != "left-of-window")
     tap = from_link(t)
     t.peer.send(udp_to_h1(4, n=1))
     tap.wait(lambda p: p == raw(udp_to_h1(4, n=1)))

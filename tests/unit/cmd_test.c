@@ -73,7 +73,7 @@ static int run_argv(char **argv, const char *input)
 /* Words are cut at blanks; ~ stands for a blank inside a word. */
 static int run_in(const char *line, const char *input)
 {
-	char copy[1024], *argv[64] = {(char *)"ipsecctl"}, *save = NULL;
+	char copy[4 * PATHS_LEN], *argv[64] = {(char *)"ipsecctl"}, *save = NULL;
 	int n = 1;
 
 	snprintf(copy, sizeof copy, "%s", line);
@@ -94,7 +94,7 @@ static int run(const char *line)
 /* Against the fake daemon. */
 static int ask(const char *line)
 {
-	char full[1024];
+	char full[4 * PATHS_LEN];
 
 	snprintf(full, sizeof full, "-i fake --socket %s/ctl.sock %s", dir, line);
 	return run(full);

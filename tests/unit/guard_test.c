@@ -694,29 +694,39 @@ static int ping(int where, const char *opt, const char *dst)
 	return sh(where, "ping -q -c 1 -W 1 %s %s >/dev/null 2>&1", opt, dst);
 }
 
+/* A loaded machine may lose the first second to neighbour discovery. */
+static int answers(int where, const char *opt, const char *dst)
+{
+	int err = 1;
+
+	for (int i = 0; i < 5 && err; i++)
+		err = ping(where, opt, dst);
+	return err;
+}
+
 static void test_full_tunnel_neighbours(void **state)
 {
 	NEED_ROOT();
 	full_tunnel();
 	assert_int_equal(apply(), 0);
 	/* the LAN, both ways, v6 with real neighbour discovery */
-	assert_int_equal(ping(G, "-4", "10.1.0.2"), 0);
-	assert_int_equal(ping(G, "-6", "fd01::2"), 0);
-	assert_int_equal(ping(L, "-4", "10.1.0.1"), 0);
-	assert_int_equal(ping(L, "-6", "fd01::1"), 0);
-	assert_int_equal(ping(G, "-4", "127.0.0.1"), 0);
-	assert_int_equal(ping(G, "-6", "::1"), 0);
-	assert_int_equal(ping(G, "-4", "192.0.2.1"), 0);
-	assert_int_equal(ping(G, "-6", "2001:db8::1"), 0);
+	assert_int_equal(answers(G, "-4", "10.1.0.2"), 0);
+	assert_int_equal(answers(G, "-6", "fd01::2"), 0);
+	assert_int_equal(answers(L, "-4", "10.1.0.1"), 0);
+	assert_int_equal(answers(L, "-6", "fd01::1"), 0);
+	assert_int_equal(answers(G, "-4", "127.0.0.1"), 0);
+	assert_int_equal(answers(G, "-6", "::1"), 0);
+	assert_int_equal(answers(G, "-4", "192.0.2.1"), 0);
+	assert_int_equal(answers(G, "-6", "2001:db8::1"), 0);
 	/* a neighbour on the wild wire that is a peer: resolution has to work with global addresses */
 	OK(W, "sysctl -qw net.ipv6.conf.w.disable_ipv6=0 && ip addr add 2001:db8::9/64 dev w nodad && ip addr add 192.0.2.9/24 dev w");
 	peers[set.n_peers++] = addr("2001:db8::9");
 	peers[set.n_peers++] = addr("192.0.2.9");
 	assert_int_equal(apply(), 0);
-	assert_int_equal(ping(G, "-6", "2001:db8::9"), 0);
-	assert_int_equal(ping(G, "-4", "192.0.2.9"), 0);
+	assert_int_equal(answers(G, "-6", "2001:db8::9"), 0);
+	assert_int_equal(answers(G, "-4", "192.0.2.9"), 0);
 	OK(G, "ip -6 neigh flush dev wild && ip neigh flush dev wild");
-	assert_int_equal(ping(W, "-6", "2001:db8::1"), 0);
+	assert_int_equal(answers(W, "-6", "2001:db8::1"), 0);
 	/* one that is not */
 	OK(W, "ip addr add 2001:db8::a/64 dev w nodad && ip addr add 192.0.2.10/24 dev w");
 	assert_int_not_equal(ping(G, "-6", "2001:db8::a"), 0);
@@ -726,7 +736,7 @@ static void test_full_tunnel_neighbours(void **state)
 	/* link-local is nobody's protected prefix */
 	assert_int_equal(sh(W, "ip -6 addr add fe80::9/64 dev w nodad"), 0);
 	OK(G, "ip -6 addr add fe80::1:1/64 dev wild nodad");
-	assert_int_equal(ping(G, "-6 -I wild", "fe80::9"), 0);
+	assert_int_equal(answers(G, "-6 -I wild", "fe80::9"), 0);
 }
 
 /* An ICMP error about one of our envelopes must get in, one about anything else must not. */
@@ -929,11 +939,37 @@ static void test_shrink(void **state)
 	attack(DOWN);
 	assert_false(passes(G, "10.2.0.1", 0, 53));
 	assert_false(passes(G, "fd02::1", 0, 53));
+	/* one inside another: the inner floor goes although the outer prefix still covers it */
+	add_rule("10.2.7.0/24", "ipsec1");
+	assert_int_equal(apply(), 0);
+	assert_int_equal(lines("ip -4 route show proto 158"), 2);
+	set.n_rules = 2;
+	assert_int_equal(apply(), 0);
+	assert_int_equal(lines("ip -4 route show proto 158"), 1);
 	set.n_rules = 0;
 	assert_int_equal(apply(), 0);
 	assert_true(passes(G, "10.2.0.1", 0, 53));
 	assert_true(passes(G, "fd02::1", 0, 53));
 	assert_int_equal(lines("nft list tables | grep espwire; ip xfrm policy; ip route show proto 158"), 0);
+}
+
+/* Ranges at the ends of the address space, and prefixes that end together. */
+static void test_nested_edges(void **state)
+{
+	static const char *const p[] = {"0.0.0.0/0", "128.0.0.0/1", "192.0.0.0/2", "::/0", "8000::/1", "c000::/2"};
+
+	NEED_ROOT();
+	OK(G, "ip neigh add 10.1.0.2 lladdr 02:00:00:00:00:77 dev lan && ip neigh add fd01::2 lladdr 02:00:00:00:00:77 dev lan");
+	for (size_t i = 0; i < ARRAY_SIZE(p); i++)
+		add_rule(p[i], i % 3 == 1 ? "lan" : "ipsec1");
+	add_rule("10.1.0.0/24", "lan"); /* splits 0.0.0.0/0 */
+	add_rule("fd01::/64", "lan");   /* splits c000::/2 */
+	assert_int_equal(apply(), 0);
+	assert_int_equal(guard_audit(g, ns[G], &set), GUARD_FLOOR | GUARD_XFRM | GUARD_NFT);
+	assert_int_equal(lines("nft list set inet espwire_gtest allow4 | grep -o ' \\. \"'"), 5);
+	assert_int_equal(lines("nft list set inet espwire_gtest allow6 | grep -o ' \\. \"'"), 5);
+	spoof(K, "b1", "198.18.0.1", "2001:db8:5::5", N);
+	spoof(K, "b1", "10.3.0.1", "fd03::1", N);
 }
 
 /* A peer's address that is a protected prefix itself: the deliberate exception wins, and that stably. */
@@ -1032,7 +1068,7 @@ int main(void)
 		T(test_better_route), T(test_rule_before), T(test_new_uplink), T(test_inbound),
 		T(test_full_tunnel_out), T(test_full_tunnel_neighbours), T(test_full_tunnel_in),
 		T(test_recreated_device), T(test_audit), T(test_others_untouched), T(test_shrink),
-		T(test_peer_is_prefix), T(test_foreign_shape), T(test_refusals), T(test_thousand),
+		T(test_nested_edges), T(test_peer_is_prefix), T(test_foreign_shape), T(test_refusals), T(test_thousand),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -300,8 +300,9 @@ class Bed:
             srv.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             srv.bind((far, 5003))
             srv.listen(1)
+            patience = PATIENCE + (size >> 18)  # sendall() takes it as the limit of the whole
             srv.settimeout(PATIENCE)
-            cli.settimeout(PATIENCE)
+            cli.settimeout(patience)
             cli.bind((me, 0))
             cli.connect((far, 5003))
             conn, _ = srv.accept()
@@ -314,7 +315,7 @@ class Bed:
                 while chunk := conn.recv(1 << 18):
                     got.update(chunk)
                     n += len(chunk)
-            sender.join(PATIENCE)
+            sender.join(patience)
             assert n == size and got.digest() == hashlib.sha1(data).digest(), f"TCP v{v} {me} > {far}: {n} of {size} bytes, digests differ"
         except OSError as e:
             raise AssertionError(f"TCP v{v} {me} > {far}: {e}; {self.trouble()}") from None

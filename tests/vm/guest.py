@@ -86,9 +86,8 @@ def run(case):
 
 
 def modules():
-    """What requests no module by itself. Missing ones show in the cases that need them."""
-    names = "veth tun xfrm_user xfrm_interface esp4 esp6 xfrm4_tunnel nft_masq nft_chain_nat dummy".split()
-    subprocess.run(["modprobe", "-aq", *names])
+    """What nothing requests by itself. Not esp4: with it the kernel is silent where tests expect it to answer."""
+    subprocess.run(["modprobe", "-aq", "veth", "tun"])
 
 
 def main():

@@ -139,12 +139,29 @@ def check_keys(daemons):
         assert not seen, f"KEY SHOWN by {d.instance}: {seen}"
 
 
+def funnel_losses(daemon):
+    """What the kernel itself says it dropped on the devices inside the backend namespace."""
+    inside = ["nsenter", f"--net={daemon.backend}", "--"]
+    lost = 0
+    for l in json.loads(sh(inside + ["ip", "-s", "-j", "link"]).stdout):
+        lost += l["stats64"]["tx"]["dropped"] + l["stats64"]["rx"]["dropped"]
+        for line in sh(inside + ["ethtool", "-S", l["ifname"]], check=False).stdout.splitlines():
+            name, _, value = line.strip().partition(":")
+            if "xdp" in name and ("drop" in name or "err" in name):
+                lost += int(value)
+    return lost
+
+
 def imbalance(daemon):
-    """Non-zero balances of `drops --json`, or None when the daemon cannot say."""
+    """Non-zero balances of `drops --json`; what a queue lost must be in the kernel's counters too."""
     j = daemon.json("drops", check=False)
     if not j or not j.get("ok", True):
-        return None
-    return unbalanced(j["conservation"])
+        return {"drops --json": j}
+    bad = unbalanced(j["conservation"])
+    missing = sum(c[way]["in_funnel"] for c in j["conservation"] for way in ("out", "in"))
+    if missing and not 0 < missing <= funnel_losses(daemon):
+        bad["in_funnel"] = missing
+    return bad
 
 
 def unbalanced(node, where=""):
