@@ -9,6 +9,9 @@
 #include <bpf/libbpf.h>
 #include <dirent.h>
 #include <errno.h>
+#include <sys/ioctl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
 #include <linux/netlink.h>
@@ -494,6 +497,21 @@ static bool memfd_secret_works(void)
 #endif
 }
 
+/* The TAP of a worker takes and gives UDP super-packets from 6.2 on. */
+static bool tun_uso_works(void)
+{
+	struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+	const unsigned int uso = TUN_F_CSUM | 0x20 | 0x40; /* TUN_F_USO4, TUN_F_USO6: newer than our headers */
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+	bool works;
+
+	if (fd < 0)
+		return false;
+	works = !ioctl(fd, TUNSETIFF, &ifr) && !ioctl(fd, TUNSETOFFLOAD, uso);
+	close(fd);
+	return works;
+}
+
 static void feature(json_t *list, const char *name, bool have, const char *without)
 {
 	json_array_append_new(list, json_pack("{s:s, s:b, s:s}", "feature", name, "have", have,
@@ -530,6 +548,7 @@ static json_t *probe(const struct utsname *u)
 		"`tc qdisc del` can remove the guard on a device");
 	feature(l, "udp-segment", sockopt_works(UDP_SEGMENT), "bulk envelopes are sent one by one");
 	feature(l, "udp-gro", sockopt_works(UDP_GRO), "bulk envelopes are received one by one");
+	feature(l, "tun-uso", tun_uso_works(), "UDP super-packets are cut by the kernel and delivered one by one");
 	feature(l, "raw-esp", socket_works(AF_INET, SOCK_RAW, IPPROTO_ESP),
 		"no paths with encap esp");
 	feature(l, "xfrm-policies", socket_works(AF_NETLINK, SOCK_RAW, NETLINK_XFRM),

@@ -24,7 +24,8 @@ static const uint32_t floor_metric = 4294967294u;
 
 bool guard_contains(const struct prefix *outer, const struct prefix *inner)
 {
-	return outer->is4 == inner->is4 && outer->len <= inner->len && prefix_match(outer, &inner->addr);
+	return outer->is4 == inner->is4 && outer->len <= inner->len &&
+	       prefix_match(outer, &inner->addr);
 }
 
 struct prefix guard_host_prefix(const struct in6_addr *a)
@@ -80,7 +81,7 @@ static bool prefix_ok(const struct prefix *p)
 /* Append a device unless it stands there. */
 static int add_dev(struct grule *r, const char *name)
 {
-	char (*d)[IFNAMSIZ];
+	char(*d)[IFNAMSIZ];
 
 	for (unsigned int i = 0; i < r->n_devs; i++)
 		if (!strncmp(r->devs[i], name, IFNAMSIZ))
@@ -107,8 +108,9 @@ static int copy_rule(struct grule *to, const struct guard_rule *from)
 		if (name_ok(from->devices[i], IFNAMSIZ))
 			err = add_dev(to, from->devices[i]);
 		else
-			log_warnx("guard: %s: a device name that cannot be allowed, it stays blocked",
-				  prefix_str(&from->prefix, buf));
+			log_warnx(
+				"guard: %s: a device name that cannot be allowed, it stays blocked",
+				prefix_str(&from->prefix, buf));
 	}
 	return err;
 }
@@ -268,7 +270,8 @@ static struct nl_route floor_route(const struct prefix *p)
 }
 
 /* Return: how many could not be laid; *err the first reason. */
-static unsigned int floors_add(struct nl *nl, const struct floors *f, const struct gplan *plan, int *err)
+static unsigned int floors_add(struct nl *nl, const struct floors *f, const struct gplan *plan,
+			       int *err)
 {
 	char buf[INET6_ADDRSTRLEN + 4];
 	unsigned int missing = 0;
@@ -280,16 +283,20 @@ static unsigned int floors_add(struct nl *nl, const struct floors *f, const stru
 		if (!e)
 			continue;
 		if (!missing++)
-			log_warnx("guard: floor: unreachable %s: %s%s%s", prefix_str(&r.dst, buf), strerror(-e),
-				  *nl_err(nl) ? ": " : "", nl_err(nl));
+			log_warnx("guard: floor: unreachable %s: %s%s%s", prefix_str(&r.dst, buf),
+				  strerror(-e), *nl_err(nl) ? ": " : "", nl_err(nl));
 		if (!*err)
 			*err = e;
 	}
 	return missing;
 }
 
-/* A prefix another instance protects in this namespace keeps its floor: a route has no room for two names. */
-static int floors_prune(struct nl *nl, int netns_fd, const struct floors *f, const struct gplan *plan)
+/*
+ * A prefix another instance protects in this namespace keeps its floor: a route has no room for two
+ * names.
+ */
+static int floors_prune(struct nl *nl, int netns_fd, const struct floors *f,
+			const struct gplan *plan)
 {
 	char *others = NULL;
 	bool asked = false;

@@ -8,7 +8,7 @@
 /* One prefix; equal prefixes of the set are one rule with all their devices. */
 struct grule {
 	struct prefix p;
-	bool wide;               /* so short that neighbours, DHCP and IKE live inside it */
+	bool wide; /* so short that neighbours, DHCP and IKE live inside it */
 	char (*devs)[IFNAMSIZ];
 	unsigned int n_devs;
 };
@@ -17,8 +17,8 @@ struct grule {
 struct gplan {
 	char instance[INSTANCE_MAX];
 	struct grule *r;
-	unsigned int n, n4;      /* the first n4 are IPv4 */
-	struct in6_addr *peers;  /* only those inside a rule; sorted, no two equal */
+	unsigned int n, n4;     /* the first n4 are IPv4 */
+	struct in6_addr *peers; /* only those inside a rule; sorted, no two equal */
 	unsigned int n_peers;
 	bool allow_ike;
 };
@@ -32,7 +32,8 @@ struct prefix guard_host_prefix(const struct in6_addr *a);
 struct gxfrm;
 int guard_xfrm_load(struct gxfrm **xp, struct nl *nl, int netns_fd, const struct gplan *plan);
 void guard_xfrm_free(struct gxfrm *x);
-/** Add or correct what lacks. Return: number of policies that could not be made; *err the first reason */
+/** Add or correct what lacks. Return: number of policies that could not be made; *err the first
+ * reason */
 unsigned int guard_xfrm_add(struct gxfrm *x, int *err);
 int guard_xfrm_prune(struct gxfrm *x); /**< remove ours that the plan does not want */
 bool guard_xfrm_complete(const struct gxfrm *x);
@@ -44,7 +45,8 @@ bool guard_xfrm_pierced(int netns_fd, const struct gplan *plan, char name[IFNAMS
 int guard_nft_apply(int netns_fd, const struct gplan *plan);
 bool guard_nft_complete(int netns_fd, const struct gplan *plan);
 int guard_nft_release(int netns_fd, const char *instance);
-/** guard_nft_others() - names of the other instances with a table here, one per line, malloc'd; NULL = none */
+/** guard_nft_others() - names of the other instances with a table here, one per line, malloc'd;
+ * NULL = none */
 char *guard_nft_others(int netns_fd, const char *instance);
 /** guard_nft_protects() - does one of them protect the prefix, or what it lies in? */
 bool guard_nft_protects(int netns_fd, const char *others, const struct prefix *p);

@@ -4,13 +4,14 @@
  *
  *   table inet espwire_<instance>  prerouting, before connection tracking: a protected source may
  *                                  arrive by its links and lo only, from devices of any age
- *   table ip6 espwire_<instance>   postrouting: IPv6's default deny on the way out (guard_xfrm.c says
- *                                  why); a table of its own so that IPv4 packets do not pay for it
+ *   table ip6 espwire_<instance>   postrouting: IPv6's default deny on the way out (guard_xfrm.c
+ *                                  says why); a table of its own: IPv4 packets do not pay for it
  *
- * Devices are matched by name: a link that is made again is allowed again at once. Of nested prefixes
- * the longest decides, as in routing; the sets hold disjoint ranges for that. One transaction changes
- * everything and leaves the counters alone. What stands is compared with a listing of the same
- * commands in a scratch namespace, so that nft itself decides what "the same" is.
+ * Devices are matched by name: a link that is made again is allowed again at once. Of nested
+ * prefixes the longest decides, as in routing; the sets hold disjoint ranges for that. One
+ * transaction changes everything and leaves the counters alone. What stands is compared with a
+ * listing of the same commands in a scratch namespace, so that nft itself decides what "the same"
+ * is.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -123,7 +124,11 @@ struct script {
 	const struct gplan *plan;
 	const char *family; /* of the table being written */
 	unsigned int n;     /* elements of the list being written */
+	bool few4, few6;    /* rules instead of a set: see few() */
 };
+
+/* One range of addresses and a device that may carry it. */
+typedef void (*allow_fn)(struct script *s, bool is4, const char *range, const char *dev);
 
 static void rule(struct script *s, const char *where, const char *text)
 {
@@ -161,14 +166,17 @@ static struct in6_addr step(struct in6_addr a, int by)
 	return a;
 }
 
-/* One command per set: nft takes a second per thousand commands, and no time for a thousand elements. */
+/*
+ * One command per set: nft takes a second per thousand commands, and no time for a thousand
+ * elements.
+ */
 static void next(struct script *s, const char *set, bool is4)
 {
 	if (s->n++)
 		fputs(", ", s->f);
 	else
-		fprintf(s->f, "add element %s espwire_%s %s%c { ", s->family, s->plan->instance, set,
-			is4 ? '4' : '6');
+		fprintf(s->f, "add element %s espwire_%s %s%c { ", s->family, s->plan->instance,
+			set, is4 ? '4' : '6');
 }
 
 static void list_end(struct script *s)
@@ -179,22 +187,27 @@ static void list_end(struct script *s)
 }
 
 /* The devices of rule r for one range that no longer rule covers. */
-static void allow_range(struct script *s, const struct grule *r, const struct in6_addr *from,
-			const struct in6_addr *to)
+static void allow_range(struct script *s, allow_fn fn, const struct grule *r,
+			const struct in6_addr *from, const struct in6_addr *to)
 {
-	char a[INET6_ADDRSTRLEN], b[INET6_ADDRSTRLEN];
-	bool one = !memcmp(from, to, sizeof *from);
+	char range[2 * INET6_ADDRSTRLEN];
+	size_t n;
 
-	addr_str(from, a);
-	addr_str(to, b);
-	for (unsigned int i = 0; i < r->n_devs; i++) {
-		next(s, "allow", r->p.is4);
-		fprintf(s->f, "%s%s%s . \"%s\"", a, one ? "" : "-", one ? "" : b, r->devs[i]);
+	addr_str(from, range);
+	if (memcmp(from, to, sizeof *from)) {
+		n = strlen(range);
+		range[n] = '-';
+		addr_str(to, range + n + 1);
 	}
+	for (unsigned int i = 0; i < r->n_devs; i++)
+		fn(s, r->p.is4, range, r->devs[i]);
 }
 
-/* Rule i minus the rules inside it. Return: the first rule that is not inside i. Depth: prefix lengths. */
-static unsigned int allow_rule(struct script *s, unsigned int i)
+/*
+ * Rule i minus the rules inside it. Return: the first rule that is not inside i. Depth: prefix
+ * lengths.
+ */
+static unsigned int allow_rule(struct script *s, allow_fn fn, unsigned int i)
 {
 	const struct grule *r = &s->plan->r[i];
 	struct in6_addr at = r->p.addr, end = last_of(&r->p), inner_end;
@@ -205,18 +218,67 @@ static unsigned int allow_rule(struct script *s, unsigned int i)
 		struct in6_addr before = step(in->addr, -1);
 
 		if (memcmp(&at, &in->addr, sizeof at) < 0)
-			allow_range(s, r, &at, &before);
+			allow_range(s, fn, r, &at, &before);
 		inner_end = last_of(in);
-		k = allow_rule(s, k);
+		k = allow_rule(s, fn, k);
 		if (!memcmp(&inner_end, &end, sizeof end))
 			return k;
 		at = step(inner_end, 1);
 	}
-	allow_range(s, r, &at, &end);
+	allow_range(s, fn, r, &at, &end);
 	return k;
 }
 
-/* The outermost prefixes; @narrow: of those that are not wide. What is inside one follows it directly. */
+static void allow_each(struct script *s, bool is4, allow_fn fn)
+{
+	unsigned int to = is4 ? s->plan->n4 : s->plan->n;
+
+	for (unsigned int i = is4 ? 0 : s->plan->n4; i < to;)
+		i = allow_rule(s, fn, i);
+}
+
+static void count_one(struct script *s, bool is4, const char *range, const char *dev)
+{
+	s->n++;
+}
+
+/*
+ * The lookup of {range, device} costs 140-400 ns more than a rule or two, and most sites have few
+ * links.
+ */
+static bool few(struct script *s, bool is4)
+{
+	unsigned int n;
+
+	s->n = 0;
+	allow_each(s, is4, count_one);
+	n = s->n;
+	s->n = 0;
+	return n <= 4;
+}
+
+static void element_one(struct script *s, bool is4, const char *range, const char *dev)
+{
+	next(s, "allow", is4);
+	fprintf(s->f, "%s . \"%s\"", range, dev);
+}
+
+static void rule_in_one(struct script *s, bool is4, const char *range, const char *dev)
+{
+	fprintf(s->f, "add rule inet espwire_%s in%c %s saddr %s iifname \"%s\" accept\n",
+		s->plan->instance, is4 ? '4' : '6', is4 ? "ip" : "ip6", range, dev);
+}
+
+static void rule_out_one(struct script *s, bool is4, const char *range, const char *dev)
+{
+	fprintf(s->f, "add rule ip6 espwire_%s out6 ip6 daddr %s oifname \"%s\" accept\n",
+		s->plan->instance, range, dev);
+}
+
+/*
+ * The outermost prefixes; @narrow: of those that are not wide. What is inside one follows it
+ * directly.
+ */
 static void fill_prefixes(struct script *s, bool is4, const char *set, bool narrow)
 {
 	unsigned int to = is4 ? s->plan->n4 : s->plan->n;
@@ -237,11 +299,10 @@ static void fill_prefixes(struct script *s, bool is4, const char *set, bool narr
 
 static void fill_sets(struct script *s, bool is4)
 {
-	unsigned int to = is4 ? s->plan->n4 : s->plan->n;
 	char buf[INET6_ADDRSTRLEN];
 
-	for (unsigned int i = is4 ? 0 : s->plan->n4; i < to;)
-		i = allow_rule(s, i);
+	if (!(is4 ? s->few4 : s->few6))
+		allow_each(s, is4, element_one);
 	list_end(s);
 	fill_prefixes(s, is4, "protect", false);
 	fill_prefixes(s, is4, "narrow", true);
@@ -260,9 +321,12 @@ static void make_sets(struct script *s, bool is4)
 	const char *type = is4 ? "ipv4_addr" : "ipv6_addr";
 	int v = is4 ? 4 : 6;
 
-	fprintf(s->f, "add set %s espwire_%s allow%d { type %s . ifname; flags interval; }\n", t, i, v, type);
-	fprintf(s->f, "add set %s espwire_%s protect%d { type %s; flags interval; }\n", t, i, v, type);
-	fprintf(s->f, "add set %s espwire_%s narrow%d { type %s; flags interval; }\n", t, i, v, type);
+	fprintf(s->f, "add set %s espwire_%s allow%d { type %s . ifname; flags interval; }\n", t, i,
+		v, type);
+	fprintf(s->f, "add set %s espwire_%s protect%d { type %s; flags interval; }\n", t, i, v,
+		type);
+	fprintf(s->f, "add set %s espwire_%s narrow%d { type %s; flags interval; }\n", t, i, v,
+		type);
 	fprintf(s->f, "add set %s espwire_%s peers%d { type %s; }\n", t, i, v, type);
 }
 
@@ -271,8 +335,8 @@ static void empty_sets(struct script *s, bool is4)
 	static const char *const sets[] = {"allow", "protect", "narrow", "peers"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(sets); i++)
-		fprintf(s->f, "flush set %s espwire_%s %s%c\n", s->family, s->plan->instance, sets[i],
-			is4 ? '4' : '6');
+		fprintf(s->f, "flush set %s espwire_%s %s%c\n", s->family, s->plan->instance,
+			sets[i], is4 ? '4' : '6');
 }
 
 static bool any_wide(const struct gplan *p, bool is4)
@@ -292,17 +356,22 @@ static const char *const in4_wide[] = {
 	"ip daddr { 224.0.0.0/24, 255.255.255.255 } accept",
 	"udp sport 67 udp dport 68 accept",
 	"ip protocol { udp, esp } ip frag-off & 0x1fff != 0 accept",
-	"icmp type { destination-unreachable, time-exceeded, parameter-problem } @th,136,8 50 accept",
-	"icmp type { destination-unreachable, time-exceeded, parameter-problem } @th,136,8 17 @th,224,16 { 500, 4500 } accept",
+	"icmp type { destination-unreachable, time-exceeded, parameter-problem } @th,136,8 50 "
+	"accept",
+	"icmp type { destination-unreachable, time-exceeded, parameter-problem } @th,136,8 17 "
+	"@th,224,16 { 500, 4500 } accept",
 };
 static const char *const in6_wide[] = {
 	"ip6 saddr { ::, fe80::/10 } accept",
 	"ip6 daddr { ff01::/16, ff02::/16 } accept",
-	"ip6 hoplimit 255 icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert } accept",
+	"ip6 hoplimit 255 icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, "
+	"nd-neighbor-advert } accept",
 	"udp sport 547 udp dport 546 accept",
 	"frag frag-off != 0 accept",
-	"icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } @th,112,8 50 accept",
-	"icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } @th,112,8 17 @th,384,16 { 500, 4500 } accept",
+	"icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } "
+	"@th,112,8 50 accept",
+	"icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } "
+	"@th,112,8 17 @th,384,16 { 500, 4500 } accept",
 };
 static const char *const in_ike[] = {
 	"meta l4proto esp accept",
@@ -310,7 +379,8 @@ static const char *const in_ike[] = {
 };
 static const char *const out6_wide[] = {
 	"ip6 daddr { fe80::/10, ff01::/16, ff02::/16 } accept",
-	"ip6 hoplimit 255 icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert } accept",
+	"ip6 hoplimit 255 icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, "
+	"nd-neighbor-advert } accept",
 	"udp sport 546 udp dport 547 accept",
 	"frag frag-off != 0 accept",
 };
@@ -328,15 +398,19 @@ static void in_rules(struct script *s, bool is4)
 
 	snprintf(text, sizeof text, "%s saddr @protect%d jump %s", ip, v, to);
 	rule(s, "prerouting", text);
-	rule(s, to, "iifname \"lo\" accept");
 	snprintf(text, sizeof text, "%s saddr . iifname @allow%d accept", ip, v);
-	rule(s, to, text);
+	if (is4 ? s->few4 : s->few6)
+		allow_each(s, is4, rule_in_one);
+	else
+		rule(s, to, text);
+	rule(s, to, "iifname \"lo\" accept");
 	snprintf(text, sizeof text, "%s saddr @peers%d accept", ip, v);
 	rule(s, to, text);
 	if (any_wide(s->plan, is4)) {
 		snprintf(text, sizeof text, "%s saddr @narrow%d goto refuse", ip, v);
 		rule(s, to, text);
-		rules(s, to, is4 ? in4_wide : in6_wide, is4 ? ARRAY_SIZE(in4_wide) : ARRAY_SIZE(in6_wide));
+		rules(s, to, is4 ? in4_wide : in6_wide,
+		      is4 ? ARRAY_SIZE(in4_wide) : ARRAY_SIZE(in6_wide));
 		if (s->plan->allow_ike)
 			rules(s, to, in_ike, ARRAY_SIZE(in_ike));
 	}
@@ -346,8 +420,11 @@ static void in_rules(struct script *s, bool is4)
 static void out6_rules(struct script *s)
 {
 	rule(s, "postrouting", "ip6 daddr @protect6 jump out6");
+	if (s->few6)
+		allow_each(s, false, rule_out_one);
+	else
+		rule(s, "out6", "ip6 daddr . oifname @allow6 accept");
 	rule(s, "out6", "oifname \"lo\" accept");
-	rule(s, "out6", "ip6 daddr . oifname @allow6 accept");
 	rule(s, "out6", "ip6 daddr @peers6 accept");
 	if (any_wide(s->plan, false)) {
 		rule(s, "out6", "ip6 daddr @narrow6 goto refuse");
@@ -368,7 +445,9 @@ static void write_in(struct script *s)
 	const char *i = s->plan->instance;
 
 	s->family = "inet";
-	fprintf(s->f, "add table inet espwire_%s\nadd counter inet espwire_%s plain_for_protected\n", i, i);
+	fprintf(s->f,
+		"add table inet espwire_%s\nadd counter inet espwire_%s plain_for_protected\n", i,
+		i);
 	chain(s, "prerouting", "{ type filter hook prerouting priority -310; policy accept; }");
 	chain(s, "in4", "");
 	chain(s, "in6", "");
@@ -420,9 +499,12 @@ static char *script(const struct gplan *plan, bool fresh)
 	if (!s.f)
 		return NULL;
 	if (fresh)
-		fprintf(s.f, "add table inet espwire_%s\ndelete table inet espwire_%s\n"
+		fprintf(s.f,
+			"add table inet espwire_%s\ndelete table inet espwire_%s\n"
 			"add table ip6 espwire_%s\ndelete table ip6 espwire_%s\n",
 			plan->instance, plan->instance, plan->instance, plan->instance);
+	s.few4 = few(&s, true);
+	s.few6 = few(&s, false);
 	if (plan->n) {
 		write_in(&s);
 		write_out6(&s);
@@ -450,13 +532,17 @@ static char *listing(int netns_fd, const char *instance, const char *build)
 	if (build)
 		j.cmd[n++] = build;
 	for (int i = 0; i < 2; i++) {
-		snprintf(list[i], sizeof list[i], "list table %s espwire_%s", i ? "ip6" : "inet", instance);
+		snprintf(list[i], sizeof list[i], "list table %s espwire_%s", i ? "ip6" : "inet",
+			 instance);
 		j.cmd[n++] = list[i];
 	}
 	return run_job(netns_fd, &j) ? NULL : j.out;
 }
 
-/* Commands and their listing, per namespace of late: plans change rarely, audits come every few seconds. */
+/*
+ * Commands and their listing, per namespace of late: plans change rarely, audits come every few
+ * seconds.
+ */
 static struct {
 	char *build, *list;
 } refs[16];
@@ -535,7 +621,8 @@ int guard_nft_release(int netns_fd, const char *instance)
 	for (int i = 0; i < 2; i++) {
 		int e;
 
-		snprintf(cmd, sizeof cmd, "delete table %s espwire_%s", i ? "ip6" : "inet", instance);
+		snprintf(cmd, sizeof cmd, "delete table %s espwire_%s", i ? "ip6" : "inet",
+			 instance);
 		e = run(netns_fd, cmd, true);
 		if (e && e != -ENOENT && !err)
 			err = e;
@@ -559,7 +646,8 @@ char *guard_nft_others(int netns_fd, const char *instance)
 		size_t len = strcspn(line, "\n"), n = len - MIN(len, sizeof mark - 1);
 		const char *name = line + len - n;
 
-		if (n && !strncmp(line, mark, sizeof mark - 1) && (n != own || strncmp(name, instance, n))) {
+		if (n && !strncmp(line, mark, sizeof mark - 1) &&
+		    (n != own || strncmp(name, instance, n))) {
 			memmove(to, name, n);
 			to += n;
 			*to++ = '\n';
@@ -580,8 +668,8 @@ bool guard_nft_protects(int netns_fd, const char *others, const struct prefix *p
 
 	addr_str(&p->addr, buf);
 	for (const char *at = others; *at && !found; at += strcspn(at, "\n") + 1) {
-		snprintf(cmd, sizeof cmd, "get element inet espwire_%.*s protect%d { %s }", (int)strcspn(at, "\n"), at,
-			 p->is4 ? 4 : 6, buf);
+		snprintf(cmd, sizeof cmd, "get element inet espwire_%.*s protect%d { %s }",
+			 (int)strcspn(at, "\n"), at, p->is4 ? 4 : 6, buf);
 		found = !run(netns_fd, cmd, true);
 	}
 	return found;
@@ -589,7 +677,8 @@ bool guard_nft_protects(int netns_fd, const char *others, const struct prefix *p
 
 /* ---- counters ---- */
 
-static int read_counter(int netns_fd, const char *family, const char *instance, const char *name, uint64_t *n)
+static int read_counter(int netns_fd, const char *family, const char *instance, const char *name,
+			uint64_t *n)
 {
 	char cmd[128];
 	struct job j = {.cmd = {cmd}, .quiet = true, .counts = true};

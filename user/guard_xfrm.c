@@ -3,11 +3,12 @@
  * guard_xfrm - IPv4's default deny that needs no device list: XFRM policies without templates. They
  * work on a kernel without ESP, on devices that do not exist yet, and outlive a firewall's reload.
  *
- * dir out sees local and forwarded packets with their output device. Not so in IPv6: a local packet's
- * policy is looked up before the device is known (flowi6_oif is 0 unless the socket is bound), so
- * "allow on ipsec1, block elsewhere" would block ipsec1 as well; dir fwd knows the device of forwarded
- * packets, but its mere presence costs every forwarded packet of both families another 400-500 ns.
- * IPv6 is therefore left to the nft table's output side (guard_nft.c), which sees both kinds.
+ * dir out sees local and forwarded packets with their output device. Not so in IPv6: a local
+ * packet's policy is looked up before the device is known (flowi6_oif is 0 unless the socket is
+ * bound), so "allow on ipsec1, block elsewhere" would block ipsec1 as well; dir fwd knows the
+ * device of forwarded packets, but its mere presence costs every forwarded packet of both families
+ * another 400-500 ns (of some 2600, measured). IPv6 is therefore left to the nft table's output
+ * side (guard_nft.c), which sees both kinds.
  *
  * Ours are known by the selector's user field: 0xe5 in the top byte, a hash of the instance below
  * (`ip xfrm policy` prints it as uid). The kernel compares the field when it looks for an equal
@@ -80,7 +81,8 @@ static int cmp_pol(const void *a, const void *b)
 /* The selector comes first in struct pol, so sorted policies are sorted by it as well. */
 static int cmp_sel(const void *a, const void *b)
 {
-	return memcmp(&((const struct pol *)a)->sel, &((const struct pol *)b)->sel, sizeof(struct xfrm_selector));
+	return memcmp(&((const struct pol *)a)->sel, &((const struct pol *)b)->sel,
+		      sizeof(struct xfrm_selector));
 }
 
 static void push(struct pols *v, const struct pol *p)
@@ -114,7 +116,8 @@ static bool holds(const struct pols *v, const struct pol *p)
 
 static int cmp_dev(const void *a, const void *b)
 {
-	return strncmp(((const struct dev_name *)a)->name, ((const struct dev_name *)b)->name, IFNAMSIZ);
+	return strncmp(((const struct dev_name *)a)->name, ((const struct dev_name *)b)->name,
+		       IFNAMSIZ);
 }
 
 static void note_dev(void *arg, const struct nl_link *l)
@@ -178,7 +181,8 @@ static void want(struct gxfrm *x, const struct prefix *p, unsigned int class)
 	push(&x->want, &q);
 }
 
-static void want_proto(struct gxfrm *x, const struct prefix *p, uint8_t proto, uint16_t sport, uint16_t dport)
+static void want_proto(struct gxfrm *x, const struct prefix *p, uint8_t proto, uint16_t sport,
+		       uint16_t dport)
 {
 	struct pol q = policy(x, p, CLASS_EXCEPT);
 
@@ -337,7 +341,8 @@ void guard_xfrm_free(struct gxfrm *x)
 
 /* ---- making it so ---- */
 
-/* UPDPOLICY adds, or replaces the policy with the very same selector: tag included, so one of ours. */
+/* UPDPOLICY adds, or replaces the policy with the very same selector: tag included, so one of ours.
+ */
 static int put_pol(struct gxfrm *x, const struct pol *p)
 {
 	_Alignas(8) char buf[512];
@@ -390,7 +395,8 @@ unsigned int guard_xfrm_add(struct gxfrm *x, int *err)
 /* The same selector in a new rank or with another action was replaced, not added beside. */
 static bool replaced(const struct gxfrm *x, const struct pol *p)
 {
-	const struct pol *q = x->want.n ? bsearch(p, x->want.p, x->want.n, sizeof *p, cmp_sel) : NULL;
+	const struct pol *q =
+		x->want.n ? bsearch(p, x->want.p, x->want.n, sizeof *p, cmp_sel) : NULL;
 
 	return q && q->dir == p->dir;
 }
@@ -460,7 +466,8 @@ static int find_pierced(void *arg)
 	if (!d)
 		return 0;
 	while (!found && (e = readdir(d))) {
-		if (e->d_name[0] == '.' || !strcmp(e->d_name, "lo") || !strcmp(e->d_name, "default"))
+		if (e->d_name[0] == '.' || !strcmp(e->d_name, "lo") ||
+		    !strcmp(e->d_name, "default"))
 			continue;
 		found = switched_off(dirfd(d), e->d_name) && !is_link(p->plan, e->d_name);
 		if (found)

@@ -120,12 +120,12 @@ static bool stale(const struct guardian *g)
 {
 	uint64_t now = now_ns(), limit = BEAT_STALE_MS * 1000000ull;
 
-	if (!g->beat)
+	if (!g->beat || !g->beat->control_ns) /* still starting */
 		return false;
-	if (now - g->beat->control_ns > limit)
+	if (now > g->beat->control_ns + limit) /* sums: the beat may be newer than our reading of the clock */
 		return true;
 	for (unsigned int i = 0; i < g->n_workers; i++)
-		if (g->beat->worker_ns[i] && now - g->beat->worker_ns[i] > limit)
+		if (g->beat->worker_ns[i] && now > g->beat->worker_ns[i] + limit)
 			return true;
 	return false;
 }

@@ -218,7 +218,7 @@ static void open_maps(struct daemon *d)
 	set.flags = d->conf.esp_shared ? 0 : SETTINGS_F_ESP_OURS;
 	load_settings_set(d->load, &set);
 	load_beat(d->load)->pid = getpid();
-	links_beat(d);
+	load_beat(d->load)->control_ns = 0;
 	memset(load_beat(d->load)->worker_ns, 0, sizeof load_beat(d->load)->worker_ns);
 	if (links_init(d))
 		fatalx("out of memory");
@@ -415,6 +415,8 @@ static void ready(struct ipsecd *r)
 
 	if (control_open(&r->ctl, d, r->ev))
 		fatalx("cannot open the control socket in %s", d->run_dir);
+	d->ready = true;
+	links_beat(d);
 	sd_event_add_time(r->ev, NULL, CLOCK_BOOTTIME, now_ns() / 1000, 1000, on_tick, r);
 	sd_notifyf(0, "READY=1\nSTATUS=%u links, %u workers, %s", d->n_links, d->n_workers, aead_backend_name());
 	log_info("ready: instance %s, %u links, %u workers, %s", d->instance, d->n_links, d->n_workers, aead_backend_name());

@@ -41,7 +41,8 @@ const char *link_reason_text(enum link_reason r)
 
 void links_beat(struct daemon *d)
 {
-	load_beat(d->load)->control_ns = now_ns();
+	if (d->ready) /* until then there is nothing to be late with: carriers are where the guardian put them */
+		load_beat(d->load)->control_ns = now_ns();
 }
 
 struct link *links_by_name(struct daemon *d, const char *name)

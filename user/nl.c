@@ -34,8 +34,8 @@
 #endif
 
 enum {
-	REQ_MAX = 1024,    /* no request of ours comes near it */
-	RX_BUF = 32768,    /* what the kernel fills per dump step */
+	REQ_MAX = 1024, /* no request of ours comes near it */
+	RX_BUF = 32768, /* what the kernel fills per dump step */
 	DUMP_TRIES = 16,
 	REPLY_SECONDS = 10,
 	MON_RCVBUF = 4 << 20,
@@ -46,9 +46,9 @@ struct nl {
 	struct mnl_socket *sock, *mon;
 	pthread_mutex_t lock; /* sock, seq, err, rx, far: one request at a time */
 	uint32_t seq;
-	int netns_fd;         /* ours: for sysctl */
+	int netns_fd; /* ours: for sysctl */
 	int ioctl_fd;
-	struct nl *far;       /* last peer namespace of nl_veth_add(), kept for the next thousand */
+	struct nl *far; /* last peer namespace of nl_veth_add(), kept for the next thousand */
 	dev_t far_dev;
 	ino_t far_ino;
 	char err[256];
@@ -171,7 +171,8 @@ static void keep_text(struct nl *nl, const struct nlmsghdr *h, const struct nlms
 		off += MNL_ALIGN(e->msg.nlmsg_len - sizeof e->msg);
 	if (off > mnl_nlmsg_get_payload_len(h))
 		return;
-	mnl_attr_for_each(a, h, off) {
+	mnl_attr_for_each(a, h, off)
+	{
 		if (mnl_attr_get_type(a) != NLMSGERR_ATTR_MSG)
 			continue;
 		snprintf(nl->err, sizeof nl->err, "%.*s", (int)mnl_attr_get_payload_len(a),
@@ -276,7 +277,8 @@ static int add_row(void *arg, const struct nlmsghdr *h)
 	return 0;
 }
 
-int nl_dump(struct nl *nl, struct nlmsghdr *h, size_t row_size, nl_row_fn parse, void **rowsp, size_t *np)
+int nl_dump(struct nl *nl, struct nlmsghdr *h, size_t row_size, nl_row_fn parse, void **rowsp,
+	    size_t *np)
 {
 	struct rows r = {.size = row_size, .parse = parse};
 	int err = -EINTR;
@@ -311,23 +313,27 @@ static void index_attrs(const struct nlattr **tb, unsigned int max, const void *
 	const struct nlattr *attr; /* the macro's own name */
 
 	memset(tb, 0, (max + 1) * sizeof *tb);
-	mnl_attr_for_each_payload(p, len) {
+	mnl_attr_for_each_payload(p, len)
+	{
 		if (mnl_attr_get_type(attr) <= max)
 			tb[mnl_attr_get_type(attr)] = attr;
 	}
 }
 
-static void index_msg(const struct nlattr **tb, unsigned int max, const struct nlmsghdr *h, size_t hdr)
+static void index_msg(const struct nlattr **tb, unsigned int max, const struct nlmsghdr *h,
+		      size_t hdr)
 {
 	size_t len = mnl_nlmsg_get_payload_len(h);
 
 	hdr = MNL_ALIGN(hdr);
-	index_attrs(tb, max, (const char *)mnl_nlmsg_get_payload(h) + hdr, len > hdr ? len - hdr : 0);
+	index_attrs(tb, max, (const char *)mnl_nlmsg_get_payload(h) + hdr,
+		    len > hdr ? len - hdr : 0);
 }
 
 static void index_nest(const struct nlattr **tb, unsigned int max, const struct nlattr *a)
 {
-	index_attrs(tb, max, a ? mnl_attr_get_payload(a) : NULL, a ? mnl_attr_get_payload_len(a) : 0);
+	index_attrs(tb, max, a ? mnl_attr_get_payload(a) : NULL,
+		    a ? mnl_attr_get_payload_len(a) : 0);
 }
 
 static uint32_t u32_of(const struct nlattr *a)
@@ -425,7 +431,8 @@ static int one_link(void *arg, const struct nlmsghdr *h)
 	return 0;
 }
 
-static int link_query(struct nl *nl, int ifindex, uint16_t name_attr, const char *name, struct nl_link *out)
+static int link_query(struct nl *nl, int ifindex, uint16_t name_attr, const char *name,
+		      struct nl_link *out)
 {
 	struct ifinfomsg *ifi;
 	struct req r;
@@ -469,7 +476,8 @@ int nl_link_each(struct nl *nl, void (*fn)(void *arg, const struct nl_link *l), 
 	return err;
 }
 
-static void put_end(struct nlmsghdr *h, const char *name, const uint8_t *mac, const struct veth_spec *v)
+static void put_end(struct nlmsghdr *h, const char *name, const uint8_t *mac,
+		    const struct veth_spec *v)
 {
 	mnl_attr_put_strz(h, IFLA_IFNAME, name);
 	if (mac)
@@ -677,7 +685,8 @@ int nl_link_altname_add(struct nl *nl, int ifindex, const char *altname)
 	mnl_attr_put_strz(r.h, IFLA_ALT_IFNAME, altname);
 	mnl_attr_nest_end(r.h, list);
 	err = nl_request(nl, r.h, NULL, NULL);
-	if (err == -EEXIST && !link_query(nl, 0, IFLA_ALT_IFNAME, altname, &owner) && owner.ifindex == ifindex)
+	if (err == -EEXIST && !link_query(nl, 0, IFLA_ALT_IFNAME, altname, &owner) &&
+	    owner.ifindex == ifindex)
 		return 0;
 	return err;
 }
@@ -863,7 +872,8 @@ static bool parse_fib_route(const struct nlmsghdr *h, void *row)
 	return parse_route(h, row) && !(rtm->rtm_flags & RTM_F_CLONED);
 }
 
-static int route_rows(struct nl *nl, int family, uint8_t proto, uint32_t table, void **rows, size_t *n)
+static int route_rows(struct nl *nl, int family, uint8_t proto, uint32_t table, void **rows,
+		      size_t *n)
 {
 	struct rtmsg *rtm;
 	struct req r;
@@ -905,7 +915,8 @@ int nl_route_each_proto(struct nl *nl, int family, uint8_t proto,
 	return err;
 }
 
-int nl_route_each(struct nl *nl, int family, void (*fn)(void *arg, const struct nl_route *r), void *arg)
+int nl_route_each(struct nl *nl, int family, void (*fn)(void *arg, const struct nl_route *r),
+		  void *arg)
 {
 	return nl_route_each_proto(nl, family, 0, fn, arg);
 }
@@ -959,7 +970,8 @@ static bool same_place(const struct nl_route *a, const struct nl_route *b)
 
 static bool same_way(const struct nl_route *a, const struct nl_route *b)
 {
-	if (a->type != b->type || a->mtu != b->mtu || a->has_via != b->has_via || a->has_src != b->has_src)
+	if (a->type != b->type || a->mtu != b->mtu || a->has_via != b->has_via ||
+	    a->has_src != b->has_src)
 		return false;
 	if (a->type != NL_RT_UNREACHABLE && a->oif != b->oif)
 		return false;
@@ -967,7 +979,10 @@ static bool same_way(const struct nl_route *a, const struct nl_route *b)
 	       (!a->has_src || !memcmp(&a->src, &b->src, 16));
 }
 
-/* The place is taken: -EEXIST when by others, 0 when by the very route, 1 when by an older one of ours. */
+/*
+ * The place is taken: -EEXIST when by others, 0 when by the very route, 1 when by an older one of
+ * ours.
+ */
 static int who_stands(struct nl *nl, const struct nl_route *r)
 {
 	int err, found = -EEXIST;
@@ -1027,8 +1042,8 @@ static int one_route(void *arg, const struct nlmsghdr *h)
 	return 0;
 }
 
-static int route_query(struct nl *nl, const struct in6_addr *dst, const struct in6_addr *src, uint32_t fwmark,
-		       uint8_t ipproto, uint16_t dport, struct nl_route *out)
+static int route_query(struct nl *nl, const struct in6_addr *dst, const struct in6_addr *src,
+		       uint32_t fwmark, uint8_t ipproto, uint16_t dport, struct nl_route *out)
 {
 	uint16_t port = htons(dport);
 	struct rtmsg *rtm;
@@ -1054,8 +1069,8 @@ static int route_query(struct nl *nl, const struct in6_addr *dst, const struct i
 	return nl_request(nl, q.h, one_route, out);
 }
 
-int nl_route_get(struct nl *nl, const struct in6_addr *dst, const struct in6_addr *src_or_null, uint32_t fwmark,
-		 uint8_t ipproto, uint16_t dport, struct nl_route *out)
+int nl_route_get(struct nl *nl, const struct in6_addr *dst, const struct in6_addr *src_or_null,
+		 uint32_t fwmark, uint8_t ipproto, uint16_t dport, struct nl_route *out)
 {
 	struct nl_link dev;
 	int err;

@@ -85,7 +85,8 @@ int ns_call(int netns_fd, int (*fn)(void *arg), void *arg)
 	if (netns_fd < 0)
 		return fn(arg);
 	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old); /* signals stay with the threads that expect them */
+	pthread_sigmask(SIG_SETMASK, &all,
+			&old); /* signals stay with the threads that expect them */
 	err = pthread_create(&t, NULL, call_thread, &c);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (err)
@@ -99,7 +100,8 @@ int ns_sysctl(const char *path, const char *value)
 	char file[256];
 	int fd, err = 0;
 
-	if (strstr(path, "..") || snprintf(file, sizeof file, "/proc/sys/%s", path) >= (int)sizeof file)
+	if (strstr(path, "..") ||
+	    snprintf(file, sizeof file, "/proc/sys/%s", path) >= (int)sizeof file)
 		return -EINVAL;
 	fd = open(file, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -319,13 +321,15 @@ static int backend_path(const char *instance, struct backend *b)
 {
 	if (!*instance || strchr(instance, '/') || strstr(instance, ".."))
 		return -EINVAL;
-	return snprintf(b->path, sizeof b->path, RUN_DIR "/espwire-%s", instance) >= 256 ? -EINVAL : 0;
+	return snprintf(b->path, sizeof b->path, RUN_DIR "/espwire-%s", instance) >= 256 ? -EINVAL
+											 : 0;
 }
 
 int ns_backend_open(const char *instance, int *created)
 {
 	struct backend b = {.fd = -1};
-	int forwarding_only = 4; /* adopted: IPv6 may have been switched on for single devices since */
+	int forwarding_only =
+		4; /* adopted: IPv6 may have been switched on for single devices since */
 	int fd = backend_path(instance, &b), err;
 
 	if (fd)

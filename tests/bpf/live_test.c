@@ -625,7 +625,9 @@ static void wire_silent(void **state)
 	in(U);
 	assert_int_equal(load_detach_wire(ld, u_if, "u0"), 0);
 	send_to(fd, "192.0.2.1", 0, esp, sizeof(esp));
-	assert_true(recv_ms(icmp, got, sizeof(got), WAIT_MS) > 0);
+	/* the control: without the program the kernel answers, unless its own ESP is there to be silent */
+	if (access("/sys/module/esp4", F_OK))
+		assert_true(recv_ms(icmp, got, sizeof(got), WAIT_MS) > 0);
 	close(fd);
 	close(icmp);
 }
