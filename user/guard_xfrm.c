@@ -341,8 +341,7 @@ void guard_xfrm_free(struct gxfrm *x)
 
 /* ---- making it so ---- */
 
-/* UPDPOLICY adds, or replaces the policy with the very same selector: tag included, so one of ours.
- */
+/* UPDPOLICY adds, or replaces the policy with the very same selector, tag included: one of ours. */
 static int put_pol(struct gxfrm *x, const struct pol *p)
 {
 	_Alignas(8) char buf[512];

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * guard against the running kernel: a gateway g between a LAN host l and the wild side w, with a link
- * device ipsec1 whose far end lies in k. All namespaces are nameless and vanish with the process.
- * A capture on the wild wire counts what must not be there; a marker packet that may pass ends every
- * round, so that an empty capture is never just a deaf one. The marker comes from the LAN host, the
- * longest way, and everything runs on one CPU, whose backlog keeps the order.
+ * guard against the running kernel: a gateway g between a LAN host l and the wild side w, with a
+ * link device ipsec1 whose far end lies in k. All namespaces are nameless and vanish with the
+ * process. A capture on the wild wire counts what must not be there; a marker packet that may pass
+ * ends every round, so that an empty capture is never just a deaf one. The marker comes from the
+ * LAN host, the longest way, and everything runs on one CPU, whose backlog keeps the order.
  *
- * The tcx guard on underlay devices (bpf/) is not part of this: where the layers here can be pierced
- * by one removal and a stolen route together, the tests say so by expecting the leak.
+ * The tcx guard on underlay devices (bpf/) is not part of this: where the layers here can be
+ * pierced by one removal and a stolen route together, the tests say so by expecting the leak.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -111,7 +111,8 @@ static int sock_in(int where, int domain, int type, int proto)
 
 static int capture(int where, const char *dev)
 {
-	struct sock_req r = {.domain = AF_PACKET, .type = SOCK_RAW, .proto = htons(ETH_P_ALL), .dev = dev};
+	struct sock_req r = {
+		.domain = AF_PACKET, .type = SOCK_RAW, .proto = htons(ETH_P_ALL), .dev = dev};
 
 	assert_int_equal(ns_call(ns[where], sock_fn, &r), 0);
 	return r.fd;
@@ -133,14 +134,17 @@ static socklen_t sockaddr_of(const char *s, uint16_t port, struct sockaddr_stora
 
 	memset(ss, 0, sizeof *ss);
 	if (addr_is4(&a)) {
-		*v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = addr_to4(&a)};
+		*v4 = (struct sockaddr_in){
+			.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = addr_to4(&a)};
 		return sizeof *v4;
 	}
-	*v6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = a};
+	*v6 = (struct sockaddr_in6){
+		.sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = a};
 	return sizeof *v6;
 }
 
-/* Send n datagrams from an unbound socket (sport 0) or a bound one. Return: how many were accepted. */
+/* Send n datagrams from an unbound socket (sport 0) or a bound one. Return: how many were accepted.
+ */
 static int send_from(int where, const char *dst, uint16_t sport, uint16_t dport, int n)
 {
 	struct sockaddr_storage to, from;
@@ -149,7 +153,8 @@ static int send_from(int where, const char *dst, uint16_t sport, uint16_t dport,
 
 	setsockopt(fd, SOL_SOCKET, SO_BROADCAST, &one, sizeof one);
 	if (sport) {
-		socklen_t fl = sockaddr_of(to.ss_family == AF_INET ? "0.0.0.0" : "::", sport, &from);
+		socklen_t fl =
+			sockaddr_of(to.ss_family == AF_INET ? "0.0.0.0" : "::", sport, &from);
 
 		assert_int_equal(bind(fd, (struct sockaddr *)&from, fl), 0);
 	}
@@ -173,12 +178,17 @@ static void ip_checksum(uint8_t *h)
 }
 
 /* A whole IP packet: v4 through IP_HDRINCL, v6 through IPV6_HDRINCL (IPPROTO_RAW). */
-static size_t udp_packet(uint8_t *buf, const char *src, const char *dst, uint16_t sport, uint16_t dport)
+static size_t udp_packet(uint8_t *buf, const char *src, const char *dst, uint16_t sport,
+			 uint16_t dport)
 {
 	struct in6_addr s = addr(src), d = addr(dst);
-	struct udphdr u = {.source = htons(sport), .dest = htons(dport), .len = htons(sizeof u + 6)};
+	struct udphdr u = {
+		.source = htons(sport), .dest = htons(dport), .len = htons(sizeof u + 6)};
 	struct ip6_hdr h6 = {.ip6_plen = u.len, .ip6_nxt = IPPROTO_UDP, .ip6_hlim = 64};
-	struct iphdr h4 = {.version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_UDP,
+	struct iphdr h4 = {.version = 4,
+			   .ihl = 5,
+			   .ttl = 64,
+			   .protocol = IPPROTO_UDP,
 			   .tot_len = htons(sizeof h4 + sizeof u + 6)};
 	size_t at;
 
@@ -215,7 +225,8 @@ static void send_raw(int where, const char *src, const char *dst, uint16_t dport
 }
 
 /* Ethernet frames out of a device: what an attacker on the wire does. */
-static void inject(int where, const char *dev, const uint8_t mac[6], const uint8_t *ip, size_t size, int n)
+static void inject(int where, const char *dev, const uint8_t mac[6], const uint8_t *ip, size_t size,
+		   int n)
 {
 	int fd = capture(where, dev);
 	uint8_t f[1600];
@@ -238,7 +249,8 @@ struct seen {
 
 static void classify(const uint8_t *p, size_t n, struct seen *s)
 {
-	bool v4 = n > 14 + 28 && p[12] == 0x08 && p[13] == 0x00, v6 = n > 14 + 48 && p[12] == 0x86 && p[13] == 0xdd;
+	bool v4 = n > 14 + 28 && p[12] == 0x08 && p[13] == 0x00,
+	     v6 = n > 14 + 48 && p[12] == 0x86 && p[13] == 0xdd;
 	const uint8_t *l4 = p + 14 + (v4 ? 20 : 40);
 	uint8_t proto = v4 ? p[14 + 9] : p[14 + 6];
 
@@ -273,7 +285,9 @@ static void drain(int fd, struct seen *s)
 	ssize_t n;
 
 	/* what this end sent itself is no arrival */
-	for (; fd >= 0 && (n = recvfrom(fd, buf, sizeof buf, 0, (struct sockaddr *)&from, &len)) > 0; len = sizeof from)
+	for (;
+	     fd >= 0 && (n = recvfrom(fd, buf, sizeof buf, 0, (struct sockaddr *)&from, &len)) > 0;
+	     len = sizeof from)
 		if (from.sll_pkttype != PACKET_OUTGOING)
 			classify(buf, (size_t)n, s);
 }
@@ -315,10 +329,12 @@ static void veth(const char *name, const char *peer, int far)
 static void wire_ipsec1(void)
 {
 	veth("ipsec1", "b1", K);
-	OK(G, "ip addr add 10.9.0.1 peer 10.9.0.2/32 dev ipsec1 && ip addr add fd09::1/128 dev ipsec1 nodad && "
+	OK(G, "ip addr add 10.9.0.1 peer 10.9.0.2/32 dev ipsec1 && ip addr add fd09::1/128 dev "
+	      "ipsec1 nodad && "
 	      "ip link set dev ipsec1 arp off && ip route add 10.2.0.0/16 dev ipsec1 metric 10 && "
 	      "ip -6 route add fd02::/48 dev ipsec1 metric 10");
-	OK(G, "sysctl -qw net.ipv4.conf.ipsec1.ignore_routes_with_linkdown=1 net.ipv6.conf.ipsec1.ignore_routes_with_linkdown=1");
+	OK(G, "sysctl -qw net.ipv4.conf.ipsec1.ignore_routes_with_linkdown=1 "
+	      "net.ipv6.conf.ipsec1.ignore_routes_with_linkdown=1");
 }
 
 static void add_rule(const char *p, const char *dev)
@@ -353,17 +369,20 @@ static int setup(void **state)
 	}
 	assert_int_equal(nl_open(&g, ns[G]), 0);
 	OK(G, "ip link set dev lo up");
-	OK(G, "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0");
+	OK(G, "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 "
+	      "net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0");
 	for (int i = W; i <= L; i++)
 		OK(i, "sysctl -qw net.ipv6.conf.default.disable_ipv6=%d", i == L ? 0 : 1);
 	veth("wild", "w", W);
 	veth("lan", "l", L);
 	OK(G, "ip addr add 192.0.2.1/24 dev wild && ip addr add 2001:db8::1/64 dev wild nodad && "
 	      "ip addr add 10.1.0.1/24 dev lan && ip addr add fd01::1/64 dev lan nodad");
-	OK(G, "ip neigh add 192.0.2.2 lladdr 02:00:00:00:00:99 dev wild && ip neigh add 2001:db8::2 lladdr 02:00:00:00:00:99 dev wild && "
+	OK(G, "ip neigh add 192.0.2.2 lladdr 02:00:00:00:00:99 dev wild && ip neigh add "
+	      "2001:db8::2 lladdr 02:00:00:00:00:99 dev wild && "
 	      "ip route add default via 192.0.2.2 && ip -6 route add default via 2001:db8::2");
 	OK(L, "ip addr add 10.1.0.2/24 dev l && ip addr add fd01::2/64 dev l nodad && "
-	      "ip neigh add 10.1.0.1 lladdr 02:aa:00:00:00:01 dev l && ip neigh add fd01::1 lladdr 02:aa:00:00:00:01 dev l && "
+	      "ip neigh add 10.1.0.1 lladdr 02:aa:00:00:00:01 dev l && ip neigh add fd01::1 lladdr "
+	      "02:aa:00:00:00:01 dev l && "
 	      "ip route add default via 10.1.0.1 && ip -6 route add default via fd01::1");
 	wire_ipsec1();
 	cap_w = capture(W, "w");
@@ -413,8 +432,9 @@ static void fire(void)
 
 enum attack { UP, DOWN, DELETED, NO_CARRIER, BETTER_ROUTE, RULE_BEFORE, NEW_UPLINK, N_ATTACKS };
 enum removal { NOTHING, NFT, XFRM, DISABLE_XFRM, FLOORS, N_REMOVALS };
-static const char *const attack_name[] = {"link up", "link down", "link deleted", "carrier lost", "better route",
-					  "rule before main", "new uplink"};
+static const char *const attack_name[] = {"link up",      "link down",    "link deleted",
+					  "carrier lost", "better route", "rule before main",
+					  "new uplink"};
 static const char *const removal_name[] = {"nothing", "nft flush ruleset", "ip xfrm policy flush",
 					   "disable_xfrm=1", "floors deleted"};
 
@@ -431,19 +451,24 @@ static void attack(enum attack a)
 		OK(K, "ip link set dev b1 down");
 		break;
 	case BETTER_ROUTE:
-		OK(G, "ip route add 10.2.0.0/16 via 192.0.2.2 metric 1 && ip -6 route add fd02::/48 via 2001:db8::2 metric 1");
+		OK(G, "ip route add 10.2.0.0/16 via 192.0.2.2 metric 1 && ip -6 route add "
+		      "fd02::/48 via 2001:db8::2 metric 1");
 		break;
 	case RULE_BEFORE:
-		OK(G, "ip route add default via 192.0.2.2 table 77 && ip rule add pref 10 lookup 77 && "
-		      "ip -6 route add default via 2001:db8::2 table 77 && ip -6 rule add pref 10 lookup 77");
+		OK(G, "ip route add default via 192.0.2.2 table 77 && ip rule add pref 10 lookup "
+		      "77 && "
+		      "ip -6 route add default via 2001:db8::2 table 77 && ip -6 rule add pref 10 "
+		      "lookup 77");
 		break;
 	case NEW_UPLINK:
 		veth("wild2", "w2", W);
 		cap_w2 = capture(W, "w2");
-		OK(G, "ip addr add 203.0.113.1/24 dev wild2 && ip addr add 2001:db8:2::1/64 dev wild2 nodad && "
+		OK(G, "ip addr add 203.0.113.1/24 dev wild2 && ip addr add 2001:db8:2::1/64 dev "
+		      "wild2 nodad && "
 		      "ip neigh add 203.0.113.2 lladdr 02:00:00:00:00:99 dev wild2 && "
 		      "ip neigh add 2001:db8:2::2 lladdr 02:00:00:00:00:99 dev wild2 && "
-		      "ip route add 10.2.3.0/24 via 203.0.113.2 && ip -6 route add fd02::/64 via 2001:db8:2::2");
+		      "ip route add 10.2.3.0/24 via 203.0.113.2 && ip -6 route add fd02::/64 via "
+		      "2001:db8:2::2");
 		break;
 	default:
 		break;
@@ -463,8 +488,10 @@ static void remove_layer(enum removal r, bool undo)
 		OK(G, "sysctl -qw net.ipv4.conf.wild.disable_xfrm=%d", !undo);
 		break;
 	case FLOORS:
-		OK(G, "%s", undo ? ":" : "ip route del unreachable 10.2.0.0/16 metric 4294967294 && "
-					 "ip -6 route del unreachable fd02::/48 metric 4294967294");
+		OK(G, "%s",
+		   undo ? ":"
+			: "ip route del unreachable 10.2.0.0/16 metric 4294967294 && "
+			  "ip -6 route del unreachable fd02::/48 metric 4294967294");
 		break;
 	default:
 		break;
@@ -479,9 +506,12 @@ static void expect(enum attack a, enum removal r, const struct seen *s, bool new
 	int v4 = stolen && here && (r == XFRM || (r == DISABLE_XFRM && a != NEW_UPLINK)) ? N : 0;
 	int v6 = stolen && here && r == NFT ? N : 0;
 
-	if (s->local4 != v4 || s->raw4 != v4 || s->fwd4 != v4 || s->local6 != v6 || s->raw6 != v6 || s->fwd6 != v6)
-		fail_msg("%s, removed: %s: on the wire v4 local %d raw %d forwarded %d, v6 local %d raw %d forwarded %d; expected %d and %d",
-			 attack_name[a], removal_name[r], s->local4, s->raw4, s->fwd4, s->local6, s->raw6, s->fwd6, v4, v6);
+	if (s->local4 != v4 || s->raw4 != v4 || s->fwd4 != v4 || s->local6 != v6 || s->raw6 != v6 ||
+	    s->fwd6 != v6)
+		fail_msg("%s, removed: %s: on the wire v4 local %d raw %d forwarded %d, v6 local "
+			 "%d raw %d forwarded %d; expected %d and %d",
+			 attack_name[a], removal_name[r], s->local4, s->raw4, s->fwd4, s->local6,
+			 s->raw6, s->fwd6, v4, v6);
 }
 
 static void one_attack(enum attack a)
@@ -564,9 +594,12 @@ static void spoof(int where, const char *dev, const char *src4, const char *src6
 		forget(cap_l);
 		for (int i = 0; i < 2; i++)
 			inject(where, dev, mac_g, buf,
-			       udp_packet(buf, src, dst[v6][i], 5000, i ? PORT_FWD : PORT_LOCAL), N);
+			       udp_packet(buf, src, dst[v6][i], 5000, i ? PORT_FWD : PORT_LOCAL),
+			       N);
 		/* no IPv6 UDP without a checksum: there the forwarded ones alone tell */
-		for (int i = 0; i < 50 && (!want || fwd < want || (!v6 && got < want)) && (want || i < 3); i++) {
+		for (int i = 0;
+		     i < 50 && (!want || fwd < want || (!v6 && got < want)) && (want || i < 3);
+		     i++) {
 			struct seen s = {0};
 
 			usleep(10000);
@@ -577,7 +610,8 @@ static void spoof(int where, const char *dev, const char *src4, const char *src6
 		}
 		close(fd);
 		if (fwd != want || (!v6 && got != want))
-			fail_msg("%s from %s: %d reached the LAN, %d a local port, not %d", src, dev, fwd, got, want);
+			fail_msg("%s from %s: %d reached the LAN, %d a local port, not %d", src,
+				 dev, fwd, got, want);
 	}
 }
 
@@ -586,7 +620,8 @@ static void test_inbound(void **state)
 	uint64_t n;
 
 	NEED_ROOT();
-	OK(G, "ip neigh add 10.1.0.2 lladdr 02:00:00:00:00:77 dev lan && ip neigh add fd01::2 lladdr 02:00:00:00:00:77 dev lan");
+	OK(G, "ip neigh add 10.1.0.2 lladdr 02:00:00:00:00:77 dev lan && ip neigh add fd01::2 "
+	      "lladdr 02:00:00:00:00:77 dev lan");
 	spoof(W, "w", "10.2.3.4", "fd02::7", N); /* unguarded: it gets in */
 	both_families();
 	assert_int_equal(apply(), 0);
@@ -630,7 +665,10 @@ static bool esp_passes(const char *dst)
 	struct seen s;
 
 	forget(cap_w);
-	(void)!sendto(fd, "\0\0\1\0\0\0\0\1" "0123456789abcdef", 24, 0, (struct sockaddr *)&to, len);
+	(void)!sendto(fd,
+		      "\0\0\1\0\0\0\0\1"
+		      "0123456789abcdef",
+		      24, 0, (struct sockaddr *)&to, len);
 	close(fd);
 	send_from(L, "192.0.2.2", 0, PORT_MARK, 1);
 	s = until_mark(cap_w);
@@ -653,7 +691,9 @@ static void full_tunnel(void)
 
 static void test_full_tunnel_out(void **state)
 {
-	static const char *const far[] = {"198.18.0.1", "2001:db8:5::5"}, *const inner[] = {"10.2.0.1", "fd02::1"};
+	static const char *const far[] = {"198.18.0.1", "2001:db8:5::5"}, *const inner[] = {
+										  "10.2.0.1",
+										  "fd02::1"};
 	static const char *const peer[] = {"198.51.100.7", "2001:db8:7::7"};
 
 	NEED_ROOT();
@@ -669,7 +709,8 @@ static void test_full_tunnel_out(void **state)
 			assert_false(passes(G, inner[i], 0, 53));
 			assert_int_equal(passes(G, far[i], 0, 4500), ike);
 			assert_int_equal(passes(G, far[i], 0, 500), ike);
-			assert_int_equal(passes(G, far[i], 4500, 34567), ike); /* a peer behind NAT */
+			assert_int_equal(passes(G, far[i], 4500, 34567),
+					 ike); /* a peer behind NAT */
 			assert_int_equal(esp_passes(far[i]), ike);
 			/* the wide exception does not pierce a narrower prefix */
 			assert_false(passes(G, inner[i], 0, 4500));
@@ -718,8 +759,10 @@ static void test_full_tunnel_neighbours(void **state)
 	assert_int_equal(answers(G, "-6", "::1"), 0);
 	assert_int_equal(answers(G, "-4", "192.0.2.1"), 0);
 	assert_int_equal(answers(G, "-6", "2001:db8::1"), 0);
-	/* a neighbour on the wild wire that is a peer: resolution has to work with global addresses */
-	OK(W, "sysctl -qw net.ipv6.conf.w.disable_ipv6=0 && ip addr add 2001:db8::9/64 dev w nodad && ip addr add 192.0.2.9/24 dev w");
+	/* a neighbour on the wild wire that is a peer: resolution has to work with global addresses
+	 */
+	OK(W, "sysctl -qw net.ipv6.conf.w.disable_ipv6=0 && ip addr add 2001:db8::9/64 dev w nodad "
+	      "&& ip addr add 192.0.2.9/24 dev w");
 	peers[set.n_peers++] = addr("2001:db8::9");
 	peers[set.n_peers++] = addr("192.0.2.9");
 	assert_int_equal(apply(), 0);
@@ -742,15 +785,64 @@ static void test_full_tunnel_neighbours(void **state)
 /* An ICMP error about one of our envelopes must get in, one about anything else must not. */
 static void icmp_error(uint8_t quoted_proto, uint16_t sport, int want)
 {
-	uint8_t b[20 + 8 + 28] = {0x45, 0, 0, 56, 0, 0, 0, 0, 64, IPPROTO_ICMP, 0, 0, 198, 18, 0, 9, 192, 0, 2, 1,
-				  3, 4, 0, 0, 0, 0, 0x05, 0x14,
-				  0x45, 0, 0, 60, 0, 0, 0x40, 0, 64, quoted_proto, 0, 0, 192, 0, 2, 1, 198, 18, 0, 1,
-				  (uint8_t)(sport >> 8), (uint8_t)sport, 0x11, 0x94};
+	uint8_t b[20 + 8 + 28] = {0x45,
+				  0,
+				  0,
+				  56,
+				  0,
+				  0,
+				  0,
+				  0,
+				  64,
+				  IPPROTO_ICMP,
+				  0,
+				  0,
+				  198,
+				  18,
+				  0,
+				  9,
+				  192,
+				  0,
+				  2,
+				  1,
+				  3,
+				  4,
+				  0,
+				  0,
+				  0,
+				  0,
+				  0x05,
+				  0x14,
+				  0x45,
+				  0,
+				  0,
+				  60,
+				  0,
+				  0,
+				  0x40,
+				  0,
+				  64,
+				  quoted_proto,
+				  0,
+				  0,
+				  192,
+				  0,
+				  2,
+				  1,
+				  198,
+				  18,
+				  0,
+				  1,
+				  (uint8_t)(sport >> 8),
+				  (uint8_t)sport,
+				  0x11,
+				  0x94};
 	uint64_t before, after;
 
 	ip_checksum(b);
 	/* witness: behind the guard, counts what got past it */
-	OK(G, "nft 'table inet seen { chain c { type filter hook prerouting priority -200; icmp type destination-unreachable counter; }; }'");
+	OK(G, "nft 'table inet seen { chain c { type filter hook prerouting priority -200; icmp "
+	      "type destination-unreachable counter; }; }'");
 	assert_int_equal(guard_nft_drops(ns[G], "gtest", &before), 0);
 	inject(W, "w", mac_g, b, sizeof b, N);
 	for (int i = 0; i < (want ? 3 : 50); i++) {
@@ -760,10 +852,12 @@ static void icmp_error(uint8_t quoted_proto, uint16_t sport, int want)
 			break;
 	}
 	assert_int_equal(after - before, want ? 0 : N);
-	OK(G, "nft list chain inet seen c | grep -q 'packets %d ' && nft delete table inet seen", want ? N : 0);
+	OK(G, "nft list chain inet seen c | grep -q 'packets %d ' && nft delete table inet seen",
+	   want ? N : 0);
 }
 
-/* A neighbour may ask from its global address, by unicast; RFC 4861 7.1.1: only with hop limit 255. */
+/* A neighbour may ask from its global address, by unicast; RFC 4861 7.1.1: only with hop limit 255.
+ */
 static void solicitation(uint8_t hop_limit, int want)
 {
 	struct in6_addr from = addr("2001:db8::a"), to = addr("2001:db8::1");
@@ -786,7 +880,8 @@ static void solicitation(uint8_t hop_limit, int want)
 static void test_full_tunnel_in(void **state)
 {
 	NEED_ROOT();
-	OK(G, "ip neigh add 10.1.0.2 lladdr 02:00:00:00:00:77 dev lan && ip neigh add fd01::2 lladdr 02:00:00:00:00:77 dev lan");
+	OK(G, "ip neigh add 10.1.0.2 lladdr 02:00:00:00:00:77 dev lan && ip neigh add fd01::2 "
+	      "lladdr 02:00:00:00:00:77 dev lan");
 	full_tunnel();
 	set.allow_ike = true;
 	assert_int_equal(apply(), 0);
@@ -832,7 +927,8 @@ static void test_recreated_device(void **state)
 	veth("spare", "b9", K); /* takes the ifindex that would come next */
 	wire_ipsec1();
 	cap_k = capture(K, "b1");
-	assert_int_equal(ipsec1_count(2 * N), 2 * N); /* IPv6 goes by name; IPv4 fails closed until the guard is told */
+	assert_int_equal(ipsec1_count(2 * N),
+			 2 * N); /* IPv6 goes by name; IPv4 fails closed until the guard is told */
 	assert_int_equal(guard_audit(g, ns[G], &set), GUARD_FLOOR | GUARD_NFT);
 	assert_int_equal(apply(), 0);
 	assert_int_equal(ipsec1_count(3 * N), 3 * N);
@@ -850,7 +946,8 @@ static void test_audit(void **state)
 		{"nft flush ruleset", ALL & ~GUARD_NFT},
 		{"nft flush chain inet espwire_gtest prerouting", ALL & ~GUARD_NFT},
 		{"nft flush set inet espwire_gtest protect4", ALL & ~GUARD_NFT},
-		{"nft add element ip6 espwire_gtest allow6 '{ fd02::/48 . \"wild\" }'", ALL & ~GUARD_NFT},
+		{"nft add element inet espwire_gtest peers4 '{ 10.2.9.9 }'", ALL & ~GUARD_NFT},
+		{"nft insert rule ip6 espwire_gtest out6 accept", ALL & ~GUARD_NFT},
 		{"nft insert rule inet espwire_gtest in4 accept", ALL & ~GUARD_NFT},
 		{"ip xfrm policy flush", ALL & ~GUARD_XFRM},
 		{"sysctl -qw net.ipv4.conf.wild.disable_xfrm=1", ALL & ~GUARD_XFRM},
@@ -874,7 +971,8 @@ static void test_audit(void **state)
 			assert_int_equal(guard_audit(g, ns[G], &set), ALL);
 		OK(G, "%s", cut[i].cmd);
 		assert_int_equal(guard_audit(g, ns[G], &set), cut[i].left);
-		if (strstr(cut[i].cmd, "disable_xfrm=1")) /* a sysctl of the admin's: told, not overruled */
+		if (strstr(cut[i].cmd,
+			   "disable_xfrm=1")) /* a sysctl of the admin's: told, not overruled */
 			continue;
 		assert_int_equal(apply(), 0);
 	}
@@ -889,15 +987,19 @@ static void test_others_untouched(void **state)
 {
 	struct guard_rule lone = {0};
 	struct guard_set second = {.instance = "other", .rules = &lone, .n_rules = 1};
-	static const char *const ours[] = {"ip xfrm policy | grep uid", "ip -4 route show proto 158; ip -6 route show proto 158",
+	static const char *const ours[] = {"ip xfrm policy | grep uid",
+					   "ip -4 route show proto 158; ip -6 route show proto 158",
 					   "nft list tables | grep gtest"};
 
 	NEED_ROOT();
 	OK(G, "ip xfrm policy add dir out dst 10.2.0.0/16 action allow priority 5000 && "
 	      "ip xfrm policy add dir fwd dst fd02::/48 action allow priority 5000 && "
-	      "ip xfrm policy add dir out src 10.1.0.0/16 dst 10.2.0.0/16 priority 7 tmpl src 192.0.2.1 dst 192.0.2.2 proto esp mode tunnel && "
-	      "ip route add unreachable 10.77.0.0/16 metric 4294967294 && ip route add unreachable 10.2.0.0/16 metric 4294967293 && "
-	      "nft add table inet mine && nft add chain inet mine c '{ type filter hook forward priority 0; }'");
+	      "ip xfrm policy add dir out src 10.1.0.0/16 dst 10.2.0.0/16 priority 7 tmpl src "
+	      "192.0.2.1 dst 192.0.2.2 proto esp mode tunnel && "
+	      "ip route add unreachable 10.77.0.0/16 metric 4294967294 && ip route add unreachable "
+	      "10.2.0.0/16 metric 4294967293 && "
+	      "nft add table inet mine && nft add chain inet mine c '{ type filter hook forward "
+	      "priority 0; }'");
 	OK(G, "ip xfrm policy | sort > /tmp/guard_test.%d.before", (int)getpid());
 	both_families();
 	for (int i = 0; i < 2; i++) {
@@ -910,7 +1012,8 @@ static void test_others_untouched(void **state)
 		assert_int_equal(apply(), 0);
 		assert_int_equal(guard_apply(g, ns[G], &second, NULL), 0);
 		assert_int_equal(guard_release(g, ns[G], "gtest"), 0);
-		assert_int_equal(guard_audit(g, ns[G], &second), GUARD_FLOOR | GUARD_XFRM | GUARD_NFT);
+		assert_int_equal(guard_audit(g, ns[G], &second),
+				 GUARD_FLOOR | GUARD_XFRM | GUARD_NFT);
 		OK(G, "%s \"$(ip -4 route show proto 158)\"", i ? "test -z" : "test -n");
 		OK(G, "%s \"$(ip -6 route show proto 158)\"", i ? "test -n" : "test -z");
 	}
@@ -918,9 +1021,13 @@ static void test_others_untouched(void **state)
 	assert_int_equal(guard_release(g, ns[G], "other"), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(ours); i++)
 		assert_int_equal(lines(ours[i]), 0);
-	assert_int_equal(sh(G, "ip xfrm policy | sort | cmp -s - /tmp/guard_test.%d.before; e=$?; rm -f /tmp/guard_test.%d.before; exit $e",
-			    (int)getpid(), (int)getpid()), 0);
-	OK(G, "ip route show | grep -q 'unreachable 10.77.0.0/16.*4294967294' && ip route show | grep -q 'unreachable 10.2.0.0/16.*4294967293'");
+	assert_int_equal(sh(G,
+			    "ip xfrm policy | sort | cmp -s - /tmp/guard_test.%d.before; e=$?; rm "
+			    "-f /tmp/guard_test.%d.before; exit $e",
+			    (int)getpid(), (int)getpid()),
+			 0);
+	OK(G, "ip route show | grep -q 'unreachable 10.77.0.0/16.*4294967294' && ip route show | "
+	      "grep -q 'unreachable 10.2.0.0/16.*4294967293'");
 	OK(G, "nft list table inet mine >/dev/null");
 	assert_int_equal(ipsec1_count(3 * N), 3 * N);
 }
@@ -950,16 +1057,20 @@ static void test_shrink(void **state)
 	assert_int_equal(apply(), 0);
 	assert_true(passes(G, "10.2.0.1", 0, 53));
 	assert_true(passes(G, "fd02::1", 0, 53));
-	assert_int_equal(lines("nft list tables | grep espwire; ip xfrm policy; ip route show proto 158"), 0);
+	assert_int_equal(
+		lines("nft list tables | grep espwire; ip xfrm policy; ip route show proto 158"),
+		0);
 }
 
 /* Ranges at the ends of the address space, and prefixes that end together. */
 static void test_nested_edges(void **state)
 {
-	static const char *const p[] = {"0.0.0.0/0", "128.0.0.0/1", "192.0.0.0/2", "::/0", "8000::/1", "c000::/2"};
+	static const char *const p[] = {"0.0.0.0/0", "128.0.0.0/1", "192.0.0.0/2",
+					"::/0",      "8000::/1",    "c000::/2"};
 
 	NEED_ROOT();
-	OK(G, "ip neigh add 10.1.0.2 lladdr 02:00:00:00:00:77 dev lan && ip neigh add fd01::2 lladdr 02:00:00:00:00:77 dev lan");
+	OK(G, "ip neigh add 10.1.0.2 lladdr 02:00:00:00:00:77 dev lan && ip neigh add fd01::2 "
+	      "lladdr 02:00:00:00:00:77 dev lan");
 	for (size_t i = 0; i < ARRAY_SIZE(p); i++)
 		add_rule(p[i], i % 3 == 1 ? "lan" : "ipsec1");
 	add_rule("10.1.0.0/24", "lan"); /* splits 0.0.0.0/0 */
@@ -972,7 +1083,42 @@ static void test_nested_edges(void **state)
 	spoof(K, "b1", "10.3.0.1", "fd03::1", N);
 }
 
-/* A peer's address that is a protected prefix itself: the deliberate exception wins, and that stably. */
+/* Everything and nothing else; then so many devices that the rules become a set. */
+static void test_plain_everything(void **state)
+{
+	char dev[] = "ipsec0";
+	struct seen s;
+
+	NEED_ROOT();
+	add_rule("0.0.0.0/0", "ipsec1");
+	add_rule("::/0", "ipsec1");
+	peers[set.n_peers++] = addr("192.0.2.2");
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(apply(), 0);
+		assert_int_equal(guard_audit(g, ns[G], &set), GUARD_FLOOR | GUARD_XFRM | GUARD_NFT);
+		assert_int_equal(ipsec1_count(2 * N),
+				 2 * N); /* the LAN has no rule here: nothing comes from there */
+		forget(cap_w);
+		OK(G, "ip route replace 198.18.0.0/16 via 192.0.2.2 && ip -6 route replace "
+		      "2001:db8:5::/48 via 2001:db8::2");
+		send_from(G, "198.18.0.1", 0, PORT_LOCAL, N);
+		send_from(G, "2001:db8:5::5", 0, PORT_LOCAL, N);
+		send_from(G, "192.0.2.2", 0, PORT_MARK, 1);
+		s = until_mark(cap_w);
+		assert_int_equal(s.local4 + s.local6, 0);
+		for (int k = 2; k < 9; k++) {
+			dev[5] = (char)('0' + k);
+			strcpy(rules[0].devices[rules[0].n_devices++], dev);
+			strcpy(rules[1].devices[rules[1].n_devices++], dev);
+		}
+	}
+	assert_int_equal(lines("nft list set ip6 espwire_gtest allow6 | grep -o ' \\. \"'"), 8);
+}
+
+/*
+ * A peer's address that is a protected prefix itself: the deliberate exception wins, and that
+ * stably.
+ */
 static void test_peer_is_prefix(void **state)
 {
 	NEED_ROOT();
@@ -983,7 +1129,8 @@ static void test_peer_is_prefix(void **state)
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(apply(), 0);
 		assert_int_equal(guard_audit(g, ns[G], &set), GUARD_FLOOR | GUARD_XFRM | GUARD_NFT);
-		OK(G, "ip route replace 198.51.100.7 via 192.0.2.2 && ip -6 route replace 2001:db8:7::7 via 2001:db8::2");
+		OK(G, "ip route replace 198.51.100.7 via 192.0.2.2 && ip -6 route replace "
+		      "2001:db8:7::7 via 2001:db8::2");
 		assert_true(passes(G, "198.51.100.7", 0, 53));
 		assert_true(passes(G, "2001:db8:7::7", 0, 53));
 		assert_true(passes(L, "2001:db8:7::7", 0, 53));
@@ -994,7 +1141,8 @@ static void test_peer_is_prefix(void **state)
 static void test_foreign_shape(void **state)
 {
 	NEED_ROOT();
-	OK(G, "nft 'table inet espwire_gtest { set allow4 { type ether_addr; }; chain prerouting { type filter hook input priority 0; }; }'");
+	OK(G, "nft 'table inet espwire_gtest { set allow4 { type ether_addr; }; chain prerouting { "
+	      "type filter hook input priority 0; }; }'");
 	both_families();
 	assert_int_equal(apply(), 0);
 	assert_int_equal(guard_audit(g, ns[G], &set), GUARD_FLOOR | GUARD_XFRM | GUARD_NFT);
@@ -1033,7 +1181,8 @@ static void test_thousand(void **state)
 
 	NEED_ROOT();
 	for (unsigned int i = 0; i < 2000; i++) {
-		snprintf(p, sizeof p, i % 2 ? "fd02:%x::/48" : "10.%u.%u.0/24", i % 2 ? i : 100 + i / 512, i / 2 % 256);
+		snprintf(p, sizeof p, i % 2 ? "fd02:%x::/48" : "10.%u.%u.0/24",
+			 i % 2 ? i : 100 + i / 512, i / 2 % 256);
 		if (i % 2)
 			snprintf(p, sizeof p, "fd02:0:%x::/48", i);
 		assert_int_equal(prefix_parse(p, &many[i].prefix), 0);
@@ -1050,7 +1199,8 @@ static void test_thousand(void **state)
 	assert_int_equal(guard_release(g, ns[G], "gtest"), 0);
 	t[4] = now_ns();
 	print_message("2000 prefixes: apply %lu ms, again %lu ms, audit %lu ms, release %lu ms\n",
-		      (t[1] - t[0]) / 1000000, (t[2] - t[1]) / 1000000, (t[3] - t[2]) / 1000000, (t[4] - t[3]) / 1000000);
+		      (t[1] - t[0]) / 1000000, (t[2] - t[1]) / 1000000, (t[3] - t[2]) / 1000000,
+		      (t[4] - t[3]) / 1000000);
 	assert_true(t[1] - t[0] < 10000000000ull);
 	free(many);
 }
@@ -1064,11 +1214,28 @@ int main(void)
 	sched_setaffinity(0, sizeof one, &one);
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_bed_can_leak), T(test_up), T(test_down), T(test_deleted), T(test_no_carrier),
-		T(test_better_route), T(test_rule_before), T(test_new_uplink), T(test_inbound),
-		T(test_full_tunnel_out), T(test_full_tunnel_neighbours), T(test_full_tunnel_in),
-		T(test_recreated_device), T(test_audit), T(test_others_untouched), T(test_shrink),
-		T(test_nested_edges), T(test_peer_is_prefix), T(test_foreign_shape), T(test_refusals), T(test_thousand),
+		T(test_bed_can_leak),
+		T(test_up),
+		T(test_down),
+		T(test_deleted),
+		T(test_no_carrier),
+		T(test_better_route),
+		T(test_rule_before),
+		T(test_new_uplink),
+		T(test_inbound),
+		T(test_full_tunnel_out),
+		T(test_full_tunnel_neighbours),
+		T(test_full_tunnel_in),
+		T(test_recreated_device),
+		T(test_audit),
+		T(test_others_untouched),
+		T(test_shrink),
+		T(test_nested_edges),
+		T(test_plain_everything),
+		T(test_peer_is_prefix),
+		T(test_foreign_shape),
+		T(test_refusals),
+		T(test_thousand),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

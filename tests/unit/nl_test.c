@@ -78,8 +78,22 @@ static int setup(void **state)
 	return 0;
 }
 
+/* Whatever a failed test left under /run/netns. */
+static void sweep(void)
+{
+	static const char *const names[] = {"nltest", "nlfile", "nladopt"};
+	char inst[32];
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		snprintf(inst, sizeof inst, "%s%d", names[i], (int)getpid());
+		ns_backend_remove(inst);
+	}
+}
+
 static int teardown(void **state)
 {
+	if (a && b)
+		sweep();
 	nl_close(a);
 	nl_close(b);
 	a = b = NULL;
@@ -98,7 +112,12 @@ static int teardown(void **state)
 
 static int pair_far(const char *name, const char *peer, int far)
 {
-	struct veth_spec v = {.name = name, .peer = peer, .peer_netns_fd = far, .mtu = 1400, .txqlen = 77, .noarp = true};
+	struct veth_spec v = {.name = name,
+			      .peer = peer,
+			      .peer_netns_fd = far,
+			      .mtu = 1400,
+			      .txqlen = 77,
+			      .noarp = true};
 
 	return nl_veth_add(a, &v);
 }
@@ -164,7 +183,8 @@ static int queues_of(const char *name, int ns)
 	char line[160];
 
 	snprintf(line, sizeof line,
-		 "ip -d link show dev %s | grep -q 'numtxqueues 1 .*numrxqueues 1 ' && exit 11", name);
+		 "ip -d link show dev %s | grep -q 'numtxqueues 1 .*numrxqueues 1 ' && exit 11",
+		 name);
 	return sh(ns, line);
 }
 
@@ -191,8 +211,14 @@ static void test_own_namespace_untouched(void **state)
 static void test_veth(void **state)
 {
 	static const uint8_t mac[6] = {2, 0, 0, 0, 0, 1}, far_mac[6] = {2, 0, 0, 0, 0, 2};
-	struct veth_spec v = {.name = "ipsec1", .peer = "b1", .peer_netns_fd = fd_b, .mtu = 1400, .txqlen = 77,
-			      .mac = mac, .peer_mac = far_mac, .noarp = true};
+	struct veth_spec v = {.name = "ipsec1",
+			      .peer = "b1",
+			      .peer_netns_fd = fd_b,
+			      .mtu = 1400,
+			      .txqlen = 77,
+			      .mac = mac,
+			      .peer_mac = far_mac,
+			      .noarp = true};
 	struct nl_link l, p;
 	struct peek k;
 
@@ -210,7 +236,8 @@ static void test_veth(void **state)
 	assert_int_equal(l.flags & (IFF_NOARP | IFF_MULTICAST | IFF_UP), IFF_NOARP | IFF_MULTICAST);
 	assert_int_equal(queues_of("ipsec1", fd_a), 11);
 	assert_int_equal(queues_of("b1", fd_b), 11);
-	assert_string_equal(sysctl_of(fd_a, &k, "/proc/sys/net/ipv6/conf/ipsec1/addr_gen_mode"), "1");
+	assert_string_equal(sysctl_of(fd_a, &k, "/proc/sys/net/ipv6/conf/ipsec1/addr_gen_mode"),
+			    "1");
 	assert_string_equal(sysctl_of(fd_b, &k, "/proc/sys/net/ipv6/conf/b1/addr_gen_mode"), "1");
 	/* both names are taken: by the near end, then by the far end */
 	assert_int_equal(nl_veth_add(a, &v), -EEXIST);
@@ -285,13 +312,23 @@ static void count_link(void *arg, const struct nl_link *l)
 		c->in_callback++;
 }
 
+/* Our share only: the kernel's one RTNL lock belongs to every test on the machine. */
+static uint64_t cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
 static void test_thousand(void **state)
 {
-	uint64_t t0, made, seen;
+	uint64_t t0, made, seen, cpu;
 	struct census c = {0};
 	char n1[24], n2[24];
 
 	NEED_ROOT();
+	cpu = cpu_ns();
 	t0 = now_ns();
 	for (int i = 0; i < 1000; i++) {
 		snprintf(n1, sizeof n1, "ipsec%d", i);
@@ -299,13 +336,15 @@ static void test_thousand(void **state)
 		assert_int_equal(pair(n1, n2), 0);
 	}
 	made = now_ns() - t0;
+	cpu = cpu_ns() - cpu;
 	t0 = now_ns();
 	assert_int_equal(nl_link_each(a, count_link, &c), 0);
 	seen = now_ns() - t0;
 	assert_int_equal(c.n, 1001); /* and lo */
 	assert_int_equal(c.in_callback, 1001);
-	print_message("1000 links made in %lu ms, listed in %lu ms\n", made / 1000000, seen / 1000000);
-	assert_true(made < 5000000000ull);
+	print_message("1000 links made in %lu ms (%lu of CPU), listed in %lu ms\n", made / 1000000,
+		      cpu / 1000000, seen / 1000000);
+	assert_true(cpu < 2000000000ull);
 }
 
 struct addrs {
@@ -358,7 +397,10 @@ static void test_addresses(void **state)
 	assert_int_equal(nl_addr_del(a, &v4), -EADDRNOTAVAIL);
 }
 
-/* a: ipsec1 10.9.0.1 peer 10.9.0.2 and wild 192.0.2.1/24, fd09 and 2001:db8 likewise, both with carrier */
+/*
+ * a: ipsec1 10.9.0.1 peer 10.9.0.2 and wild 192.0.2.1/24, fd09 and 2001:db8 likewise, both with
+ * carrier
+ */
 static void two_devices(struct nl_link *ipsec1, struct nl_link *wild)
 {
 	static const char *const names[][2] = {{"ipsec1", "b1"}, {"wild", "b2"}};
@@ -395,7 +437,8 @@ static void find_route(void *arg, const struct nl_route *r)
 {
 	struct find *f = arg;
 
-	if (r->dst.is4 != f->dst.is4 || r->dst.len != f->dst.len || memcmp(&r->dst.addr, &f->dst.addr, 16))
+	if (r->dst.is4 != f->dst.is4 || r->dst.len != f->dst.len ||
+	    memcmp(&r->dst.addr, &f->dst.addr, 16))
 		return;
 	if (r->metric != f->metric || (f->table && r->table != f->table))
 		return;
@@ -473,7 +516,8 @@ static void others_of(const char *dst, const char *ip_cmd, uint32_t metric)
 	char line[256];
 
 	two_devices(&l, &wild);
-	snprintf(line, sizeof line, "ip %s route add %s dev wild proto static metric %u", ip_cmd, dst, metric);
+	snprintf(line, sizeof line, "ip %s route add %s dev wild proto static metric %u", ip_cmd,
+		 dst, metric);
 	assert_int_equal(sh(fd_a, line), 0);
 	r.oif = l.ifindex;
 	assert_int_equal(nl_route_add(a, &r), -EEXIST);
@@ -507,8 +551,12 @@ static void test_route_get(void **state)
 	two_devices(&l, &wild);
 	assert_int_equal(nl_route_get(a, &far, NULL, 0, 17, 4500, &r), -ENETUNREACH);
 	assert_int_equal(sh(fd_a, "ip route add 198.51.100.0/24 via 192.0.2.2"), 0);
-	assert_int_equal(sh(fd_a, "ip route add 198.51.100.0/24 dev ipsec1 mtu 1200 table 51 && ip rule add fwmark 0x51 table 51"), 0);
-	assert_int_equal(sh(fd_a, "ip route add default dev ipsec1 table 52 && ip rule add ipproto udp dport 4501 table 52"), 0);
+	assert_int_equal(sh(fd_a, "ip route add 198.51.100.0/24 dev ipsec1 mtu 1200 table 51 && ip "
+				  "rule add fwmark 0x51 table 51"),
+			 0);
+	assert_int_equal(sh(fd_a, "ip route add default dev ipsec1 table 52 && ip rule add ipproto "
+				  "udp dport 4501 table 52"),
+			 0);
 	assert_int_equal(nl_route_get(a, &far, NULL, 0, 17, 4500, &r), 0);
 	assert_int_equal(r.oif, wild.ifindex);
 	assert_int_equal(r.mtu, 1400); /* the device's */
@@ -539,7 +587,9 @@ static void test_sysctl(void **state)
 	NEED_ROOT();
 	assert_int_equal(pair("ipsec1", "b1"), 0);
 	assert_int_equal(nl_sysctl(a, "net/ipv4/conf/ipsec1/ignore_routes_with_linkdown", "1"), 0);
-	assert_string_equal(sysctl_of(fd_a, &k, "/proc/sys/net/ipv4/conf/ipsec1/ignore_routes_with_linkdown"), "1");
+	assert_string_equal(
+		sysctl_of(fd_a, &k, "/proc/sys/net/ipv4/conf/ipsec1/ignore_routes_with_linkdown"),
+		"1");
 	assert_int_equal(nl_sysctl(a, "net/ipv4/conf/nosuch/forwarding", "1"), -ENOENT);
 	assert_int_equal(nl_sysctl(a, "net/../kernel/printk", "1"), -EINVAL);
 }
@@ -581,7 +631,8 @@ static const struct nl_events events = {ev_link, ev_addr, ev_route, ev_overrun};
 
 static void test_monitor(void **state)
 {
-	struct nl_route r = {.dst = pfx("10.2.0.0/16"), .type = NL_RT_UNREACHABLE, .metric = 4294967294u};
+	struct nl_route r = {
+		.dst = pfx("10.2.0.0/16"), .type = NL_RT_UNREACHABLE, .metric = 4294967294u};
 	struct pollfd pfd = {.events = POLLIN};
 	struct nl_link l, wild;
 	struct seen s = {0};
@@ -603,7 +654,8 @@ static void test_monitor(void **state)
 	assert_int_equal(s.route_del, 1);
 	assert_int_equal(s.link_del, 0);
 	assert_int_equal(nl_link_del(a, l.ifindex), 0);
-	assert_int_equal(nl_link_set_netns(a, wild.ifindex, fd_b), 0); /* leaving is as good as dying */
+	assert_int_equal(nl_link_set_netns(a, wild.ifindex, fd_b),
+			 0); /* leaving is as good as dying */
 	assert_int_equal(nl_monitor_read(a, &events, &s), 0);
 	assert_int_equal(s.link_del, 2);
 	assert_true(s.addr_del >= 4);
@@ -621,7 +673,9 @@ static void test_monitor_bridge(void **state)
 	}
 	assert_int_equal(pair("ipsec1", "b1"), 0);
 	assert_true(nl_monitor_open(a) >= 0);
-	assert_int_equal(sh(fd_a, "ip link set dev ipsec1 master br0 && ip link set dev ipsec1 nomaster"), 0);
+	assert_int_equal(
+		sh(fd_a, "ip link set dev ipsec1 master br0 && ip link set dev ipsec1 nomaster"),
+		0);
 	assert_int_equal(nl_monitor_read(a, &events, &s), 0);
 	assert_true(s.link_new > 0);
 	assert_int_equal(s.link_del, 0);
@@ -811,7 +865,8 @@ static void test_backend_adopt_forwarding(void **state)
 	fd = ns_backend_open(inst, &created);
 	assert_int_equal(ino_of(here()), before);
 	assert_true(fd >= 0 && created);
-	assert_int_equal(sh(fd, "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.lo.disable_ipv6=0"), 0);
+	assert_int_equal(sh(fd, "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.lo.disable_ipv6=0"),
+			 0);
 	again = ns_backend_open(inst, &created);
 	ns_backend_remove(inst);
 	assert_true(again >= 0 && !created);
@@ -823,11 +878,26 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_own_namespace_untouched), T(test_veth), T(test_link_changes), T(test_ext_ack),
-		T(test_thousand), T(test_addresses), T(test_routes4), T(test_routes6),
-		T(test_never_others4), T(test_never_others6), T(test_route_get), T(test_sysctl),
-		T(test_monitor), T(test_monitor_bridge), T(test_overrun), T(test_dump_under_change),
-		T(test_call), T(test_backend), T(test_backend_foreign_file), T(test_backend_adopt_forwarding),
+		T(test_own_namespace_untouched),
+		T(test_veth),
+		T(test_link_changes),
+		T(test_ext_ack),
+		T(test_thousand),
+		T(test_addresses),
+		T(test_routes4),
+		T(test_routes6),
+		T(test_never_others4),
+		T(test_never_others6),
+		T(test_route_get),
+		T(test_sysctl),
+		T(test_monitor),
+		T(test_monitor_bridge),
+		T(test_overrun),
+		T(test_dump_under_change),
+		T(test_call),
+		T(test_backend),
+		T(test_backend_foreign_file),
+		T(test_backend_adopt_forwarding),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
