@@ -3,7 +3,7 @@
 # espwire.sh [TEST...]: espwire on both gateways of the peer scripts' topology, measured by their
 # measure.sh, so that the figures stand beside the peers' own. PEERS=directory of topo.sh.
 # Everything a user has is on: guards on all layers, counters, liveness, a firewall rule.
-# env: ALG=aes-gcm-128 ENCAP=udp|esp INPUT=auto|xdp|socket WORKERS=1 CRYPTO=auto, and measure.sh's
+# MEASURE=command runs that instead of measure.sh. env: ALG=aes-gcm-128 ENCAP=udp|esp INPUT=auto|xdp|socket WORKERS=1 CRYPTO=auto, and measure.sh's
 set -eu
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 PEERS=${PEERS:?directory with topo.sh and measure.sh of the peer scripts}
@@ -67,4 +67,5 @@ ip -n "$GR" route add 10.91.1.0/24 dev ipsec1 mtu "$INNER_MTU"
 ip netns exec "$HL" ping -c 2 -W 2 10.91.2.2 >/dev/null || { echo "no connectivity"; cat "$W"/*.log; exit 1; }
 echo "# port 4500: $(ip netns exec "$GL" ss -Hlunp 'sport = 4500' | grep -o '"[a-z]*"' | sort -u | tr '\n' ' ')" \
 	"input $INPUT, workers $WORKERS, $ENCAP, $ALG, $(uname -r)"
+[ -z "${MEASURE:-}" ] || { $MEASURE; exit; }
 TPIDS="${PIDS[*]}" "$PEERS/measure.sh" "${LABEL:-espwire-$INPUT-$ENCAP-offload-$OFFLOAD}" "$@"

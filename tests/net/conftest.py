@@ -104,10 +104,19 @@ class Lab:
         t.pair, ka, kb = self.pair_files(alg=alg, esn=esn, window=window)
         t.da = self.daemon(t.a, conf_text([t.link("a", ka, path_a, **over)], ipsecd, underlay), keys=[ka], start=start)
         t.db = self.daemon(t.b, conf_text([t.link("b", kb, path_b, **over)], ipsecd, underlay), keys=[kb], start=start)
+        if start:
+            self.by_xdp(t.da, underlay)
+            self.by_xdp(t.db, underlay)
         if start and wait:
             t.da.wait_up()
             t.db.wait_up()
         return t
+
+    @staticmethod
+    def by_xdp(d, underlay=None):
+        """A silent fall back to sockets would test another path than the one meant."""
+        want = (underlay or {}).get("input", "xdp")
+        assert f"input by {want}" in d.log_now(), d.log_now()
 
     def peer_bed(self, outer=4, encap="esp", start=True, ipsecd=None, answer=(), alg="aes-gcm-256", esn=True, window=0,
                  mtu=1500, check=True, **over):
@@ -120,6 +129,8 @@ class Lab:
         self.closers.append(t.peer.close)
         self.sink(t.h1, 4242)
         t.da = self.daemon(t.a, conf_text([t.link("a", ka, f"{b} encap {encap}", **over)], ipsecd), keys=[ka], start=start)
+        if start:
+            self.by_xdp(t.da)
         if start and over["liveness"] == "off":
             t.da.wait_up()
         return t

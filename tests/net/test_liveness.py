@@ -30,10 +30,11 @@ def test_up_only_after_a_round_trip(lab):
     wait_until(lambda: carrier(t.a, "ipsec1"), 1, "carrier")
 
 
-def test_peer_killed(lab):
+def test_peer_killed(lab, record_property):
     t = lab.two_gateways(liveness=STRICT)
     t.db.kill()
     took = timed(lambda: not carrier(t.a, "ipsec1"), 5, "carrier down at the survivor")
+    record_property("figure", f"link down {took * 1000:.0f} ms after the peer was killed (liveness {STRICT})")
     assert took <= DETECT, f"{took:.2f} s"
     wait_until(lambda: t.da.reason() == "no-answer", 1, lambda: f"no-answer, not {t.da.reason()}")
     t.db.start()
@@ -91,10 +92,11 @@ def test_wire_cut(lab):
     f.de.wait_up()
 
 
-def test_guardian_lowers_the_carrier_of_a_killed_daemon(lab):
+def test_guardian_lowers_the_carrier_of_a_killed_daemon(lab, record_property):
     t = lab.two_gateways(liveness=STRICT)
     t.da.kill()
     took = timed(lambda: not carrier(t.a, "ipsec1"), 3, "carrier down after kill -9")
+    record_property("figure", f"carrier down {took * 1000:.0f} ms after kill -9 of ipsecd")
     assert took <= 1.0, f"{took:.2f} s"
     t.da.start()
     t.da.wait_up()
@@ -166,7 +168,7 @@ def via(f):
     return words[words.index("dev") + 1] if "dev" in words else None
 
 
-def test_failover_by_metric_and_back(lab):
+def test_failover_by_metric_and_back(lab, record_property):
     """Figure 4: East dies, Sunrise is reached by Orient within the promise; East returns, so does the route.
 
     Sunrise's way back is its own affair (a routing daemon's, later): here the test turns it by hand.
@@ -179,7 +181,9 @@ def test_failover_by_metric_and_back(lab):
     start = time.monotonic()
     f.sunrise_host.ip("route del 10.1.0.0/16 via 10.2.0.1")
     wait_until(lambda: via(f) == "ipsec2", 5, "West's route moved to Orient")
-    assert time.monotonic() - start <= DETECT
+    took = time.monotonic() - start
+    record_property("figure", f"figure 4: West's route to Sunrise moved to Orient {took * 1000:.0f} ms after East was killed")
+    assert took <= DETECT
     wait_until(lambda: ping(f.sunset_host, "10.2.0.2", count=1, timeout=0.3), 2, "Sunrise by Orient")
     assert ping(f.sunset_host, "10.2.0.2") and ping(f.sunset_host, "10.3.0.2")
     f.de.start()

@@ -33,6 +33,7 @@ def inner(bed, n, v, case):
     """Datagrams beyond the MTU: the host or the gateway fragments the raw packet."""
     b = bed()
     l = b.links[n]
+    b.mark()
     for back in (False, True):
         if v == 6:
             learn(b, l, v, back, 1440)
@@ -61,6 +62,7 @@ def outer(bed, n, back, case):
     to = b.a if back else b.b
     name = "ReasmOKs" if l.outer == 4 else "Ip6ReasmOKs"
     before = snmp(to, name)
+    b.mark()
     b.ping(l, 4, back=back, size=1472, extra=("-M", "dont"))
     b.ping(l, 4, back=not back, size=1472, extra=("-M", "dont"))
     (src, me), (dst, far) = b.ends(l, 4, back)

@@ -87,6 +87,7 @@ class KernelBehindUnknown(KernelBehind):
 def both_ways(bed, n, case):
     b = bed()
     l = b.links[n]
+    b.mark()
     for v in (4, 6):
         for back in (False, True):
             b.ping(l, v, back=back)

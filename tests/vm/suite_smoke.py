@@ -39,7 +39,12 @@ def tcp_in(case):
 
 
 def books(case):
-    bed().verdict()
+    """Nothing was dropped or left over, and it all went through the two SAs."""
+    b = bed()
+    b.verdict()
+    used = {way: b.sa(b.links[0], way)["packets"] for way in ("out", "in")}
+    case.note(f"out {used['out']} and in {used['in']} envelopes")
+    assert min(used.values()) > 3000, f"the SAs carried only {used}"
 
 
 def cases(job):
