@@ -379,7 +379,12 @@ static void wire_frame(struct worker *w, struct port_frame *f)
 	memcpy(&st, f->data, sizeof st);
 	l = worker_link(w, st.link);
 	if (!l || st.kind != STAMP_WIRE || f->len < TAP_L2_LEN + IP4_HDR_LEN) {
-		bump(&w->stats.bad_stamp, 1);
+		struct wlink_ctr *c = worker_stray(w, st.link);
+
+		if (c && st.kind == STAMP_WIRE) {
+			c->in_xsk_pkts++;
+			c->drops_in[DROP_WORKER_GONE]++;
+		}
 		return;
 	}
 	l->ctr->in_xsk_pkts++;

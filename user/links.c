@@ -11,6 +11,7 @@
 #include "device.h"
 #include "load.h"
 #include "log.h"
+#include "ns.h"
 #include "path.h"
 #include "protect.h"
 #include "sad.h"
@@ -174,17 +175,19 @@ static int clear_in_worker(struct worker *w, void *arg)
 	return 0;
 }
 
+/* ---- ids ---- */
+
 /*
  * A predecessor's books for this link: whatever it had taken in and not accounted for was lost
  * with it (I5).
  */
-static void close_books(struct daemon *d, struct link *l)
+static void close_books(struct daemon *d, unsigned int id)
 {
-	struct wlink_ctr *c = &load_wctr(d->load)[l->id];
+	struct wlink_ctr *c = &load_wctr(d->load)[id];
 	uint64_t out = c->out_pkts, in = c->in_pkts + c->in_probes;
 	struct link_ctr k;
 
-	if (load_link_ctr(d->load, l->id, &k))
+	if (load_link_ctr(d->load, id, &k))
 		return;
 	if (k.tap_segs > c->out_tap_segs)
 		c->out_tap_segs = k.tap_segs;
@@ -202,11 +205,31 @@ static void close_books(struct daemon *d, struct link *l)
 		c->drops_in[DROP_WORKER_GONE] += c->in_xsk_pkts + c->in_sock_pkts - in;
 }
 
-/* ---- ids ---- */
+static void lower_one(void *arg, const struct nl_link *l)
+{
+	struct daemon *d = arg;
+
+	if (l->name[0] == 'b' && !strcmp(l->kind, "veth") && l->flags & IFF_UP)
+		nl_link_set_up(d->nl_k, l->ifindex, false);
+}
+
+static int unplug(void *arg)
+{
+	struct daemon *d = arg;
+	int err = 0;
+
+	for (unsigned int i = 0; i < WORKER_MAX && !err; i++)
+		err = load_wire_dev_set(d->load, i, 0);
+	return err;
+}
 
 int links_init(struct daemon *d)
 {
 	struct link_ent e;
+
+	/* nothing is handed to anybody until the new workers stand, so the old books can be closed exactly */
+	nl_link_each(d->nl_k, lower_one, d);
+	ns_call(d->backend_fd, unplug, d);
 
 	d->adopt = calloc(d->max_links, sizeof *d->adopt);
 	d->links = calloc(d->max_links, sizeof *d->links);
@@ -217,8 +240,10 @@ int links_init(struct daemon *d)
 		if (load_link_get(d->load, i, &e))
 			continue;
 		d->adopt[i].gen = e.gen;
-		if (e.flags & LINK_F_USED)
-			d->adopt[i].b_ifindex = e.b_ifindex;
+		if (!(e.flags & LINK_F_USED))
+			continue;
+		d->adopt[i].b_ifindex = e.b_ifindex;
+		close_books(d, i);
 	}
 	sad_init(d);
 	return 0;
@@ -281,9 +306,7 @@ static struct link *new_link(struct daemon *d, const struct link_conf *c, FILE *
 	l->since_ns = now_ns();
 	pthread_mutex_init(&l->w->path_lock, NULL);
 	l->w->ctr = &load_wctr(d->load)[id];
-	if (adopted) {
-		close_books(d, l);
-	} else {
+	if (!adopted) {
 		memset(l->w->ctr, 0, sizeof *l->w->ctr);
 		load_link_ctr_zero(d->load, id);
 	}

@@ -29,6 +29,16 @@ struct wlink *worker_link(const struct worker *w, uint16_t id)
 	return id < w->max_links ? w->links[id] : NULL;
 }
 
+/*
+ * A restarted daemon's workers run before its links are adopted. What arrives in between for a
+ * link that is not there yet was counted as handed to us: it ends in the link's books.
+ */
+struct wlink_ctr *worker_stray(struct worker *w, uint16_t id)
+{
+	bump(&w->stats.bad_stamp, 1);
+	return id < w->max_links && !w->links[id] ? &load_wctr(w->conf.load)[id] : NULL;
+}
+
 static unsigned int spi_hash(uint32_t spi_be)
 {
 	return (spi_be * 0x9e3779b1u) >> 8;

@@ -131,6 +131,8 @@ void probe_input(struct worker *w, struct wlink *l, const uint8_t *data, uint32_
 bool probe_ping_reply(struct worker *w, struct wlink *l, const uint8_t *ip, uint32_t len);
 
 /* worker.c */
+/** worker_stray() - books of a link this worker does not (yet) know; NULL when there can be none */
+struct wlink_ctr *worker_stray(struct worker *w, uint16_t id);
 struct wlink *worker_link(const struct worker *w, uint16_t id);
 struct wsa_in *worker_spi(const struct worker *w, uint32_t spi_be);
 
