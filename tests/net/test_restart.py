@@ -93,11 +93,6 @@ def envelopes(lab, t, spi, since=0):
     return [f for f in lab.tap.pcap(t.a, "eth1", True)[since:] if (lambda x: x.esp is not None and x.spi == spi)(Frame(f))]
 
 
-def delivered(t):
-    """Beyond what gwA has sent."""
-    return t.db.link()["rx"]["packets"] - t.da.link()["tx"]["packets"]
-
-
 @pytest.mark.parametrize("memory", ["pins-kept", "pins-lost"])
 def test_capture_replayed_after_receiver_restart(lab, memory):
     """Nothing that was ever sent is taken again; with the pinned window, or with the durable mark alone."""
@@ -119,7 +114,7 @@ def test_capture_replayed_after_receiver_restart(lab, memory):
             sh(["cp", "-a", state, t.db.state_dir])
     t.db.start()
     t.db.wait_up()
-    before = delivered(t)
+    out_of_link = Listener(t.b, "ipsec1")
     atk = lab.attacker(t.a, "eth1", t.b)
     for f in frames:
         atk.frame(f)
@@ -128,9 +123,9 @@ def test_capture_replayed_after_receiver_restart(lab, memory):
         j = t.db.json("drops")["links"][0]["in"]
         return j["replay-old"] + j["replay-dup"] >= len(frames)
     wait_until(judged, 3, lambda: f"{len(frames)} replays counted: {t.db.ctl('drops', check=False).stdout}")
-    assert delivered(t) <= before
-    assert seen.count(lambda p: p[0] >> 4 == 4 and p[12:16] == bytes([10, 1, 0, 2]) and p[9] == 1 and p[20] == 8) == 0
-    seen.close()
+    for tap in (out_of_link, seen):
+        assert tap.count(lambda p: p[0] >> 4 == 4 and p[12:16] == bytes([10, 1, 0, 2])) == 0
+        tap.close()
     need_ping(t.h1, "10.2.0.2", timeout=10)  # and the living sender is heard again
     lab.skip_checks.add("conservation")
 

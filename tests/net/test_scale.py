@@ -50,6 +50,10 @@ def sockets_and_taps(d):
     return {"taps": len(taps), "xsks": sum(w["xsks"] for w in perf), "perf taps": sum(w["taps"] for w in perf)}, fds
 
 
+def up_devices(ns):
+    return sum(l["operstate"] == "UP" and l["ifname"].startswith("ipsec") for l in json.loads(ns.out("ip -j link")))
+
+
 def create(d):
     start = time.monotonic()
     d.start(timeout=120)
@@ -81,6 +85,8 @@ def test_a_thousand_links(lab, record_property):
     for d in (t.da, t.db):
         wait_until(lambda: d.show()["daemon"]["links_up"] == LINKS, 30,
                    lambda: f"all up: {d.show()['daemon']['links_up']} of {LINKS}", poll=0.2)
+    for ns in (t.a, t.b):  # the kernel takes link events in portions; until then the routes stay dead
+        wait_until(lambda: up_devices(ns) == LINKS, 30, lambda: f"{ns.role}: {up_devices(ns)} devices UP", poll=0.2)
     took = []
     for _ in range(5):
         start = time.monotonic()

@@ -37,5 +37,5 @@ def absent(case):
 def cases(job):
     found = sorted(glob.glob(f"{BUILD}/unit/*_test") + glob.glob(f"{BUILD}/bpf/*_test"))
     found = [p for p in found if os.access(p, os.X_OK) and not (job["quick"] and os.path.basename(p) in PURE | SLOW)]
-    out = [Case(f"{os.path.basename(os.path.dirname(p))}/{os.path.basename(p)}", lambda case, p=p: binary(p, case), limit=900) for p in found]
+    out = [Case(p[len(BUILD) + 1:], lambda case, p=p: binary(p, case), limit=900 if os.path.basename(p) in SLOW else 150) for p in found]
     return out or [Case("built", absent)]
