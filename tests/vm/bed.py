@@ -255,10 +255,7 @@ class Bed:
         assert not drops, f"espwire dropped: {drops}"
         errors = {k: v for k, v in self.xfrm_errors().items() if k not in allowed}
         assert not errors, f"the kernel's XFRM counted: {errors} {self.state_errors()}"
-        end = time.monotonic() + PATIENCE
-        while self.unbalanced() and time.monotonic() < end:
-            time.sleep(0.2)
-        assert not self.unbalanced(), f"books do not balance: {self.unbalanced()}"
+        wait_until(lambda: not self.unbalanced(), PATIENCE, lambda: f"the books balance: {self.unbalanced()}", poll=0.1)
 
     # --- traffic ---
 

@@ -13,7 +13,7 @@ PURE = {"csum_test", "esp_fuzz_test", "esp_test", "gro_test", "gso_test", "repla
 
 
 # They measure time, and an emulated second is short.
-TIMED = {"a_thousand_links_show_quickly"}
+TIMED = {"a_thousand_links_show_quickly", "test_kill_points"}
 SLOW = {"guard_test"}  # also left out of the quick cut: some hundred programs are started
 
 
