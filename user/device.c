@@ -196,6 +196,9 @@ static void set_sysctls(struct link *l)
 	snprintf(path, sizeof path, "net/ipv4/conf/%s/ignore_routes_with_linkdown", l->conf.name);
 	if (nl_sysctl(l->nl, path, "1"))
 		log_warnx("%s: cannot set %s: failover by metric will not work", l->conf.name, path);
+	/* what goes into a tunnel needs no XFRM policy to allow it: 300-400 ns and a dst a packet */
+	snprintf(path, sizeof path, "net/ipv4/conf/%s/disable_xfrm", l->conf.name);
+	nl_sysctl(l->nl, path, "1");
 	snprintf(path, sizeof path, "net/ipv6/conf/%s/ignore_routes_with_linkdown", l->conf.name);
 	nl_sysctl(l->nl, path, "1");
 	/* addresses and routes stay while the carrier is down */

@@ -108,6 +108,8 @@ def test_no_link_down_route(lab):
     assert t.a.sysctl_get("net.ipv4.conf.ipsec1.ignore_routes_with_linkdown") == "1"
     assert t.a.sysctl_get("net.ipv6.conf.ipsec1.ignore_routes_with_linkdown") == "1"
     assert t.a.sysctl_get("net.ipv4.conf.eth1.ignore_routes_with_linkdown") == "0"
+    assert t.a.sysctl_get("net.ipv4.conf.ipsec1.disable_xfrm") == "1"
+    assert t.a.sysctl_get("net.ipv4.conf.eth1.disable_xfrm") == "0"
 
 
 def test_forwarding_left_as_found(lab):
