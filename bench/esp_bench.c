@@ -16,7 +16,7 @@
 #include "secmem.h"
 #include "util.h"
 
-enum { FRAME = 2048, LEN_MAX = FRAME - 64 - ESP_TAILROOM, WINDOW = 4096 };
+enum { FRAME = 2048, LEN_MAX = FRAME - 64 - ESP_TAILROOM_MAX, WINDOW = 4096 };
 
 struct setup {
 	unsigned int rounds, batch;
@@ -117,7 +117,7 @@ static int run(const struct setup *s, enum aead_alg alg, unsigned int len)
 		open[r] = (uint32_t)(t[2] - t[1]);
 		bad += dropped(pkts, s->batch);
 	}
-	printf("  %-18s %5u B  seal %7.1f  open %7.1f%s\n", aead_by_alg(alg)->name, len,
+	printf("  %-25s %5u B  seal %7.1f  open %7.1f%s\n", aead_by_alg(alg)->name, len,
 	       median(seal, s->rounds, s->batch), median(open, s->rounds, s->batch),
 	       bad ? "  DROPS" : "");
 	sa_out_fini(&p.out);

@@ -14,12 +14,11 @@ struct esp_hdr { /* RFC 4303 2 */
 
 enum {
 	ESP_HDR_LEN = 8,
-	ESP_IV_LEN = 8,      /* RFC 4106 3.1, RFC 7634 2: explicit IV of the AEADs we use */
-	ESP_ICV_LEN = 16,    /* 128-bit ICV only */
-	ESP_TRAILER_LEN = 2, /* pad length, next header */
-	ESP_ALIGN = 4,       /* RFC 4303 2.4 */
-	ESP_SALT_LEN = 4,
-	ESP_NONCE_LEN = 12, /* salt || IV */
+	ESP_TRAILER_LEN = 2,  /* pad length, next header */
+	ESP_IV_MAX = 16,      /* AES-CBC: RFC 3602 3 */
+	ESP_ICV_MIN = 16,
+	ESP_ICV_MAX = 32,     /* HMAC-SHA2-512: RFC 4868 2.6 */
+	ESP_ALIGN_MAX = 16,   /* AES-CBC */
 	UDP_HDR_LEN = 8,
 	IP4_HDR_LEN = 20,
 	IP6_HDR_LEN = 40,
@@ -29,23 +28,34 @@ enum {
 	NEXT_NONE = 59, /* RFC 4303 2.6: dummy packet */
 };
 
-/* Longest inner packet whose envelope payload (after the outer IP header, and
- * the UDP header if any) fits room bytes: RFC 4303 2.4 pads to ESP_ALIGN. */
-static inline __u32 esp_inner_max(__u32 room)
-{
-	__u32 fixed = ESP_HDR_LEN + ESP_IV_LEN + ESP_ICV_LEN;
+/* struct esp_layout - what a suite adds to every packet. Fixed for the life of an SA. */
+struct esp_layout {
+	__u8 iv_len;  /* explicit IV behind the ESP header */
+	__u8 icv_len;
+	__u8 align;   /* payload, padding and trailer fill a multiple of this: RFC 4303 2.4; a power of two */
+	__u8 pad;
+};
 
-	if (room < fixed + ESP_ALIGN)
+/* Most of the suites: AES-GCM (RFC 4106 3), ChaCha20-Poly1305 (RFC 7634 2), AES-GMAC (RFC 4543 3). */
+#define ESP_LAYOUT_AEAD ((struct esp_layout){.iv_len = 8, .icv_len = 16, .align = 4})
+
+/* Longest inner packet whose envelope payload (after the outer IP header, and
+ * the UDP header if any) fits room bytes. */
+static inline __u32 esp_inner_max(struct esp_layout l, __u32 room)
+{
+	__u32 fixed = ESP_HDR_LEN + (__u32)l.iv_len + l.icv_len;
+
+	if (room < fixed + l.align)
 		return 0;
-	return ((room - fixed) & ~(__u32)(ESP_ALIGN - 1)) - ESP_TRAILER_LEN;
+	return ((room - fixed) & ~((__u32)l.align - 1)) - ESP_TRAILER_LEN;
 }
 
 /* Length from ESP header to ICV of an envelope that carries inner_len bytes. */
-static inline __u32 esp_envelope_len(__u32 inner_len)
+static inline __u32 esp_envelope_len(struct esp_layout l, __u32 inner_len)
 {
-	__u32 body = (inner_len + ESP_TRAILER_LEN + ESP_ALIGN - 1) & ~(__u32)(ESP_ALIGN - 1);
+	__u32 body = (inner_len + ESP_TRAILER_LEN + l.align - 1) & ~((__u32)l.align - 1);
 
-	return ESP_HDR_LEN + ESP_IV_LEN + body + ESP_ICV_LEN;
+	return ESP_HDR_LEN + l.iv_len + body + l.icv_len;
 }
 
 /*

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * ipsec-mb backend. AES-GCM: the direct, one-call-per-packet functions, which use nothing but
- * their arguments, so the manager only serves to choose them. ChaCha20-Poly1305: the job
- * interface, a third faster than init/update/finalize on small packets; it needs a manager per
- * thread, made at the thread's first packet.
+ * ipsec-mb backend. AES-GCM and GMAC: the direct, one-call-per-packet functions, which use nothing
+ * but their arguments, so the manager only serves to choose them. The rest goes through the job
+ * interface, which needs a manager per thread, made at the thread's first packet:
+ * ChaCha20-Poly1305 because it is a third faster on small packets than init/update/finalize, AES-CBC
+ * and HMAC because only side by side with others do they keep the CPU busy.
  */
 #include "aead_backend.h"
 #ifdef HAVE_IPSEC_MB
@@ -30,11 +31,21 @@ static const struct isa {
 	{"sse", "SSE, AESNI", IMB_ARCH_SSE, IMB_CPUFLAGS_SSE, init_mb_mgr_sse},
 };
 
+/* struct gcm_fn - AES-GCM and GMAC at one key size */
+struct gcm_fn {
+	aes_gcm_pre_t pre;
+	aes_gcm_enc_dec_t crypt[2]; /* seal, open */
+	aes_gmac_init_t gmac_init;
+	aes_gmac_update_t gmac_update;
+	aes_gmac_finalize_t gmac_finalize;
+};
+
 /* What init() chose; read-only afterwards. */
 static struct {
 	const struct isa *isa;
-	aes_gcm_pre_t gcm_pre[AEAD_MAX];
-	aes_gcm_enc_dec_t gcm[AEAD_MAX][2];
+	struct gcm_fn gcm128, gcm256;
+	keyexp_t keyexp128, keyexp256;
+	hash_one_block_t sha256, sha384, sha512;
 } fn;
 
 /* NULL: the CPU has it not, or name is unknown. AES-NI is never emulated: OpenSSL is better. */
@@ -49,12 +60,21 @@ static const struct isa *pick_isa(const char *name, uint64_t features)
 
 static void take_functions(const IMB_MGR *m)
 {
-	fn.gcm_pre[AEAD_AES_GCM_128] = m->gcm128_pre;
-	fn.gcm[AEAD_AES_GCM_128][0] = m->gcm128_enc;
-	fn.gcm[AEAD_AES_GCM_128][1] = m->gcm128_dec;
-	fn.gcm_pre[AEAD_AES_GCM_256] = m->gcm256_pre;
-	fn.gcm[AEAD_AES_GCM_256][0] = m->gcm256_enc;
-	fn.gcm[AEAD_AES_GCM_256][1] = m->gcm256_dec;
+	fn.gcm128 = (struct gcm_fn){.pre = m->gcm128_pre,
+				    .crypt = {m->gcm128_enc, m->gcm128_dec},
+				    .gmac_init = m->gmac128_init,
+				    .gmac_update = m->gmac128_update,
+				    .gmac_finalize = m->gmac128_finalize};
+	fn.gcm256 = (struct gcm_fn){.pre = m->gcm256_pre,
+				    .crypt = {m->gcm256_enc, m->gcm256_dec},
+				    .gmac_init = m->gmac256_init,
+				    .gmac_update = m->gmac256_update,
+				    .gmac_finalize = m->gmac256_finalize};
+	fn.keyexp128 = m->keyexp_128;
+	fn.keyexp256 = m->keyexp_256;
+	fn.sha256 = m->sha256_one_block;
+	fn.sha384 = m->sha384_one_block;
+	fn.sha512 = m->sha512_one_block;
 }
 
 /* Without VAES among the features (it goes by SHANI) the library takes the plain AVX-512 code. */
@@ -92,19 +112,40 @@ static int mb_init(const char *name, char text[AEAD_NAME_MAX])
 	return 0;
 }
 
-static uint32_t mb_state_len(enum aead_alg alg)
+/* What lies in struct aead's state, by kind of suite. */
+struct gmac_state {
+	_Alignas(64) struct gcm_key_data key;
+	const struct gcm_fn *fn;
+};
+
+struct cbc_state {
+	_Alignas(16) uint8_t enc[15 * 16], dec[15 * 16]; /* expanded cipher key */
+	_Alignas(16) uint8_t iv[15 * 16];                /* expanded key of aead_ivs() */
+	_Alignas(16) uint8_t ipad[64], opad[64];         /* HMAC: digest after the padded key */
+	uint32_t key_len, icv_len;
+	IMB_HASH_ALG hash;
+};
+
+static uint32_t mb_state_len(const struct aead_desc *d)
 {
-	return alg == AEAD_CHACHA20_POLY1305 ? AEAD_KEY_MAX : sizeof(struct gcm_key_data);
+	if (d->alg == AEAD_CHACHA20_POLY1305)
+		return d->key_len;
+	if (d->kind == AEAD_CBC_HMAC)
+		return sizeof(struct cbc_state);
+	return d->kind == AEAD_MAC ? sizeof(struct gmac_state) : sizeof(struct gcm_key_data);
 }
 
-/* Constant time: which byte differs must not show. */
-static int tag_equal(const uint8_t *a, const uint8_t *b)
+/* Constant time: which byte differs must not show. len is a multiple of 8. */
+static inline int tag_equal(const uint8_t *a, const uint8_t *b, uint32_t len)
 {
-	uint64_t x[2], y[2];
+	uint64_t x, y, diff = 0;
 
-	memcpy(x, a, sizeof x);
-	memcpy(y, b, sizeof y);
-	return !((x[0] ^ y[0]) | (x[1] ^ y[1]));
+	for (uint32_t i = 0; i < len; i += sizeof x) {
+		memcpy(&x, a + i, sizeof x);
+		memcpy(&y, b + i, sizeof y);
+		diff |= x ^ y;
+	}
+	return !diff;
 }
 
 /* The crypto of one packet is shorter than a cache miss on the next one. */
@@ -144,10 +185,44 @@ static void gcm_open(struct aead *a, struct aead_job *jobs, unsigned int n)
 		prefetch(jobs, i + 1, n);
 		dec(key, &ctx, j->data, j->data, j->len, j->nonce, j->aad, j->aad_len, tag,
 		    AEAD_TAG_LEN);
-		j->ok = tag_equal(tag, j->tag);
+		j->ok = (uint8_t)tag_equal(tag, j->tag, AEAD_TAG_LEN);
 	}
 	explicit_bzero(&ctx, sizeof ctx);
 }
+
+/* RFC 4543 3.2: everything is authenticated, nothing encrypted. */
+static void gmac(const struct gmac_state *s, const struct aead_job *j, uint8_t *tag)
+{
+	struct gcm_context_data ctx;
+
+	s->fn->gmac_init(&s->key, &ctx, j->nonce, AEAD_NONCE_LEN);
+	s->fn->gmac_update(&s->key, &ctx, j->aad, j->aad_len);
+	s->fn->gmac_update(&s->key, &ctx, j->data, j->len);
+	s->fn->gmac_finalize(&s->key, &ctx, tag, AEAD_TAG_LEN);
+	explicit_bzero(&ctx, sizeof ctx);
+}
+
+static void gmac_seal(struct aead *a, struct aead_job *jobs, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		prefetch(jobs, i + 1, n);
+		gmac((const struct gmac_state *)a->state, &jobs[i], jobs[i].tag);
+		jobs[i].ok = 1;
+	}
+}
+
+static void gmac_open(struct aead *a, struct aead_job *jobs, unsigned int n)
+{
+	uint8_t tag[AEAD_TAG_LEN];
+
+	for (unsigned int i = 0; i < n; i++) {
+		prefetch(jobs, i + 1, n);
+		gmac((const struct gmac_state *)a->state, &jobs[i], tag);
+		jobs[i].ok = (uint8_t)tag_equal(tag, jobs[i].tag, AEAD_TAG_LEN);
+	}
+}
+
+/* --- the job interface ------------------------------------------------------------------------- */
 
 static pthread_once_t mgr_once = PTHREAD_ONCE_INIT;
 static pthread_key_t mgr_key;
@@ -179,14 +254,29 @@ static IMB_MGR *thread_mgr(void)
 	return m;
 }
 
-static void fill_job(IMB_JOB *b, const uint8_t *key, struct aead_job *j, int dir, uint8_t *tag)
+static void job_done(const IMB_JOB *b)
+{
+	if (b)
+		((struct aead_job *)b->user_data)->ok = b->status == IMB_STATUS_COMPLETED;
+}
+
+/* Jobs come back in order, but later than they were handed in. */
+static void finish(IMB_MGR *m)
+{
+	IMB_JOB *b;
+
+	while ((b = IMB_FLUSH_JOB(m)))
+		job_done(b);
+}
+
+static void fill_chacha(IMB_JOB *b, const uint8_t *key, struct aead_job *j, int dir, uint8_t *tag)
 {
 	b->cipher_direction = dir ? IMB_DIR_DECRYPT : IMB_DIR_ENCRYPT;
 	b->chain_order = dir ? IMB_ORDER_HASH_CIPHER : IMB_ORDER_CIPHER_HASH;
 	b->cipher_mode = IMB_CIPHER_CHACHA20_POLY1305;
 	b->hash_alg = IMB_AUTH_CHACHA20_POLY1305;
 	b->enc_keys = b->dec_keys = key;
-	b->key_len_in_bytes = AEAD_KEY_MAX;
+	b->key_len_in_bytes = 32;
 	b->src = b->dst = j->data;
 	b->cipher_start_src_offset_in_bytes = b->hash_start_src_offset_in_bytes = 0;
 	b->msg_len_to_cipher_in_bytes = b->msg_len_to_hash_in_bytes = j->len;
@@ -199,28 +289,21 @@ static void fill_job(IMB_JOB *b, const uint8_t *key, struct aead_job *j, int dir
 	b->user_data = j;
 }
 
-static void job_done(const IMB_JOB *b)
-{
-	if (b)
-		((struct aead_job *)b->user_data)->ok = b->status == IMB_STATUS_COMPLETED;
-}
-
 /* tags: open puts what it computed there; NULL = straight into the packet. */
 static void chacha_run(const uint8_t *key, struct aead_job *jobs, unsigned int n, int dir,
 		       uint8_t (*tags)[AEAD_TAG_LEN])
 {
 	IMB_MGR *m = thread_mgr();
-	IMB_JOB *b;
 
 	for (unsigned int i = 0; i < n; i++)
 		jobs[i].ok = 0;
 	for (unsigned int i = 0; i < n && m; i++) {
 		prefetch(jobs, i + 1, n);
-		fill_job(IMB_GET_NEXT_JOB(m), key, &jobs[i], dir, tags ? tags[i] : jobs[i].tag);
+		fill_chacha(IMB_GET_NEXT_JOB(m), key, &jobs[i], dir, tags ? tags[i] : jobs[i].tag);
 		job_done(IMB_SUBMIT_JOB_NOCHECK(m));
 	}
-	while (m && (b = IMB_FLUSH_JOB(m)))
-		job_done(b);
+	if (m)
+		finish(m);
 }
 
 static void chacha_seal(struct aead *a, struct aead_job *jobs, unsigned int n)
@@ -234,22 +317,191 @@ static void chacha_open(struct aead *a, struct aead_job *jobs, unsigned int n)
 
 	chacha_run(a->state, jobs, n, 1, tags);
 	for (unsigned int i = 0; i < n; i++)
-		jobs[i].ok = jobs[i].ok && tag_equal(tags[i], jobs[i].tag);
+		jobs[i].ok &= tag_equal(tags[i], jobs[i].tag, AEAD_TAG_LEN);
 }
 
-static int mb_setup(struct aead *a, enum aead_alg alg, const uint8_t *key)
+/* --- AES-CBC and HMAC -------------------------------------------------------------------------- */
+
+enum { STEP_CIPHER = 1, STEP_HASH = 2 };
+
+/*
+ * One packet: its ciphertext, its HMAC, or both in that order. What is hashed lies in one piece:
+ * aad, data and, where the ICV will be, the tail.
+ */
+static void fill_cbc(IMB_JOB *b, const struct cbc_state *s, struct aead_job *j, int steps,
+		     IMB_CIPHER_DIRECTION dir, uint8_t *tag)
 {
-	if (alg == AEAD_CHACHA20_POLY1305) {
-		memcpy(a->state, key, AEAD_KEY_MAX);
+	b->cipher_direction = dir;
+	b->chain_order = IMB_ORDER_CIPHER_HASH;
+	b->cipher_mode = steps & STEP_CIPHER && j->len ? IMB_CIPHER_CBC : IMB_CIPHER_NULL;
+	b->hash_alg = steps & STEP_HASH ? s->hash : IMB_AUTH_NULL;
+	b->enc_keys = s->enc;
+	b->dec_keys = s->dec;
+	b->key_len_in_bytes = s->key_len;
+	b->src = j->aad;
+	b->dst = j->data;
+	b->cipher_start_src_offset_in_bytes = j->aad_len;
+	b->msg_len_to_cipher_in_bytes = j->len;
+	b->hash_start_src_offset_in_bytes = 0;
+	b->msg_len_to_hash_in_bytes = j->aad_len + j->len + j->tail_len;
+	b->iv = j->nonce;
+	b->iv_len_in_bytes = AEAD_IV_MAX;
+	b->u.HMAC._hashed_auth_key_xor_ipad = s->ipad;
+	b->u.HMAC._hashed_auth_key_xor_opad = s->opad;
+	b->auth_tag_output = tag;
+	b->auth_tag_output_len_in_bytes = s->icv_len;
+	b->user_data = j;
+}
+
+static void put_tail(struct aead_job *j)
+{
+	memcpy(j->tag, &j->tail, j->tail_len);
+}
+
+static void cbc_seal(struct aead *a, struct aead_job *jobs, unsigned int n)
+{
+	const struct cbc_state *s = (const struct cbc_state *)a->state;
+	IMB_MGR *m = thread_mgr();
+
+	for (unsigned int i = 0; i < n; i++)
+		jobs[i].ok = 0;
+	for (unsigned int i = 0; i < n && m; i++) {
+		put_tail(&jobs[i]);
+		fill_cbc(IMB_GET_NEXT_JOB(m), s, &jobs[i], STEP_CIPHER | STEP_HASH,
+			 IMB_DIR_ENCRYPT, jobs[i].tag);
+		job_done(IMB_SUBMIT_JOB_NOCHECK(m));
+	}
+	if (m)
+		finish(m);
+}
+
+/* The HMACs of all packets; the tails overwrite the ICVs, which the caller has kept. */
+static void cbc_hash(IMB_MGR *m, const struct cbc_state *s, struct aead_job *jobs, unsigned int n,
+		     uint8_t (*tags)[AEAD_TAG_MAX])
+{
+	for (unsigned int i = 0; i < n; i++) {
+		put_tail(&jobs[i]);
+		fill_cbc(IMB_GET_NEXT_JOB(m), s, &jobs[i], STEP_HASH, IMB_DIR_ENCRYPT, tags[i]);
+		job_done(IMB_SUBMIT_JOB_NOCHECK(m));
+	}
+	finish(m);
+}
+
+/* RFC 4303 3.4.4.1: first all ICVs, then only what is authentic is decrypted. */
+static void cbc_open(struct aead *a, struct aead_job *jobs, unsigned int n)
+{
+	uint8_t tags[AEAD_BATCH][AEAD_TAG_MAX], icvs[AEAD_BATCH][AEAD_TAG_MAX];
+	const struct cbc_state *s = (const struct cbc_state *)a->state;
+	IMB_MGR *m = thread_mgr();
+
+	for (unsigned int i = 0; i < n; i++) {
+		jobs[i].ok = 0;
+		memcpy(icvs[i], jobs[i].tag, s->icv_len);
+	}
+	if (!m)
+		return;
+	cbc_hash(m, s, jobs, n, tags);
+	for (unsigned int i = 0; i < n; i++)
+		jobs[i].ok &= tag_equal(tags[i], icvs[i], s->icv_len);
+	for (unsigned int i = 0; i < n; i++) {
+		if (!jobs[i].ok)
+			continue;
+		fill_cbc(IMB_GET_NEXT_JOB(m), s, &jobs[i], STEP_CIPHER, IMB_DIR_DECRYPT, NULL);
+		job_done(IMB_SUBMIT_JOB_NOCHECK(m));
+	}
+	finish(m);
+}
+
+static void cbc_ecb(struct aead *a, uint8_t *blocks, unsigned int n)
+{
+	const struct cbc_state *s = (const struct cbc_state *)a->state;
+	IMB_MGR *m = n ? thread_mgr() : NULL;
+	struct aead_job j = {.ok = 0};
+	IMB_JOB *b;
+
+	if (!m)
+		return;
+	b = IMB_GET_NEXT_JOB(m);
+	b->cipher_direction = IMB_DIR_ENCRYPT;
+	b->chain_order = IMB_ORDER_CIPHER_HASH;
+	b->cipher_mode = IMB_CIPHER_ECB;
+	b->hash_alg = IMB_AUTH_NULL;
+	b->enc_keys = s->iv;
+	b->key_len_in_bytes = AEAD_IV_KEY_LEN;
+	b->src = b->dst = blocks;
+	b->cipher_start_src_offset_in_bytes = 0;
+	b->msg_len_to_cipher_in_bytes = n * 16u;
+	b->iv_len_in_bytes = 0;
+	b->user_data = &j;
+	job_done(IMB_SUBMIT_JOB_NOCHECK(m));
+	finish(m);
+}
+
+/* RFC 2104 2: the digest state after one block of key xor pad, where every packet starts. */
+static void hmac_pads(struct cbc_state *s, hash_one_block_t one_block, uint32_t block_len,
+		      const uint8_t *key, uint32_t len)
+{
+	uint8_t block[128] = {0};
+
+	memcpy(block, key, len);
+	for (uint32_t i = 0; i < block_len; i++)
+		block[i] ^= 0x36;
+	one_block(block, s->ipad);
+	for (uint32_t i = 0; i < block_len; i++)
+		block[i] ^= 0x36 ^ 0x5c;
+	one_block(block, s->opad);
+	explicit_bzero(block, sizeof block);
+}
+
+static void cbc_setup(struct cbc_state *s, const struct aead_desc *d, const uint8_t *key,
+		      const uint8_t *iv_key)
+{
+	const uint8_t *auth = key + d->key_len;
+	uint8_t dec[15 * 16];
+
+	s->key_len = d->key_len;
+	s->icv_len = d->icv_len;
+	(d->key_len == 16 ? fn.keyexp128 : fn.keyexp256)(key, s->enc, s->dec);
+	fn.keyexp256(iv_key, s->iv, dec);
+	explicit_bzero(dec, sizeof dec);
+	if (d->auth_key_len == 32) {
+		s->hash = IMB_AUTH_HMAC_SHA_256;
+		hmac_pads(s, fn.sha256, IMB_SHA_256_BLOCK_SIZE, auth, d->auth_key_len);
+	} else if (d->auth_key_len == 48) {
+		s->hash = IMB_AUTH_HMAC_SHA_384;
+		hmac_pads(s, fn.sha384, IMB_SHA_384_BLOCK_SIZE, auth, d->auth_key_len);
+	} else {
+		s->hash = IMB_AUTH_HMAC_SHA_512;
+		hmac_pads(s, fn.sha512, IMB_SHA_512_BLOCK_SIZE, auth, d->auth_key_len);
+	}
+}
+
+static int mb_setup(struct aead *a, const struct aead_desc *d, const uint8_t *key,
+		    const uint8_t *iv_key)
+{
+	const struct gcm_fn *g = d->key_len == 16 ? &fn.gcm128 : &fn.gcm256;
+	struct gmac_state *gm = (struct gmac_state *)a->state;
+
+	if (d->alg == AEAD_CHACHA20_POLY1305) {
+		memcpy(a->state, key, d->key_len);
 		a->seal = chacha_seal;
 		a->open = chacha_open;
-		return 0;
+	} else if (d->kind == AEAD_CBC_HMAC) {
+		cbc_setup((struct cbc_state *)a->state, d, key, iv_key);
+		a->seal = cbc_seal;
+		a->open = cbc_open;
+	} else if (d->kind == AEAD_MAC) {
+		g->pre(key, &gm->key);
+		gm->fn = g;
+		a->seal = gmac_seal;
+		a->open = gmac_open;
+	} else {
+		g->pre(key, (struct gcm_key_data *)a->state);
+		a->crypt[0] = (void (*)(void))g->crypt[0];
+		a->crypt[1] = (void (*)(void))g->crypt[1];
+		a->seal = gcm_seal;
+		a->open = gcm_open;
 	}
-	fn.gcm_pre[alg](key, (struct gcm_key_data *)a->state);
-	a->crypt[0] = (void (*)(void))fn.gcm[alg][0];
-	a->crypt[1] = (void (*)(void))fn.gcm[alg][1];
-	a->seal = gcm_seal;
-	a->open = gcm_open;
 	return 0;
 }
 
@@ -258,5 +510,6 @@ const struct aead_backend aead_mb = {
 	.init = mb_init,
 	.state_len = mb_state_len,
 	.setup = mb_setup,
+	.ecb = cbc_ecb,
 };
 #endif

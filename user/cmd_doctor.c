@@ -558,6 +558,21 @@ static json_t *probe(const struct utsname *u)
 	return l;
 }
 
+static json_t *suites(void)
+{
+	json_t *l = json_array();
+	const struct aead_desc *d;
+
+	for (enum aead_alg a = AEAD_NONE + 1; a < AEAD_MAX; a++) {
+		d = aead_by_alg(a);
+		json_array_append_new(l, json_pack("{s:s, s:s, s:s, s:i, s:i, s:i}", "suite",
+						   d->name, "rfc8221", d->level, "spec", d->spec,
+						   "iv", d->iv_len, "icv", d->icv_len, "align",
+						   d->align));
+	}
+	return l;
+}
+
 json_t *version_json(struct ctl *c, bool with_probe)
 {
 	json_t *r = ctl_ok(c);
@@ -572,6 +587,7 @@ json_t *version_json(struct ctl *c, bool with_probe)
 			    aead_backend_select("auto") ? json_null()
 							: json_string(aead_backend_name()));
 	json_object_set_new(r, "features", with_probe ? probe(&u) : json_null());
+	json_object_set_new(r, "suites", with_probe ? suites() : json_null());
 	return r;
 }
 
@@ -591,6 +607,9 @@ int cmd_version(struct ctl *c, int argc, char **argv)
 			printf("  %-14s %s%s%s\n", jstr(f, "feature"),
 			       jtrue(f, "have") ? "yes" : "no", jtrue(f, "have") ? "" : ": ",
 			       jtrue(f, "have") ? "" : jstr(f, "without"));
+		json_array_foreach (jat(r, "suites"), i, f)
+			printf("%s  %-26s %-9s %s\n", i ? "" : "  SUITE                      RFC 8221\n",
+			       jstr(f, "suite"), jstr(f, "rfc8221"), jstr(f, "spec"));
 	}
 	json_decref(r);
 	return EXIT_OK_;

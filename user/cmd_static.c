@@ -142,7 +142,8 @@ int cmd_static_init(struct ctl *c, int argc, char **argv)
 
 /* ---- static pair ---- */
 
-static void next_steps(const char *a, const char *b, const char *file_a, const char *file_b)
+static void next_steps(const char *a, const char *b, const char *file_a, const char *file_b,
+		       const struct aead_desc *d)
 {
 	printf("%s is for %s, %s is for %s. Next, as root:\n\n"
 	       "1. On %s, bring %s there as /etc/ipsec/%s.sa (scp; 0600; by a way you trust), "
@@ -167,11 +168,15 @@ static void next_steps(const char *a, const char *b, const char *file_a, const c
 	       "     ipsecctl\n"
 	       "     ping 10.9.0.2\n"
 	       "   and route what you like: ip route add 10.2.0.0/16 dev ipsec1\n\n"
-	       "Static keys are for labs: no forward secrecy, and a key copied to a third place "
-	       "can repeat a\n"
-	       "nonce, which breaks AES-GCM for good. Never use one pair on two pairs of hosts. "
-	       "IKE is next.\n",
-	       b, file_b, a, a, a, a, a);
+	       "Static keys are for labs: no forward secrecy. Never use one pair on two pairs of "
+	       "hosts. IKE is next.\n%s",
+	       b, file_b, a, a, a, a, a,
+	       d->kind == AEAD_MAC ? "This suite authenticates and does not encrypt: whoever taps the "
+				     "wire reads every packet.\n" :
+	       d->iv_counter ? "A key copied to a third place can repeat a nonce, which breaks this "
+			       "suite for good.\nWhere that may happen: --alg "
+			       "aes-cbc-256-hmac-sha2-256, whose IVs are random.\n" :
+			       "");
 }
 
 /* Host names become file and directory names. */
@@ -193,9 +198,7 @@ int cmd_static_pair(struct ctl *c, int argc, char **argv)
 	int err;
 
 	if (!d)
-		return ctl_usage(
-			c, "--alg %s: there are aes-gcm-256, aes-gcm-128 and chacha20-poly1305",
-			alg);
+		return ctl_usage(c, "--alg %s: %s", alg, aead_refusal(alg));
 	if (!host_ok(argv[0]) || !host_ok(argv[1]) || !strcmp(argv[0], argv[1]))
 		return ctl_usage(c, "static pair wants two different host names of letters, "
 				    "digits, '-', '_' and '.'");
@@ -211,7 +214,7 @@ int cmd_static_pair(struct ctl *c, int argc, char **argv)
 	if (err)
 		return err;
 	if (!c->json) {
-		next_steps(argv[0], argv[1], file_a, file_b);
+		next_steps(argv[0], argv[1], file_a, file_b, d);
 		return EXIT_OK_;
 	}
 	r = ctl_ok(c);

@@ -94,7 +94,7 @@ const struct ctl_verb ctl_verbs[] = {
 	 .opts = OPTS({"--output", "-o", "DIR",
 		       "where to write HOST-A/HOST-B.sa and HOST-B/HOST-A.sa (.)"},
 		      {"--alg", NULL, "ALG",
-		       "aes-gcm-256 (default), aes-gcm-128 or chacha20-poly1305"})},
+		       "suite, aes-gcm-256 by default; version --probe lists them all"})},
 	{"release", NULL, 0, 0, "", "lift the protection that outlives the daemon", cmd_release,
 	 .opts = OPTS({"--yes", "-y", NULL, "do not ask"}),
 	 .more = "Removes links, floor routes, guards, pinned programs and the backend namespace "
@@ -105,7 +105,7 @@ const struct ctl_verb ctl_verbs[] = {
 	{"report", NULL, 0, 0, "", "everything for a bug report, as JSON, without keys",
 	 cmd_report, .needs_daemon = false},
 	{"version", NULL, 0, 0, "", "version; what this kernel can do", cmd_version,
-	 .opts = OPTS({"--probe", NULL, NULL, "try the kernel's features"})},
+	 .opts = OPTS({"--probe", NULL, NULL, "try the kernel's features; list the suites"})},
 	{"help", NULL, 0, 2, "[VERB]", "this list, or one verb", cmd_help, .needs_daemon = false},
 	{"completion", NULL, 1, 1, "bash|zsh|fish", "completion script", cmd_completion,
 	 .hidden = true},

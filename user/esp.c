@@ -4,16 +4,14 @@
 #include <string.h>
 #include "esp.h"
 
-enum { MIN_LEN = ESP_HDR_LEN + ESP_IV_LEN + ESP_TRAILER_LEN + ESP_ICV_LEN };
-
 /* What authenticates and encrypts one packet beside its bytes. RFC 4106 4 and 5, RFC 7634 2. */
 struct frame {
 	uint8_t nonce[AEAD_NONCE_LEN];
 	uint8_t aad[AEAD_AAD_MAX];
 };
 
-/* RFC 4303 2.4 for 0..3 bytes of padding: the bytes, then the pad length; next header follows. */
-static const uint8_t pads[ESP_ALIGN][8] = {{0}, {1, 1}, {1, 2, 2}, {1, 2, 3, 3}};
+/* RFC 4303 2.4: as much padding as any suite asks for. */
+static const uint8_t pads[ESP_ALIGN_MAX] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
 
 static void put32(uint8_t *p, uint32_t v)
 {
@@ -49,8 +47,39 @@ static uint32_t put_aad(uint8_t *aad, uint32_t spi_be, uint64_t seq, bool esn)
 
 static void put_nonce(uint8_t *nonce, const uint8_t *salt, const uint8_t *iv)
 {
-	memcpy(nonce, salt, ESP_SALT_LEN);
-	memcpy(nonce + ESP_SALT_LEN, iv, ESP_IV_LEN);
+	memcpy(nonce, salt, AEAD_SALT_LEN);
+	memcpy(nonce + AEAD_SALT_LEN, iv, AEAD_NONCE_LEN - AEAD_SALT_LEN);
+}
+
+/*
+ * The job of one packet, the same in both directions. hdr: ESP header; body_len: what the trailer
+ * ends. AAD: RFC 4106 5 and 7634 2.1; with GMAC the IV is authenticated like the payload behind it
+ * (RFC 4543 3.3); with a HMAC the bytes of the packet themselves, and ESN's high half behind them
+ * (RFC 4303 2.2.1, 3.3.2.1).
+ */
+static void fill_job(struct aead_job *j, struct frame *f, uint8_t *hdr, uint32_t body_len,
+		     struct esp_layout l, uint8_t kind, const uint8_t *salt, uint32_t spi_be,
+		     uint64_t seq, bool esn)
+{
+	uint8_t *iv = hdr + ESP_HDR_LEN, *body = iv + l.iv_len;
+
+	if (kind == AEAD_CBC_HMAC) {
+		*j = (struct aead_job){.nonce = iv, .aad = hdr, .aad_len = esp_headroom(l)};
+		j->tail = htobe32((uint32_t)(seq >> 32));
+		j->tail_len = esn ? sizeof j->tail : 0;
+	} else {
+		put_nonce(f->nonce, salt, iv);
+		*j = (struct aead_job){.nonce = f->nonce,
+				       .aad = f->aad,
+				       .aad_len = put_aad(f->aad, spi_be, seq, esn)};
+	}
+	j->data = body;
+	j->len = body_len;
+	j->tag = body + body_len;
+	if (kind == AEAD_MAC) {
+		j->data -= l.iv_len;
+		j->len += l.iv_len;
+	}
 }
 
 /* --- outbound --------------------------------------------------------------------------------- */
@@ -65,12 +94,17 @@ static bool take_numbers(struct sa_out *sa)
 	return true;
 }
 
-/* Padding and trailer behind the inner packet. Writes 8 bytes, all inside trailer and ICV. */
-static uint32_t put_trailer(uint8_t *data, uint32_t len, uint8_t next)
+/*
+ * Padding and trailer behind the inner packet. Writes ESP_ALIGN_MAX bytes, all inside padding,
+ * trailer and ICV.
+ */
+_Static_assert(ESP_ICV_MIN + ESP_TRAILER_LEN >= ESP_ALIGN_MAX, "put_trailer() stays in the packet");
+static uint32_t put_trailer(uint8_t *data, uint32_t len, uint8_t next, struct esp_layout l)
 {
-	uint32_t pad = -(len + ESP_TRAILER_LEN) & (ESP_ALIGN - 1);
+	uint32_t pad = -(len + ESP_TRAILER_LEN) & (l.align - 1u);
 
-	memcpy(data + len, pads[pad], sizeof pads[pad]);
+	memcpy(data + len, pads, sizeof pads);
+	data[len + pad] = (uint8_t)pad;
 	data[len + pad + 1] = next;
 	return len + pad + ESP_TRAILER_LEN;
 }
@@ -78,33 +112,40 @@ static uint32_t put_trailer(uint8_t *data, uint32_t len, uint8_t next)
 static void seal_prepare(const struct sa_out *sa, struct esp_pkt *p, struct frame *f,
 			 struct aead_job *j)
 {
-	uint32_t body = put_trailer(p->data, p->len, p->next);
-	uint8_t *hdr = p->data - ESP_HEADROOM, *iv = hdr + ESP_HDR_LEN;
+	const struct esp_layout l = sa->layout;
+	uint32_t body = put_trailer(p->data, p->len, p->next, l);
+	uint8_t *hdr = p->data - esp_headroom(l);
 	uint64_t iv_be = htobe64(sa->iv);
 
 	put32(hdr, sa->spi_be);
 	put32(hdr + 4, htobe32((uint32_t)sa->seq));
-	memcpy(iv, &iv_be, sizeof iv_be);
-	put_nonce(f->nonce, sa->salt, iv);
-	*j = (struct aead_job){
-		.nonce = f->nonce,
-		.aad = f->aad,
-		.data = p->data,
-		.tag = p->data + body,
-		.len = body,
-		.aad_len = put_aad(f->aad, sa->spi_be, sa->seq, sa->esn),
-	};
+	memcpy(hdr + ESP_HDR_LEN, &iv_be, sizeof iv_be);
+	fill_job(j, f, hdr, body, l, sa->kind, sa->salt, sa->spi_be, sa->seq, sa->esn);
 	p->seq = sa->seq;
 }
 
-static void seal_finish(struct esp_pkt *p, const struct aead_job *j)
+/* RFC 3602 3: nobody may guess an IV; the last k numbers taken become k of them. */
+static void put_ivs(struct sa_out *sa, struct aead_job *jobs, unsigned int k)
 {
+	uint8_t iv[ESP_BATCH][AEAD_IV_MAX];
+
+	if (!k)
+		return;
+	aead_ivs(sa->aead, sa->iv - k + 1, iv, k);
+	for (unsigned int i = 0; i < k; i++)
+		memcpy(jobs[i].data - AEAD_IV_MAX, iv[i], AEAD_IV_MAX);
+}
+
+static void seal_finish(struct esp_pkt *p, const struct aead_job *j, struct esp_layout l)
+{
+	uint8_t *hdr = p->data - esp_headroom(l);
+
 	if (!j->ok) {
 		p->drop = DROP_TX_ERROR;
 		return;
 	}
-	p->data -= ESP_HEADROOM;
-	p->len = ESP_HEADROOM + j->len + ESP_ICV_LEN;
+	p->data = hdr;
+	p->len = (uint32_t)(j->tag - hdr) + l.icv_len;
 }
 
 /* The trailer goes to a line nobody touched yet. Integers: a dropped packet may have no data. */
@@ -131,11 +172,13 @@ void esp_seal(struct sa_out *sa, struct esp_pkt *pkts, unsigned int n)
 		seal_prepare(sa, &pkts[i], &frames[k], &jobs[k]);
 		k++;
 	}
+	if (sa->kind == AEAD_CBC_HMAC)
+		put_ivs(sa, jobs, k);
 	aead_seal(sa->aead, jobs, k);
 	k = 0;
 	for (unsigned int i = 0; i < n; i++)
 		if (!pkts[i].drop)
-			seal_finish(&pkts[i], &jobs[k++]);
+			seal_finish(&pkts[i], &jobs[k++], sa->layout);
 }
 
 /* --- inbound ---------------------------------------------------------------------------------- */
@@ -143,9 +186,13 @@ void esp_seal(struct sa_out *sa, struct esp_pkt *pkts, unsigned int n)
 static enum drop open_prepare(const struct sa_in *sa, struct esp_pkt *p, struct frame *f,
 			      struct aead_job *j)
 {
+	const struct esp_layout l = sa->layout;
+	uint32_t fixed = esp_headroom(l) + l.icv_len, body = p->len - fixed;
 	enum drop drop;
 
-	if (p->len < MIN_LEN)
+	if (p->len < fixed + ESP_TRAILER_LEN)
+		return DROP_SHORT;
+	if (sa->kind == AEAD_CBC_HMAC && body % l.align) /* nothing a sender makes: a part of it */
 		return DROP_SHORT;
 	if (esp_spi(p->data) != sa->spi_be) /* a slot reused while the packet was on its way */
 		return DROP_NO_SA;
@@ -153,15 +200,7 @@ static enum drop open_prepare(const struct sa_in *sa, struct esp_pkt *p, struct 
 	drop = replay_check(&sa->replay, p->seq);
 	if (drop)
 		return drop;
-	put_nonce(f->nonce, sa->salt, p->data + ESP_HDR_LEN);
-	*j = (struct aead_job){
-		.nonce = f->nonce,
-		.aad = f->aad,
-		.data = p->data + ESP_HEADROOM,
-		.tag = p->data + p->len - ESP_ICV_LEN,
-		.len = p->len - ESP_HEADROOM - ESP_ICV_LEN,
-		.aad_len = put_aad(f->aad, sa->spi_be, p->seq, sa->replay.esn),
-	};
+	fill_job(j, f, p->data, body, l, sa->kind, sa->salt, sa->spi_be, p->seq, sa->replay.esn);
 	return DROP_NONE;
 }
 
@@ -222,12 +261,13 @@ static enum drop strip(struct esp_pkt *p, uint8_t *body, uint32_t len)
 static enum drop open_finish(struct sa_in *sa, struct esp_pkt *p, const struct aead_job *j,
 			     uint64_t *lost)
 {
+	uint8_t *body = p->data + esp_headroom(sa->layout);
 	enum drop drop;
 
 	if (!j->ok)
 		return DROP_ICV_FAIL;
 	drop = replay_accept(&sa->replay, p->seq, lost);
-	return drop ? drop : strip(p, j->data, j->len);
+	return drop ? drop : strip(p, body, (uint32_t)(j->tag - body));
 }
 
 void esp_open(struct sa_in *sa, struct esp_pkt *pkts, unsigned int n, uint64_t *lost)

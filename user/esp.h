@@ -4,8 +4,8 @@
  * reason; no I/O, clock, lock or global. Works from ESP header to ICV; outer IP and UDP
  * headers are the emitter's and the receiver's business.
  *
- * In place: the caller gives ESP_HEADROOM bytes before and ESP_TAILROOM bytes after the inner
- * packet (outbound); inbound shrinks inside the given bytes.
+ * In place: the caller gives esp_headroom() bytes before the inner packet and, from there,
+ * esp_envelope_len() bytes in all (outbound); inbound shrinks inside the given bytes.
  */
 #ifndef ESP_H
 #define ESP_H
@@ -16,10 +16,16 @@
 #include "sa.h"
 
 enum {
-	ESP_HEADROOM = ESP_HDR_LEN + ESP_IV_LEN,
-	ESP_TAILROOM = ESP_ALIGN - 1 + ESP_TRAILER_LEN + ESP_ICV_LEN,
+	ESP_HEADROOM_MAX = ESP_HDR_LEN + ESP_IV_MAX, /* of any suite */
+	ESP_TAILROOM_MAX = ESP_ALIGN_MAX - 1 + ESP_TRAILER_LEN + ESP_ICV_MAX,
 	ESP_BATCH = AEAD_BATCH,
 };
+
+/** esp_headroom() - bytes from the ESP header to the inner packet */
+static inline uint32_t esp_headroom(struct esp_layout l)
+{
+	return ESP_HDR_LEN + (uint32_t)l.iv_len;
+}
 
 /** struct esp_pkt - one packet on its way through the steps */
 struct esp_pkt {
@@ -37,7 +43,8 @@ struct esp_pkt {
  * @sa:   outbound SA owned by the calling thread; seq and iv advance by one per packet not dropped
  * Drops: DROP_SEQ_EXHAUSTED when seq_limit or iv_limit is reached (the counter never wraps);
  * DROP_TX_ERROR when the crypto library refused (its number stays used).
- * Packets with drop already set are skipped. Spec: RFC 4303 3.3.2-3.3.4, 2.4; RFC 4106 3-5, 7634 2.
+ * Packets with drop already set are skipped. Spec: RFC 4303 3.3.2-3.3.4, 2.4; RFC 4106 3-5, 7634 2,
+ * 4543 3, 3602 3.
  */
 void esp_seal(struct sa_out *sa, struct esp_pkt *pkts, unsigned int n);
 

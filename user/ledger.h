@@ -16,7 +16,8 @@
  * Refuses, with a sentence that says what to do: missing, truncated, corrupt, foreign fingerprint
  * or direction, unwritable, locked by another process, and (out) a clock behind the stored mark.
  * What nothing here can notice: state replaced by an older copy and the clock set back as well,
- * or one key file used on two machines, or a running machine cloned from a snapshot.
+ * or one key file used on two machines, or a running machine cloned from a snapshot. The AES-CBC
+ * suites survive even that: half of what their IVs are made of is random (aead_ivs()).
  *
  * A struct ledger belongs to one thread (control); reserving sleeps in fsync. A forked child
  * shares the lock: helpers that outlive the daemon fork before ledgers are opened, or exec.

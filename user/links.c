@@ -363,6 +363,7 @@ static int raise_link(struct daemon *d, struct link *l, FILE *errs)
 	device_set_mtu(d, l, path_mtu(l));
 	path_push(d, l);
 	err = bring_sas(d, l, errs);
+	device_set_mtu(d, l, path_mtu(l)); /* now that the suite is known */
 	push_ent(d, l);
 	return err;
 }
@@ -426,11 +427,11 @@ int link_set(struct daemon *d, struct link *l, const struct link_conf *c, FILE *
 	push_wlink(d, l);
 	if (l->ifindex)
 		err = device_config(d, l, &old, errs);
-	device_set_mtu(d, l, path_mtu(l));
 	if (reload) {
 		sad_flush_link(d, l);
 		err = bring_sas(d, l, errs);
 	}
+	device_set_mtu(d, l, path_mtu(l));
 	sad_remote_changed(d, l);
 	push_ent(d, l);
 	link_conf_free(&old);

@@ -85,13 +85,14 @@ void out_flush(struct worker *w)
 	q->closed = true;
 }
 
-uint8_t *out_room(struct worker *w, uint32_t len)
+uint8_t *out_room(struct worker *w, const struct wlink *l, uint32_t len)
 {
+	const struct esp_layout suite = l->out->sa.layout;
 	struct outq *q = &w->out;
 
-	if (q->n_pkts == OUT_PKTS || q->used + esp_envelope_len(len) > OUT_ARENA)
+	if (q->n_pkts == OUT_PKTS || q->used + esp_envelope_len(suite, len) > OUT_ARENA)
 		out_flush(w);
-	return q->arena + q->used + ESP_HEADROOM;
+	return q->arena + q->used + esp_headroom(suite);
 }
 
 static bool joins(const struct outq *q, const struct wlink *l, uint32_t env, uint8_t tos, bool probe)
@@ -104,8 +105,9 @@ static bool joins(const struct outq *q, const struct wlink *l, uint32_t env, uin
 
 void out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, uint8_t tos, bool probe)
 {
+	const struct esp_layout suite = l->out->sa.layout;
+	uint32_t env = esp_envelope_len(suite, len);
 	struct outq *q = &w->out;
-	uint32_t env = esp_envelope_len(len);
 	struct run *r;
 
 	if (joins(q, l, env, tos, probe)) {
@@ -121,7 +123,7 @@ void out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, uin
 	r->inner_bytes += len;
 	q->closed = env < r->seg; /* UDP_SEGMENT: only the last may be shorter */
 	q->pkts[q->n_pkts++] = (struct esp_pkt){
-		.data = q->arena + q->used + ESP_HEADROOM, .len = len, .next = next};
+		.data = q->arena + q->used + esp_headroom(suite), .len = len, .next = next};
 	q->used += env;
 }
 
@@ -141,7 +143,7 @@ static void cut(struct worker *w, struct wlink *l, const struct gso *g)
 	int n;
 
 	for (unsigned int i = 0; i < g->n_segs; i++) {
-		n = gso_segment(g, i, out_room(w, room), room);
+		n = gso_segment(g, i, out_room(w, l, room), room);
 		if (n < 0) {
 			l->ctr->drops_out[DROP_SHORT]++;
 			continue;
@@ -210,7 +212,7 @@ static void port_frame(struct worker *w, const struct port_frame *f)
 		l->ctr->drops_out[d]++;
 		return;
 	}
-	memcpy(out_room(w, len), ip, len);
+	memcpy(out_room(w, l, len), ip, len);
 	out_push(w, l, len, family == 4 ? NEXT_IP4 : NEXT_IP6, outer_tos(ip, family), false);
 }
 

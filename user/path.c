@@ -8,6 +8,7 @@
 #include "log.h"
 #include "ns.h"
 #include "path.h"
+#include "sad.h"
 
 enum { DNS_OK_S = 60, DNS_RETRY_S = 5 };
 
@@ -223,7 +224,7 @@ uint32_t path_mtu(const struct link *l)
 	head = addr_is4(&p->remote) ? IP4_HDR_LEN : IP6_HDR_LEN;
 	if (p->conf.encap == ENCAP_UDP)
 		head += UDP_HDR_LEN;
-	fits = p->mtu > head ? esp_inner_max(p->mtu - head) : 0;
+	fits = p->mtu > head ? esp_inner_max(sad_layout(l), p->mtu - head) : 0;
 	/* below 1280 IPv6 would lose its addresses: the envelope is fragmented instead */
 	return MAX(fits, (uint32_t)MTU_MIN);
 }

@@ -24,7 +24,7 @@ static uint64_t rx_floor(const struct wlink *l)
 
 static void send_probe(struct worker *w, struct wlink *l, const struct probe *p)
 {
-	memcpy(out_room(w, sizeof *p), p, sizeof *p);
+	memcpy(out_room(w, l, sizeof *p), p, sizeof *p);
 	out_push(w, l, sizeof *p, NEXT_NONE, 0, true);
 }
 
@@ -98,7 +98,7 @@ static void ping(struct worker *w, struct wlink *l)
 	memcpy(icmp + 8, &w->now, 8);
 	memcpy(icmp + 2, &(uint16_t){csum_fold(csum_partial(icmp, 16, sum))}, 2);
 	l->probe_sent_ns = w->now;
-	memcpy(out_room(w, len), buf, len);
+	memcpy(out_room(w, l, len), buf, len);
 	out_push(w, l, len, v4 ? NEXT_IP4 : NEXT_IP6, 0, true);
 }
 

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <openssl/evp.h>
 #include <string.h>
-#include "ipsec_wire.h"
 #include "sa.h"
 
 uint64_t sa_fingerprint(const struct sa_conf *c)
@@ -19,16 +18,25 @@ uint64_t sa_fingerprint(const struct sa_conf *c)
 	memcpy(buf, label, sizeof label);
 	n = sizeof label;
 	buf[n++] = (uint8_t)c->alg;
-	memcpy(buf + n, c->key, d->key_len);
-	n += d->key_len;
-	memcpy(buf + n, c->salt, AEAD_SALT_LEN);
-	n += AEAD_SALT_LEN;
+	memcpy(buf + n, c->key, aead_key_bytes(d));
+	n += aead_key_bytes(d);
+	memcpy(buf + n, c->salt, d->salt_len);
+	n += d->salt_len;
 	if (EVP_Digest(buf, n, md, NULL, EVP_sha256(), NULL))
 		for (size_t i = 0; i < sizeof fp; i++)
 			fp = fp << 8 | md[i];
 	explicit_bzero(buf, sizeof buf);
 	explicit_bzero(md, sizeof md);
 	return fp;
+}
+
+struct esp_layout sa_layout(enum aead_alg alg)
+{
+	const struct aead_desc *d = aead_by_alg(alg);
+
+	if (!d)
+		return (struct esp_layout){0};
+	return (struct esp_layout){.iv_len = d->iv_len, .icv_len = d->icv_len, .align = d->align};
 }
 
 void sa_conf_wipe(struct sa_conf *c)
@@ -70,6 +78,8 @@ int sa_out_init(struct sa_out *sa, const struct sa_conf *c)
 		.seq_limit = seq_limit(c, first_seq),
 		.iv_limit = UINT64_MAX,
 		.spi_be = htonl(c->spi),
+		.layout = sa_layout(c->alg),
+		.kind = aead_by_alg(c->alg)->kind,
 		.esn = c->esn,
 	};
 	memcpy(sa->salt, c->salt, sizeof sa->salt);
@@ -83,7 +93,9 @@ int sa_in_init(struct sa_in *sa, const struct sa_conf *c, uint64_t *top, uint64_
 
 	if (err)
 		return err;
-	*sa = (struct sa_in){.spi_be = htonl(c->spi)};
+	*sa = (struct sa_in){.spi_be = htonl(c->spi),
+			     .layout = sa_layout(c->alg),
+			     .kind = aead_by_alg(c->alg)->kind};
 	err = replay_init(&sa->replay, top, words, c->window, c->esn);
 	if (err)
 		return err;

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "aead.h"
+#include "ipsec_wire.h"
 #include "replay.h"
 
 enum sa_dir { SA_OUT = 1, SA_IN = 2 };
@@ -20,7 +21,7 @@ struct sa_conf {
 	enum sa_dir dir;
 	uint32_t spi; /* host order, >= SPI_MIN */
 	enum aead_alg alg;
-	uint8_t key[AEAD_KEY_MAX];
+	uint8_t key[AEAD_KEY_MAX]; /* cipher key, authentication key */
 	uint8_t salt[AEAD_SALT_LEN];
 	bool esn;
 	uint32_t window;         /* in: replay window; out: smallest window the peer may have */
@@ -31,10 +32,12 @@ struct sa_conf {
 };
 
 /**
- * sa_fingerprint() - 64 bits of SHA-256 over a label, alg, key and salt; fit to show, useless to
- * reverse. Return: 0 for an unknown algorithm
+ * sa_fingerprint() - 64 bits of SHA-256 over a label, alg, all key bytes and salt; fit to show,
+ * useless to reverse. Return: 0 for an unknown algorithm
  */
 uint64_t sa_fingerprint(const struct sa_conf *c);
+/** sa_layout() - what the suite adds to a packet. Return: all zero for an unknown algorithm */
+struct esp_layout sa_layout(enum aead_alg alg);
 /** sa_conf_wipe() - overwrite key and salt */
 void sa_conf_wipe(struct sa_conf *c);
 
@@ -47,6 +50,8 @@ struct sa_out {
 	uint64_t iv_limit;
 	uint32_t spi_be; /* __be32 */
 	uint8_t salt[AEAD_SALT_LEN];
+	struct esp_layout layout;
+	uint8_t kind; /* enum aead_kind */
 	bool esn;
 };
 
@@ -56,6 +61,8 @@ struct sa_in {
 	struct replay replay;
 	uint32_t spi_be; /* __be32 */
 	uint8_t salt[AEAD_SALT_LEN];
+	struct esp_layout layout;
+	uint8_t kind; /* enum aead_kind */
 };
 
 /**

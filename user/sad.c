@@ -396,6 +396,13 @@ struct sa *sad_in(const struct link *l)
 	return find(l, SA_IN);
 }
 
+struct esp_layout sad_layout(const struct link *l)
+{
+	const struct sa *out = sad_out(l);
+
+	return out ? sa_layout(out->alg) : ESP_LAYOUT_AEAD;
+}
+
 /* ---- durable marks ---- */
 
 static int limits_to_worker(struct worker *w, void *arg)

@@ -17,8 +17,9 @@
 #include "safile.h"
 #include "util.h"
 
-enum { KEY_SPI, KEY_ALG, KEY_KEY, KEY_SALT, KEY_ESN, KEY_WINDOW, N_KEYS };
-static const char *const key_names[N_KEYS] = {"spi", "alg", "key", "salt", "esn", "window"};
+enum { KEY_SPI, KEY_ALG, KEY_KEY, KEY_AUTH, KEY_SALT, KEY_ESN, KEY_WINDOW, N_KEYS };
+static const char *const key_names[N_KEYS] = {"spi",  "alg", "key",   "auth-key",
+					      "salt", "esn", "window"};
 
 /* struct half - one section while it is read; text points into the file's buffer */
 struct half {
@@ -127,21 +128,35 @@ static void take_spi(struct parser *p, struct half *h)
 		complain(p, h->line[KEY_SPI], "spi: below 256 is reserved (RFC 4303 2.1)");
 }
 
-static void take_key(struct parser *p, struct half *h)
+/* One piece of the keying material: len bytes, there exactly when the suite has such a piece. */
+static void take_bytes(struct parser *p, struct half *h, int key, uint8_t *out, size_t len)
 {
-	const struct aead_desc *d = aead_by_name(h->text[KEY_ALG]);
+	const char *name = key_names[key], *text = h->text[key];
 	uint8_t any = 0;
 
-	if (!d)
-		return complain(p, h->line[KEY_ALG],
-				"alg: unknown; one of aes-gcm-128, aes-gcm-256, chacha20-poly1305");
-	h->sa->alg = d->alg;
-	if (!parse_hex(p, h->line[KEY_KEY], "key", h->text[KEY_KEY], h->sa->key, d->key_len))
+	if (!text && len)
+		return complain(p, p->line, "[%s] has no '%s'", h->name, name);
+	if (text && !len)
+		return complain(p, h->line[key], "%s: %s has none", name,
+				aead_by_alg(h->sa->alg)->name);
+	if (!text || !parse_hex(p, h->line[key], name, text, out, len))
 		return;
-	for (size_t i = 0; i < d->key_len; i++)
-		any |= h->sa->key[i];
-	if (!any)
-		complain(p, h->line[KEY_KEY], "key: all zero");
+	for (size_t i = 0; i < len; i++)
+		any |= out[i];
+	if (!any && key != KEY_SALT)
+		complain(p, h->line[key], "%s: all zero", name);
+}
+
+static void take_keys(struct parser *p, struct half *h)
+{
+	const struct aead_desc *d = aead_by_name(h->text[KEY_ALG]);
+
+	if (!d)
+		return complain(p, h->line[KEY_ALG], "alg: %s", aead_refusal(h->text[KEY_ALG]));
+	h->sa->alg = d->alg;
+	take_bytes(p, h, KEY_KEY, h->sa->key, d->key_len);
+	take_bytes(p, h, KEY_AUTH, h->sa->key + d->key_len, d->auth_key_len);
+	take_bytes(p, h, KEY_SALT, h->sa->salt, d->salt_len);
 }
 
 static void take_esn(struct parser *p, struct half *h)
@@ -171,7 +186,7 @@ static void take_window(struct parser *p, struct half *h)
 
 static void take_half(struct parser *p, struct half *h)
 {
-	static const int needed[] = {KEY_SPI, KEY_ALG, KEY_KEY, KEY_SALT};
+	static const int needed[] = {KEY_SPI, KEY_ALG};
 	bool complete = true;
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(needed); i++) {
@@ -183,8 +198,7 @@ static void take_half(struct parser *p, struct half *h)
 	if (!complete)
 		return;
 	take_spi(p, h);
-	take_key(p, h);
-	parse_hex(p, h->line[KEY_SALT], "salt", h->text[KEY_SALT], h->sa->salt, AEAD_SALT_LEN);
+	take_keys(p, h);
 	take_esn(p, h);
 	take_window(p, h);
 	h->sa->fingerprint = sa_fingerprint(h->sa);
@@ -229,7 +243,8 @@ static void take_line(struct parser *p, char *s)
 	for (key = 0; key < N_KEYS && strcmp(s, key_names[key]); key++)
 		;
 	if (key == N_KEYS)
-		complain(p, p->line, "unknown key; there are spi, alg, key, salt, esn and window");
+		complain(p, p->line,
+			 "unknown key; there are spi, alg, key, auth-key, salt, esn and window");
 	else if (!*value)
 		complain(p, p->line, "%s: a value is missing", key_names[key]);
 	else if (!p->cur)
@@ -259,8 +274,11 @@ static int parse(struct parser *p, char *text, size_t len)
 	take_half(p, &p->half[0]);
 	take_half(p, &p->half[1]);
 	if (!p->errors && p->half[0].sa->fingerprint == p->half[1].sa->fingerprint)
-		complain(p, p->line,
-			 "same key and salt in both directions: every nonce would be used twice");
+		complain(p, p->line, "same key%s in both directions: %s",
+			 aead_by_alg(p->half[0].sa->alg)->salt_len ? " and salt" : "s",
+			 aead_by_alg(p->half[0].sa->alg)->iv_counter ?
+				 "every nonce would be used twice" :
+				 "what we sent could be sent back to us");
 	return p->errors ? -EINVAL : 0;
 }
 
@@ -393,11 +411,18 @@ static char *put_hex(char *s, const uint8_t *b, size_t len)
 
 static char *put_half(char *s, const char *name, const struct keys *k, const struct aead_desc *d)
 {
-	s += sprintf(s, "[%s]\nspi    = 0x%08x\nalg    = %s\nkey    = ", name, k->spi, d->name);
+	s += sprintf(s, "[%s]\nspi      = 0x%08x\nalg      = %s\nkey      = ", name, k->spi,
+		     d->name);
 	s = put_hex(s, k->key, d->key_len);
-	s += sprintf(s, "\nsalt   = ");
-	s = put_hex(s, k->salt, AEAD_SALT_LEN);
-	return s + sprintf(s, "\nesn    = yes\nwindow = %d\n", REPLAY_WINDOW_DEFAULT);
+	if (d->auth_key_len) {
+		s += sprintf(s, "\nauth-key = ");
+		s = put_hex(s, k->key + d->key_len, d->auth_key_len);
+	}
+	if (d->salt_len) {
+		s += sprintf(s, "\nsalt     = ");
+		s = put_hex(s, k->salt, d->salt_len);
+	}
+	return s + sprintf(s, "\nesn      = yes\nwindow   = %d\n", REPLAY_WINDOW_DEFAULT);
 }
 
 static int write_synced(int fd, const char *buf, size_t len)
@@ -419,7 +444,7 @@ static int write_file(const char *path, const char *host, const char *peer, cons
 		      const struct keys *in, const struct aead_desc *d)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), err;
-	char text[1024], *s = text;
+	char text[2048], *s = text;
 
 	if (fd < 0)
 		return -errno;

@@ -4,19 +4,21 @@
  *
  *   # comment
  *   [out]                      [in]
- *   spi    = 0x1f3c9a01        spi    = ...          256 and above
- *   alg    = aes-gcm-256       alg    = ...          aead_by_name()
- *   key    = <hex>             key    = ...          0x in front is fine
- *   salt   = <8 hex digits>    salt   = ...
- *   esn    = yes               esn    = yes          default yes
- *   window = 4096              window = 4096
+ *   spi      = 0x1f3c9a01      spi      = ...        256 and above
+ *   alg      = aes-gcm-256     alg      = ...        aead_by_name()
+ *   key      = <hex>           key      = ...        the cipher's; 0x in front is fine
+ *   auth-key = <hex>           auth-key = ...        the HMAC's: AES-CBC suites, and only they
+ *   salt     = <8 hex digits>  salt     = ...        all other suites
+ *   esn      = yes             esn      = yes        default yes
+ *   window   = 4096            window   = 4096
  *
  * window in [in]: our replay window, 64..65536 in steps of 64, default 4096. In [out]: the
  * smallest window the peer may have, 32..65536, default 32 (sa_conf.window).
  *
  * The file must be a regular file of mode 0600 or stricter, owned by the reader. Messages name
  * file and line and never repeat a word of the file. Refused: same key and salt in both
- * directions, all-zero keys, SPI < 256, unknown algorithms, wrong key length, repeated keys.
+ * directions, all-zero keys, SPI < 256, unknown algorithms and those without integrity, wrong key
+ * length, repeated keys.
  */
 #ifndef SAFILE_H
 #define SAFILE_H

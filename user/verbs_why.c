@@ -7,7 +7,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
-#include "ipsec_wire.h"
+#include "sad.h"
 #include "verbs_int.h"
 
 /* What a path leaves for the inner packet. Return: bytes, 0 = the path's MTU is not known. */
@@ -20,7 +20,7 @@ static uint32_t inner_max(const struct link *l, unsigned int i, uint32_t *outer_
 
 	*outer_ip = verbs_remote(l, i, &a, &port) && !addr_is4(&a) ? IP6_HDR_LEN : IP4_HDR_LEN;
 	fixed = *outer_ip + (p->conf.encap == ENCAP_UDP ? UDP_HDR_LEN : 0);
-	return p->mtu > fixed ? esp_inner_max(p->mtu - fixed) : 0;
+	return p->mtu > fixed ? esp_inner_max(sad_layout(l), p->mtu - fixed) : 0;
 }
 
 /* ---- mtu ---- */
@@ -29,14 +29,15 @@ static json_t *mtu_path(const struct link *l, unsigned int i)
 {
 	json_t *o = verbs_path(l, i, true);
 	uint32_t outer_ip, max = inner_max(l, i, &outer_ip);
+	const struct esp_layout suite = sad_layout(l);
 
 	vj_int(o, "outer_ip", outer_ip);
 	vj_int(o, "udp", l->paths[i].conf.encap == ENCAP_UDP ? UDP_HDR_LEN : 0);
 	vj_int(o, "esp", ESP_HDR_LEN);
-	vj_int(o, "iv", ESP_IV_LEN);
+	vj_int(o, "iv", suite.iv_len);
 	vj_int(o, "trailer", ESP_TRAILER_LEN);
-	vj_int(o, "align", ESP_ALIGN);
-	vj_int(o, "icv", ESP_ICV_LEN);
+	vj_int(o, "align", suite.align);
+	vj_int(o, "icv", suite.icv_len);
 	vj_put(o, "inner_max", max ? json_integer(max) : NULL);
 	return o;
 }

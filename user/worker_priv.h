@@ -102,8 +102,8 @@ struct worker {
 };
 
 /* outbound.c */
-/** out_room() - where the next inner packet of up to len bytes is to be written; may flush the round */
-uint8_t *out_room(struct worker *w, uint32_t len);
+/** out_room() - where the next inner packet of l (which has an SA) of up to len bytes is to be written; may flush the round */
+uint8_t *out_room(struct worker *w, const struct wlink *l, uint32_t len);
 /** out_push() - the packet written at out_room() joins the round. @next: NEXT_*; @probe: ours, not raw traffic */
 void out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, uint8_t tos, bool probe);
 /** out_flush() - seal and emit the round */

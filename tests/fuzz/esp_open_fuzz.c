@@ -20,9 +20,10 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "esp.h"
+#include "../unit/esp_model.h"
 
 enum { WINDOW = 64, PKT_MAX = 2048, IN_MAX = 1 << 16 };
-enum { F_ALG = 3, F_ESN = 4, F_AUTHENTIC = 8, F_NEAR_WRAP = 16, F_OUR_SPI = 32 };
+enum { F_ALG = 3, F_ESN = 4, F_AUTHENTIC = 8, F_NEAR_WRAP = 16, F_OUR_SPI = 32, F_MORE_ALG = 0xc0 };
 
 struct rig {
 	struct sa_in in;
@@ -41,13 +42,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 		}                                                                                  \
 	} while (0)
 
+/* The AEADs with neither bit of F_MORE_ALG, then AES-GMAC and the CBC suites. */
+static enum aead_alg alg_of(uint8_t flags)
+{
+	unsigned int n = (flags & F_ALG) % 3u + 3u * ((flags & F_MORE_ALG) >> 6);
+
+	return (enum aead_alg)(AEAD_NONE + 1 + n % (AEAD_MAX - 1));
+}
+
 static void rig_init(struct rig *g, uint8_t flags)
 {
 	memset(g, 0, sizeof *g);
 	g->flags = flags;
 	g->conf = (struct sa_conf){.dir = SA_IN,
 				   .spi = 0x01020304,
-				   .alg = (enum aead_alg)(AEAD_NONE + 1 + (flags & F_ALG) % 3),
+				   .alg = alg_of(flags),
 				   .esn = flags & F_ESN,
 				   .window = WINDOW};
 	if (flags & F_NEAR_WRAP)
@@ -59,25 +68,14 @@ static void rig_init(struct rig *g, uint8_t flags)
 /* Turn body into the packet its owner would have sent. Return: bytes at out */
 static uint32_t authenticate(struct rig *g, const uint8_t *body, uint32_t len, uint8_t *out)
 {
-	uint64_t seq = htobe64(++g->seq), iv = htobe64(g->seq);
-	uint32_t spi = htobe32(g->conf.spi);
-	uint8_t nonce[AEAD_NONCE_LEN] = {0}, aad[AEAD_AAD_MAX];
-	struct aead_job j = {.nonce = nonce,
-			     .aad = aad,
-			     .data = out + ESP_HEADROOM,
-			     .tag = out + ESP_HEADROOM + len,
-			     .len = len,
-			     .aad_len = g->conf.esn ? 12 : 8};
+	uint8_t iv[AEAD_IV_MAX] = {0};
+	uint32_t n;
 
-	memcpy(out, &spi, 4);
-	memcpy(out + 4, (uint8_t *)&seq + 4, 4);
-	memcpy(out + 8, &iv, 8);
-	memcpy(nonce + 4, &iv, 8);
-	memcpy(aad, &spi, 4);
-	memcpy(aad + 4, g->conf.esn ? (uint8_t *)&seq : (uint8_t *)&seq + 4, j.aad_len - 4);
-	memcpy(out + ESP_HEADROOM, body, len);
-	aead_seal(g->in.aead, &j, 1);
-	return ESP_HEADROOM + len + ESP_ICV_LEN;
+	g->seq++;
+	model_put_be(iv, g->seq, sizeof g->seq);
+	n = model_seal(g->in.aead, &g->conf, g->seq, iv, body, len, out);
+	HOLD(n);
+	return n;
 }
 
 static bool authentic(enum drop d)
@@ -86,12 +84,15 @@ static bool authentic(enum drop d)
 	       d == DROP_INNER_VERSION;
 }
 
-static void check_result(const struct esp_pkt *p, const uint8_t *at, uint32_t len)
+static void check_result(const struct rig *g, const struct esp_pkt *p, const uint8_t *at,
+			 uint32_t len)
 {
+	const struct esp_layout l = g->in.layout;
+
 	HOLD(p->drop < DROP_MAX);
 	if (p->drop)
 		return;
-	HOLD(p->data == at + ESP_HEADROOM && p->len <= len - ESP_HEADROOM - ESP_ICV_LEN - 2);
+	HOLD(p->data == at + esp_headroom(l) && p->len <= len - esp_headroom(l) - l.icv_len - 2);
 	HOLD(p->next == NEXT_IP4 || p->next == NEXT_IP6 || p->next == NEXT_NONE);
 	if (p->next == NEXT_IP4)
 		HOLD(p->len >= 20 && p->data[0] >> 4 == 4 &&
@@ -111,7 +112,7 @@ static enum drop open_once(struct rig *g, const uint8_t *pkt, uint32_t len)
 	HOLD(at);
 	memcpy(at, pkt, len);
 	esp_open(&g->in, &p, 1, &g->lost);
-	check_result(&p, at, len);
+	check_result(g, &p, at, len);
 	if (!authentic(p.drop))
 		HOLD(top == g->top && lost == g->lost && !memcmp(words, g->words, sizeof words));
 	free(at);
@@ -120,7 +121,7 @@ static enum drop open_once(struct rig *g, const uint8_t *pkt, uint32_t len)
 
 static void one(struct rig *g, const uint8_t *bytes, uint32_t len)
 {
-	uint8_t pkt[PKT_MAX + ESP_HEADROOM + ESP_ICV_LEN];
+	uint8_t pkt[PKT_MAX + ESP_HEADROOM_MAX + ESP_ICV_MAX];
 	enum drop first;
 	uint32_t n;
 
@@ -131,6 +132,7 @@ static void one(struct rig *g, const uint8_t *bytes, uint32_t len)
 		HOLD(!authentic(open_once(g, pkt, len))); /* or somebody forged a tag */
 		return;
 	}
+	len &= -(uint32_t)(g->in.kind == AEAD_CBC_HMAC ? g->in.layout.align : 1);
 	n = authenticate(g, bytes, len, pkt);
 	first = open_once(g, pkt, n);
 	if (len < 2)

@@ -199,7 +199,8 @@ def test_input_by_sockets(lab):
 
 
 @pytest.mark.parametrize("crypto", ["openssl", "ipsec-mb"])
-@pytest.mark.parametrize("alg", ["aes-gcm-128", "aes-gcm-256", "chacha20-poly1305"])
+@pytest.mark.parametrize("alg", ["aes-gcm-128", "aes-gcm-256", "chacha20-poly1305", "aes-gmac-256",
+                                 "aes-cbc-128-hmac-sha2-256", "aes-cbc-256-hmac-sha2-512"])
 def test_suites(lab, crypto, alg):
     t = bed(lab, "esp4", alg=alg, ipsecd={"crypto": crypto})
     assert crypto in t.da.show()["daemon"]["crypto"]

@@ -584,7 +584,8 @@ static void assert_no_key_of(const char *file)
 	while (fgets(line, sizeof line, f)) {
 		char *hex = strchr(line, '=');
 
-		if (strncmp(line, "key", 3) && strncmp(line, "salt", 4))
+		if (strncmp(line, "key", 3) && strncmp(line, "auth-key", 8) &&
+		    strncmp(line, "salt", 4))
 			continue;
 		hex += strspn(hex, "= ");
 		hex[strcspn(hex, " \n")] = 0;
@@ -624,6 +625,13 @@ static void a_pair_is_ready_in_two_minutes(void **state)
 	assert_false(jtrue(json_array_get(jat(j, "files"), 0), "made"));
 	json_decref(j);
 	assert_int_equal(run("static pair a b --alg rot13"), EXIT_USAGE);
+	assert_non_null(strstr(errs, "one of aes-gcm-128, "));
+	assert_int_equal(run("static pair a b --alg aes-cbc-128"), EXIT_USAGE);
+	assert_non_null(strstr(errs, "no integrity (RFC 8221 4): use aes-gcm-128"));
+	snprintf(line, sizeof line, "static pair a b -o %s/cbc --alg aes-cbc-256-hmac-sha2-512", dir);
+	assert_int_equal(run(line), 0);
+	snprintf(file, sizeof file, "%s/cbc/a/b.sa", dir);
+	assert_no_key_of(file);
 	assert_int_equal(run("static pair a ../b"), EXIT_USAGE);
 }
 

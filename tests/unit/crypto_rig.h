@@ -40,6 +40,12 @@ __attribute__((unused)) static uint64_t rig_env(const char *name, uint64_t dflt)
 	return s && *s ? strtoull(s, NULL, 0) : dflt;
 }
 
+/* How often: environment NAME, else the long count under ESPWIRE_TEST_FULL. */
+__attribute__((unused)) static uint64_t rig_count(const char *name, uint64_t usual, uint64_t full)
+{
+	return rig_env(name, rig_env("ESPWIRE_TEST_FULL", 0) ? full : usual);
+}
+
 __attribute__((unused)) static void rig_seed(const char *who)
 {
 	rig_state = rig_env("SEED", 20260101);

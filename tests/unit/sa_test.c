@@ -27,30 +27,74 @@ static void test_fingerprint_value(void **state)
 	assert_true(sa_fingerprint(&c) == UINT64_C(0x1d0e571d0b6a15a6));
 	c.alg = AEAD_CHACHA20_POLY1305;
 	assert_true(sa_fingerprint(&c) == UINT64_C(0x72550d1b5cfac9cf));
+	c.alg = AEAD_AES_GMAC_128;
+	assert_true(sa_fingerprint(&c) == UINT64_C(0xe1d12eba58695ca3));
+	c.alg = AEAD_CBC_256_SHA512; /* 96 bytes of key, no salt */
+	assert_true(sa_fingerprint(&c) == UINT64_C(0x6388630cf259cab3));
 	c.alg = AEAD_NONE;
 	assert_true(sa_fingerprint(&c) == 0);
 }
 
-static void test_fingerprint_depends(void **state)
+/* On every bit of the keying material, and on nothing else. */
+static void fingerprint_depends(enum aead_alg alg)
 {
+	const struct aead_desc *d = aead_by_alg(alg);
 	struct sa_conf c = conf(SA_OUT);
-	uint64_t fp = sa_fingerprint(&c);
+	uint64_t fp;
 
-	for (size_t i = 0; i < 16; i++) {
+	c.alg = alg;
+	fp = sa_fingerprint(&c);
+	for (size_t i = 0; i < aead_key_bytes(d); i++) {
 		c.key[i] ^= 0x80;
 		assert_true(sa_fingerprint(&c) != fp);
 		c.key[i] ^= 0x80;
 	}
-	for (size_t i = 0; i < sizeof c.salt; i++) {
+	for (size_t i = 0; i < d->salt_len; i++) {
 		c.salt[i] ^= 1;
 		assert_true(sa_fingerprint(&c) != fp);
 		c.salt[i] ^= 1;
 	}
-	memset(c.key + 16, 0xff, 16); /* no part of a 128-bit key */
+	memset(c.key + aead_key_bytes(d), 0xff, sizeof c.key - aead_key_bytes(d));
+	if (!d->salt_len)
+		memset(c.salt, 0xff, sizeof c.salt);
 	c.spi++;
 	c.dir = SA_IN;
 	c.seq_start = c.iv_start = 99;
 	assert_true(sa_fingerprint(&c) == fp);
+}
+
+static void test_fingerprint_depends(void **state)
+{
+	for (enum aead_alg alg = AEAD_NONE + 1; alg < AEAD_MAX; alg++)
+		fingerprint_depends(alg);
+}
+
+/* What the hot halves say of the layout is what the table says. */
+static void test_layout(void **state)
+{
+	uint64_t top = 0, words[4] = {0};
+	struct sa_out out;
+	struct sa_in in;
+
+	for (enum aead_alg alg = AEAD_NONE + 1; alg < AEAD_MAX; alg++) {
+		const struct aead_desc *d = aead_by_alg(alg);
+		struct sa_conf c = conf(SA_OUT);
+		struct esp_layout l = sa_layout(alg);
+
+		c.alg = alg;
+		assert_true(l.iv_len == d->iv_len && l.icv_len == d->icv_len && l.align == d->align);
+		assert_true(l.iv_len <= ESP_IV_MAX && l.align <= ESP_ALIGN_MAX);
+		assert_in_range(l.icv_len, ESP_ICV_MIN, ESP_ICV_MAX);
+		assert_int_equal(sa_out_init(&out, &c), 0);
+		c.dir = SA_IN;
+		assert_int_equal(sa_in_init(&in, &c, &top, words), 0);
+		assert_memory_equal(&out.layout, &l, sizeof l);
+		assert_memory_equal(&in.layout, &l, sizeof l);
+		assert_true(out.kind == d->kind && in.kind == d->kind);
+		sa_out_fini(&out);
+		sa_in_fini(&in);
+	}
+	assert_int_equal(sa_layout(AEAD_MAX).align, 0);
 }
 
 static void test_wipe(void **state)
@@ -165,6 +209,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fingerprint_value),
 		cmocka_unit_test(test_fingerprint_depends),
+		cmocka_unit_test(test_layout),
 		cmocka_unit_test(test_wipe),
 		cmocka_unit_test(test_out),
 		cmocka_unit_test(test_out_limits),

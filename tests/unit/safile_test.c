@@ -20,6 +20,8 @@
 #define KEY128                    "8f3a1c77d0e94b25a6f1832c4d5e6f70"
 #define KEY256                    KEY128 "00112233445566778899aabbccddeeff"
 #define HALF(spi, alg, key, salt) "spi = " spi "\nalg = " alg "\nkey = " key "\nsalt = " salt "\n"
+#define CBC(spi, alg, key, auth)                                                                   \
+	"spi = " spi "\nalg = " alg "\nkey = " key "\nauth-key = " auth "\n"
 #define OUT                       "[out]\n" HALF("0x1f3c9a01", "aes-gcm-128", KEY128, "c0ffee01")
 #define IN                        "[in]\n" HALF("256", "aes-gcm-256", KEY256, "c0ffee02")
 
@@ -172,8 +174,35 @@ static void test_refused(void **state)
 		 "7: spi: a number from 0x100 to 0xffffffff"},
 		{OUT "[in]\n" HALF("-300", "aes-gcm-128", KEY128, "c0ffee02"),
 		 "7: spi: a number from 0x100 to 0xffffffff"},
-		{OUT "[in]\n" HALF("300", "aes-cbc", KEY128, "c0ffee02"),
-		 "8: alg: unknown; one of aes-gcm-128, aes-gcm-256, chacha20-poly1305"},
+		{OUT "[in]\n" HALF("300", "aes-cbc-128", KEY128, "c0ffee02"),
+		 "8: alg: aes-cbc alone has no integrity (RFC 8221 4): use aes-gcm-128, or "
+		 "aes-cbc-128-hmac-sha2-256"},
+		{OUT "[in]\n" HALF("300", "rot13", KEY128, "c0ffee02"),
+		 "8: alg: unknown; one of aes-gcm-128, aes-gcm-256, chacha20-poly1305, "
+		 "aes-gmac-128, aes-gmac-256, aes-cbc-128-hmac-sha2-256, "
+		 "aes-cbc-256-hmac-sha2-256, aes-cbc-256-hmac-sha2-384, "
+		 "aes-cbc-256-hmac-sha2-512"},
+		{OUT "[in]\n" CBC("300", "aes-gcm-128", KEY128, KEY256) "salt = c0ffee02\n",
+		 "10: auth-key: aes-gcm-128 has none"},
+		{OUT "[in]\n" CBC("300", "aes-cbc-128-hmac-sha2-256", KEY128, KEY256)
+		 "salt = c0ffee02\n",
+		 "11: salt: aes-cbc-128-hmac-sha2-256 has none"},
+		{OUT "[in]\n" HALF("300", "aes-cbc-128-hmac-sha2-256", KEY128, "c0ffee02")
+		 "auth-key = " KEY256 "\n",
+		 "10: salt: aes-cbc-128-hmac-sha2-256 has none"},
+		{OUT "[in]\n" CBC("300", "aes-cbc-256-hmac-sha2-512", KEY256, KEY256),
+		 "10: auth-key: has 64 hex digits, 128 are needed"},
+		{OUT "[in]\n" CBC("300", "aes-cbc-128-hmac-sha2-256", KEY128,
+				   "00000000000000000000000000000000"
+				   "00000000000000000000000000000000"),
+		 "10: auth-key: all zero"},
+		{OUT "[in]\nspi = 300\nalg = aes-cbc-128-hmac-sha2-256\nkey = " KEY128 "\n",
+		 "9: [in] has no 'auth-key'"},
+		{OUT "[in]\nspi = 300\nalg = aes-gcm-128\nsalt = c0ffee02\n",
+		 "9: [in] has no 'key'"},
+		{"[out]\n" CBC("300", "aes-cbc-128-hmac-sha2-256", KEY128, KEY256)
+		 "[in]\n" CBC("301", "aes-cbc-128-hmac-sha2-256", KEY128, KEY256),
+		 "10: same keys in both directions: what we sent could be sent back to us"},
 		{OUT "[in]\n" HALF("300", "aes-gcm-256", KEY128, "c0ffee02"),
 		 "9: key: has 32 hex digits, 64 are needed"},
 		{OUT "[in]\n" HALF("300", "aes-gcm-128", KEY256, "c0ffee02"),
@@ -197,7 +226,7 @@ static void test_refused(void **state)
 		{IN OUT "window = 31\n", "11: window: a number from 32 to 65536"},
 		{IN OUT "salt = 11223344\n", "11: salt: is given twice, first on line 10"},
 		{IN OUT "slat = 11223344\n",
-		 "11: unknown key; there are spi, alg, key, salt, esn and window"},
+		 "11: unknown key; there are spi, alg, key, auth-key, salt, esn and window"},
 		{IN OUT "esn\n", "11: write KEY = VALUE"},
 		{IN OUT "esn =\n", "11: esn: a value is missing"},
 		{"esn = yes\n" IN OUT, "1: esn: stands in neither [out] nor [in]"},
@@ -210,6 +239,30 @@ static void test_refused(void **state)
 		assert_refused(&r, rows[i].says);
 		free(r.said);
 	}
+}
+
+/* Two keys in one direction: the cipher's, then the HMAC's. No salt. */
+static void test_cbc(void **state)
+{
+	static const uint8_t auth[] = {0xc0, 0xff, 0xee, 0x03, 0x8f, 0x3a};
+	struct result r;
+
+	good(&r, "[out]\n" CBC("300", "aes-cbc-256-hmac-sha2-256", KEY256,
+				"c0ffee038f3a1c77d0e94b25a6f1832c"
+				"4d5e6f7000112233445566778899aabb")
+	     "[in]\n" CBC("301", "aes-cbc-256-hmac-sha2-384", KEY256, KEY256 KEY128));
+	assert_int_equal(r.out.alg, AEAD_CBC_256_SHA256);
+	assert_int_equal(r.out.key[0], 0x8f);
+	assert_int_equal(r.out.key[31], 0xff);
+	assert_memory_equal(r.out.key + 32, auth, sizeof auth);
+	assert_true(all_zero(r.out.key + 64, AEAD_KEY_MAX - 64));
+	assert_true(all_zero(r.out.salt, sizeof r.out.salt));
+	assert_int_equal(r.in.alg, AEAD_CBC_256_SHA384);
+	assert_int_equal(r.in.key[32 + 47], 0x70);
+	assert_true(r.out.fingerprint && r.in.fingerprint != r.out.fingerprint);
+	/* another authentication key is another key */
+	good(&r, "[out]\n" CBC("300", "aes-cbc-128-hmac-sha2-256", KEY128, KEY256)
+	     "[in]\n" CBC("301", "aes-cbc-128-hmac-sha2-256", KEY128, KEY128 KEY128));
 }
 
 /* Same key with another salt, or the other way round: every nonce differs. */
@@ -229,14 +282,14 @@ static void test_all_errors_in_one_go(void **state)
 
 	load_text(&r, "[out]\nspi = 1\nalg = aes-gcm-128\nkey = 12\nsalt = x\nfoo = 1\n[in]\n");
 	snprintf(want, sizeof want,
-		 "%s:6: unknown key; there are spi, alg, key, salt, esn and window\n"
+		 "%s:6: unknown key; there are spi, alg, key, auth-key, salt, esn and window\n"
 		 "%s:2: spi: below 256 is reserved (RFC 4303 2.1)\n"
 		 "%s:4: key: has 2 hex digits, 32 are needed\n%s:5: salt: digit 1 is not "
 		 "hexadecimal\n",
 		 file, file, file, file);
 	assert_int_equal(strncmp(r.said, want, strlen(want)), 0);
 	assert_non_null(strstr(r.said, ":7: [in] has no 'spi'\n"));
-	assert_non_null(strstr(r.said, ":7: [in] has no 'salt'\n"));
+	assert_non_null(strstr(r.said, ":7: [in] has no 'alg'\n"));
 	assert_wiped(&r);
 	free(r.said);
 }
@@ -336,7 +389,9 @@ static bool shows_key(const char *said)
 static void test_never_says_a_key(void **state)
 {
 	static const char salad[] = "[]=#; \n\tx0k\r";
-	char text[] = OUT IN;
+	static const char valid[] =
+		OUT "[in]\n" CBC("300", "aes-cbc-128-hmac-sha2-256", KEY128, KEY256);
+	char text[sizeof valid];
 	unsigned int said = 0, seed = (unsigned int)now_ns();
 	struct result r;
 
@@ -344,7 +399,7 @@ static void test_never_says_a_key(void **state)
 	srandom(seed);
 	assert_true(shows_key("x " KEY128));
 	for (unsigned int i = 0; i < 3000; i++) {
-		strcpy(text, OUT IN);
+		memcpy(text, valid, sizeof text);
 		for (unsigned int k = 0; k < 1 + i % 5; k++)
 			text[(unsigned int)random() % (sizeof text - 1)] =
 				salad[(unsigned int)random() % 12];
@@ -389,15 +444,15 @@ static void assert_fits(const struct sa_conf *out, const struct sa_conf *in)
 
 static void test_pair(void **state)
 {
-	static const enum aead_alg algs[] = {AEAD_AES_GCM_128, AEAD_AES_GCM_256,
-					     AEAD_CHACHA20_POLY1305};
 	char pa[4096], pb[4096], base[PATH_MAX + 20], want[PATH_MAX + 60];
 	struct result a, b;
 	struct stat st;
 
-	for (unsigned int i = 0; i < ARRAY_SIZE(algs); i++) {
-		snprintf(base, sizeof base, "%s/keys%u", dir, i);
-		assert_int_equal(safile_pair(base, "west", "east", algs[i], pa, pb, stderr), 0);
+	for (enum aead_alg alg = AEAD_NONE + 1; alg < AEAD_MAX; alg++) {
+		const struct aead_desc *d = aead_by_alg(alg);
+
+		snprintf(base, sizeof base, "%s/keys%u", dir, alg);
+		assert_int_equal(safile_pair(base, "west", "east", alg, pa, pb, stderr), 0);
 		snprintf(want, sizeof want, "%s/west/east.sa", base);
 		assert_string_equal(pa, want);
 		snprintf(want, sizeof want, "%s/east/west.sa", base);
@@ -407,12 +462,15 @@ static void test_pair(void **state)
 		assert_int_equal(st.st_mode & 07777, 0700);
 		load_path(&a, pa);
 		load_path(&b, pb);
-		assert_int_equal(a.out.alg, algs[i]);
+		assert_int_equal(a.out.alg, alg);
 		assert_fits(&a.out, &b.in);
 		assert_fits(&b.out, &a.in);
 		assert_int_not_equal(a.out.spi, a.in.spi);
 		assert_memory_not_equal(a.out.key, a.in.key, 16);
-		assert_memory_not_equal(a.out.salt, a.in.salt, AEAD_SALT_LEN);
+		if (d->salt_len)
+			assert_memory_not_equal(a.out.salt, a.in.salt, AEAD_SALT_LEN);
+		if (d->auth_key_len)
+			assert_memory_not_equal(a.out.key + d->key_len, a.in.key + d->key_len, 16);
 	}
 }
 
@@ -476,6 +534,34 @@ static void test_pair_refused(void **state)
 	assert_int_equal(access(pa, F_OK), -1);
 }
 
+/* ipsecd.conf(5) has every key and, in its table, every suite with its lengths and its level. */
+static void test_manual(void **state)
+{
+	static const char *const keys[] = {"spi", "alg", "key", "auth-key", "salt", "esn", "window"};
+	static char text[1 << 16];
+	char line[200], salt[8], auth[8];
+	FILE *f = fopen("docs/man/ipsecd.conf.5", "re");
+
+	if (!f)
+		skip(); /* not started from the top of the tree */
+	text[fread(text, 1, sizeof text - 1, f)] = 0;
+	fclose(f);
+	for (unsigned int i = 0; i < ARRAY_SIZE(keys); i++) {
+		snprintf(line, sizeof line, "\n.It Ic %s ", keys[i]);
+		assert_non_null(strstr(strstr(text, ".Sh SA FILES"), line));
+	}
+	for (enum aead_alg alg = AEAD_NONE + 1; alg < AEAD_MAX; alg++) {
+		const struct aead_desc *d = aead_by_alg(alg);
+
+		snprintf(salt, sizeof salt, d->salt_len ? "%u" : "-", d->salt_len);
+		snprintf(auth, sizeof auth, d->auth_key_len ? "%u" : "-", d->auth_key_len);
+		snprintf(line, sizeof line, "\n.It %s Ta %u Ta %s Ta %s Ta %s\n", d->name,
+			 d->key_len, salt, auth, d->level);
+		if (!strstr(text, line))
+			fail_msg("docs/man/ipsecd.conf.5 lacks:%s", line);
+	}
+}
+
 int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
@@ -483,6 +569,7 @@ int main(void)
 		CASE(test_good),
 		CASE(test_defaults_and_spellings),
 		CASE(test_refused),
+		CASE(test_cbc),
 		CASE(test_nearly_the_same),
 		CASE(test_all_errors_in_one_go),
 		CASE(test_modes),
@@ -491,6 +578,7 @@ int main(void)
 		CASE(test_pair),
 		CASE(test_pairs_differ),
 		CASE(test_pair_refused),
+		cmocka_unit_test(test_manual),
 	};
 
 	umask(022);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Whole ESP packets, published by others. Cases 1-14 of draft-mcgrew-gcm-test-01 section 4 without
- * case 7 (AES-192, which we do not carry); RFC 7634 appendix A. plain includes padding, pad length
- * and next header; sealed is ciphertext and ICV; the packet is SPI, low sequence, IV, sealed.
+ * Whole ESP packets, published by others. The cases of draft-mcgrew-gcm-test-01 section 4 (15 is
+ * the one of AES-GMAC) without case 7 (AES-192, which we do not carry); RFC 7634 appendix A. plain
+ * includes padding, pad length and next header; sealed is ciphertext (with GMAC: plain) and ICV; the
+ * packet is SPI, low sequence, IV, sealed.
  */
 #ifndef ESP_VECTORS_H
 #define ESP_VECTORS_H
@@ -146,6 +147,34 @@ static const struct esp_vector esp_vectors[] = {
 		"f97ab2aa356d8edce17644ac8c78e25dd24dedbb29ebf1b64a274b39b49c3a86"
 		"4cd3d78ca4ae68a32b42458fb57dbe821dcc63b9d0937ba2945f669368661a32"
 		"9fb4c053"},
+	{"draft-mcgrew-gcm-test-01 section 4, case 15 (AES-GMAC)", AEAD_AES_GMAC_128,
+		"4c80cdefbb5d10da906ac73c3613a634",
+		0x00004321, 0x00000007u, 0, "22433c640000000000000000",
+		/* plain */
+		"45000030da3a00008001df3bc0a80005c0a800010800c6cd0200070061626364"
+		"65666768696a6b6c6d6e6f707172737401020201",
+		/* sealed */
+		"45000030da3a00008001df3bc0a80005c0a800010800c6cd0200070061626364"
+		"65666768696a6b6c6d6e6f707172737401020201f2a9a836e155106aa8dcd618"
+		"e4099aaa"},
+	{"draft-mcgrew-gcm-test-01 section 4, case 16", AEAD_AES_GCM_128,
+		"3de09874b388e6491988d0c3607eae1f",
+		0x3f7ef642, 0x1010101010101010u, 1, "57690e434e280000a2fca1a3",
+		/* plain */
+		"45000030da3a00008001df3bc0a80005c0a800010800c6cd0200070061626364"
+		"65666768696a6b6c6d6e6f707172737401020201",
+		/* sealed */
+		"fba2caa8c6c5f9f0f22ca54a061210ad3f6e5791cf1aca210d117cec9c357917"
+		"65acbd8701ad79845bf9fe3fba487bc96321930684eecadb56912546e7a95c97"
+		"40d7cb05"},
+	{"draft-mcgrew-gcm-test-01 section 4, case 17", AEAD_AES_GCM_128,
+		"4c80cdefbb5d10da906ac73c3613a634",
+		0x00004321, 0x8765432100000007u, 1, "22433c644855ec7d3a234bfd",
+		/* plain */
+		"0800c6cd020007006162636465666768696a6b6c6d6e6f707172737401020201",
+		/* sealed */
+		"74752e8aeb5d873cd7c0f4acc36c4bff84b7d7b98f0ca8b6acda6894bc619069"
+		"ef9cbc28fe1b56a7c4e0d58c86cd2bc0"},
 	{"RFC 7634 Appendix A", AEAD_CHACHA20_POLY1305,
 		"808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f",
 		0x01020304, 0x00000005u, 0, "a0a1a2a31011121314151617",

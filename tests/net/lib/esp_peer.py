@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The independent peer: scapy's ESP, and where scapy has nothing, RFC 4303 over plain AEADs.
+"""The independent peer: scapy's ESP, and where scapy has nothing, RFC 4303 over plain ciphers and MACs.
 
 Nothing here shares a line with espwire. Esp works from ESP header to ICV; Peer is the far end of a
 link in a namespace without ipsecd: it opens what arrives, checks that scapy seals the same inner
 packet to the very same bytes, and sends what a test asks for.
 """
 import collections
+import hashlib
+import hmac
 import os
 import secrets
 import socket
@@ -13,6 +15,7 @@ import struct
 import threading
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 os.environ.setdefault("SCAPY_USE_LIBPCAP", "no")
@@ -25,49 +28,92 @@ from scapy.packet import raw  # noqa: E402
 
 from lib.frames import OUTGOING, SOL_PACKET, open_frames, split  # noqa: E402
 
-SCAPY_ALG = {"aes-gcm-128": "AES-GCM", "aes-gcm-256": "AES-GCM", "chacha20-poly1305": "CHACHA20-POLY1305"}
+SCAPY_CRYPT = {"aes-gcm": "AES-GCM", "chacha2": "CHACHA20-POLY1305", "aes-cbc": "AES-CBC"}
+SCAPY_AUTH = {256: "SHA2-256-128", 384: "SHA2-384-192", 512: "SHA2-512-256"}
 NH4, NH6, NH_NONE = 4, 41, 59
 
 Opened = collections.namedtuple("Opened", "seq iv next inner pad")
 
 
 class Esp:
-    """RFC 4303 with the AEADs of RFC 4106 and RFC 7634, one direction, tunnel mode."""
+    """RFC 4303 with every suite, one direction, from ESP header to ICV."""
 
     def __init__(self, sa):
         self.sa = sa
-        self.aead = ChaCha20Poly1305(sa.key) if sa.alg.startswith("chacha") else AESGCM(sa.key)
+        if not sa.cbc:
+            self.aead = ChaCha20Poly1305(sa.key) if sa.alg.startswith("chacha") else AESGCM(sa.key)
 
     def aad(self, seq):
         if self.sa.esn:  # RFC 4106 5: SPI, high half, low half
             return struct.pack(">IQ", self.sa.spi, seq)
         return struct.pack(">II", self.sa.spi, seq)
 
+    def icv(self, seq, head, text):
+        """RFC 4868 over the packet's own bytes, ESN's high half behind them (RFC 4303 2.2.1)."""
+        tail = struct.pack(">I", seq >> 32) if self.sa.esn else b""
+        mac = hmac.new(self.sa.auth, head + text + tail, getattr(hashlib, f"sha{self.sa.sha}"))
+        return mac.digest()[:self.sa.icv_len]
+
+    def cbc(self, iv):
+        return Cipher(algorithms.AES(self.sa.key), modes.CBC(iv))
+
+    def protect(self, seq, iv, text):
+        """text: payload, padding and trailer. Returns the packet."""
+        head = struct.pack(">II", self.sa.spi, seq & 0xffffffff) + iv
+        if self.sa.cbc:
+            e = self.cbc(iv).encryptor()
+            text = e.update(text) + e.finalize()
+            return head + text + self.icv(seq, head, text)
+        if self.sa.gmac:  # RFC 4543 3.3: IV and payload are AAD
+            return head + text + self.aead.encrypt(self.sa.salt + iv, b"", self.aad(seq) + iv + text)
+        return head + self.aead.encrypt(self.sa.salt + iv, text, self.aad(seq))
+
+    def unprotect(self, seq, data):
+        n, icv_len = 8 + self.sa.iv_len, self.sa.icv_len
+        head, iv, text, icv = data[:n], data[8:n], data[n:-icv_len], data[-icv_len:]
+        if self.sa.cbc:
+            if not hmac.compare_digest(icv, self.icv(seq, head, text)):
+                raise InvalidTag
+            d = self.cbc(iv).decryptor()
+            return d.update(text) + d.finalize()
+        if self.sa.gmac:
+            self.aead.decrypt(self.sa.salt + iv, icv, self.aad(seq) + iv + text)
+            return text
+        return self.aead.decrypt(self.sa.salt + iv, text + icv, self.aad(seq))
+
+    def iv(self, seq):
+        """Unlike for others, any will do for a test that never repeats a number."""
+        return secrets.token_bytes(16) if self.sa.cbc else struct.pack(">Q", seq)
+
     def seal(self, seq, inner, next=None, iv=None, pad=None, tfc=0):
-        """pad: the padding bytes themselves; default 1,2,3 up to a multiple of 4."""
+        """pad: the padding bytes themselves; default 1,2,3 up to the suite's alignment."""
         next = next if next is not None else NH4 if inner[0] >> 4 == 4 else NH6
-        iv = struct.pack(">Q", seq) if iv is None else iv
         body = inner + bytes(tfc)
-        pad = bytes(range(1, 1 + (-len(body) - 2) % 4)) if pad is None else pad
-        text = self.aead.encrypt(self.sa.salt + iv, body + pad + bytes([len(pad), next]), self.aad(seq))
-        return struct.pack(">II", self.sa.spi, seq & 0xffffffff) + iv + text
+        pad = bytes(range(1, 1 + (-len(body) - 2) % self.sa.align)) if pad is None else pad
+        return self.protect(seq, iv or self.iv(seq), body + pad + bytes([len(pad), next]))
 
     def open(self, data, high=0):
         spi, low = struct.unpack(">II", data[:8])
         assert spi == self.sa.spi, f"SPI {spi:#x}, not {self.sa.spi:#x}"
         seq = high << 32 | low
-        text = self.aead.decrypt(self.sa.salt + data[8:16], data[16:], self.aad(seq))
+        text = self.unprotect(seq, data)
         n, next = text[-2], text[-1]
-        return Opened(seq, data[8:16], next, text[:-2 - n], text[len(text) - 2 - n:-2])
+        return Opened(seq, data[8:8 + self.sa.iv_len], next, text[:-2 - n], text[len(text) - 2 - n:-2])
+
+
+def scapy_knows(sa):
+    """No GMAC, and for AES-CBC no ESN (2.5.0 authenticates the packet's bytes alone)."""
+    return not sa.gmac and not (sa.cbc and sa.esn)
 
 
 def scapy_sa(sa, outer, encap, high=0):
     """scapy's own idea of the same SA. outer: (src, dst) of the envelope."""
     v6 = ":" in outer[0]
     tunnel = (IPv6 if v6 else IP)(src=outer[0], dst=outer[1])
-    return SecurityAssociation(ESP, spi=sa.spi, crypt_algo=SCAPY_ALG[sa.alg], crypt_key=sa.key + sa.salt,
+    auth = {"auth_algo": SCAPY_AUTH[sa.sha], "auth_key": sa.auth} if sa.cbc else {}
+    return SecurityAssociation(ESP, spi=sa.spi, crypt_algo=SCAPY_CRYPT[sa.alg[:7]], crypt_key=sa.key + sa.salt,
                                tunnel_header=tunnel, nat_t_header=UDP(sport=4500, dport=4500) if encap == "udp" else None,
-                               esn_en=sa.esn, esn=high)
+                               esn_en=sa.esn, esn=high, **auth)
 
 
 def scapy_seal(sa, outer, encap, seq, iv, inner):
@@ -122,6 +168,7 @@ class Frame:
 
     @property
     def iv(self):
+        """Of the suites with a counter for an IV."""
         return self.esp[8:16]
 
 
@@ -207,6 +254,11 @@ class Peer:
 
     def _same_bytes(self, f, o):
         """RFC 4303 leaves no freedom once sequence, IV and inner packet are given."""
+        if not scapy_knows(self.rx.sa):
+            again = self.rx.seal(o.seq, o.inner, iv=o.iv)
+            if again != f.esp:
+                self.problems.append(f"seq {o.seq} sealed by hand:\n{again.hex()}\n{f.esp.hex()}")
+            return
         theirs = scapy_seal(self.rx.sa, (f.src, f.dst), f.encap, o.seq, o.iv, o.inner)
         if theirs != f.esp:
             self.problems.append(f"scapy seals seq {o.seq} to other bytes:\n{theirs.hex()}\n{f.esp.hex()}")

@@ -5,8 +5,12 @@ import os
 import secrets
 from dataclasses import dataclass, field
 
-KEYLEN = {"aes-gcm-128": 16, "aes-gcm-256": 32, "chacha20-poly1305": 32}
-ALGS = tuple(KEYLEN)
+# suite: cipher key, authentication key, salt, in bytes
+SUITES = {"aes-gcm-128": (16, 0, 4), "aes-gcm-256": (32, 0, 4), "chacha20-poly1305": (32, 0, 4),
+          "aes-gmac-128": (16, 0, 4), "aes-gmac-256": (32, 0, 4),
+          "aes-cbc-128-hmac-sha2-256": (16, 32, 0), "aes-cbc-256-hmac-sha2-256": (32, 32, 0),
+          "aes-cbc-256-hmac-sha2-384": (32, 48, 0), "aes-cbc-256-hmac-sha2-512": (32, 64, 0)}
+ALGS = ("aes-gcm-128", "aes-gcm-256", "chacha20-poly1305")  # where every combination is tried
 _spi = itertools.count(0x10000 + (os.getpid() & 0x7fff) * 0x10000)
 
 
@@ -24,14 +28,44 @@ class Sa:
     window: int = 0  # 0 = not written: the default
     spi: int = field(default_factory=fresh_spi)
     key: bytes = b""
-    salt: bytes = field(default_factory=lambda: secrets.token_bytes(4))
+    auth: bytes = b""
+    salt: bytes = b""
 
     def __post_init__(self):
-        self.key = self.key or secrets.token_bytes(KEYLEN[self.alg])
+        key, auth, salt = SUITES[self.alg]
+        self.key = self.key or secrets.token_bytes(key)
+        self.auth = self.auth or secrets.token_bytes(auth)
+        self.salt = self.salt or secrets.token_bytes(salt)
+
+    @property
+    def cbc(self):
+        return self.alg.startswith("aes-cbc")
+
+    @property
+    def gmac(self):
+        return self.alg.startswith("aes-gmac")
+
+    @property
+    def sha(self):
+        return int(self.alg[-3:])
+
+    @property
+    def iv_len(self):
+        return 16 if self.cbc else 8
+
+    @property
+    def icv_len(self):
+        return self.sha // 16 if self.cbc else 16
+
+    @property
+    def align(self):
+        return 16 if self.cbc else 4
 
     def text(self, section):
         lines = [f"[{section}]", f"spi  = {self.spi:#x}", f"alg  = {self.alg}", f"key  = {self.key.hex()}",
-                 f"salt = {self.salt.hex()}", f"esn  = {'yes' if self.esn else 'no'}"]
+                 f"esn  = {'yes' if self.esn else 'no'}"]
+        lines += [f"auth-key = {self.auth.hex()}"] if self.auth else []
+        lines += [f"salt = {self.salt.hex()}"] if self.salt else []
         if self.window and section == "in":
             lines.append(f"window = {self.window}")
         return "\n".join(lines) + "\n"
@@ -51,11 +85,11 @@ class Pair:
         return path
 
     def keys(self):
-        return [self.a.key, self.b.key]
+        return [k for k in (self.a.key, self.a.auth, self.b.key, self.b.auth) if k]
 
 
 def keys_in_file(path):
     """Key bytes of a key file, for the hunt."""
     with open(path) as f:
         return [bytes.fromhex(line.split("=", 1)[1].strip()) for line in f
-                if line.split("=")[0].strip() == "key"]
+                if line.split("=")[0].strip() in ("key", "auth-key")]
