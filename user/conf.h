@@ -23,6 +23,7 @@ enum { PATHS_MAX = 8, PEER_NAME_MAX = 64, INSTANCE_MAX = 32, HOST_MAX = 254, NET
        SA_FILE_MAX = 1024, PREFIXES_MAX = 4096 /* in one list */, LINK_NUMBER_MAX = 65535,
        MTU_MIN = 1280 /* IPv6 needs it */, MTU_MAX = 9000,
        LIVE_MS_MIN = 10, LIVE_MS_MAX = 600000, LIVE_COUNT_MAX = 255 };
+#define TFC_MTU UINT32_MAX
 #define METRIC_MAX 0xfffffffdu /* the floor routes have 0xfffffffe */
 
 enum encap { ENCAP_ESP = 0, ENCAP_UDP = 1 };
@@ -79,6 +80,7 @@ struct link_conf {
 	char ike[64];            /* sa = ike:NAME or ike = NAME: parsed, refused by apply for now */
 	enum input_mode input;
 	enum link_backend backend;
+	uint32_t tfc;            /* pad shorter inner packets to this; 0 = off, TFC_MTU = to the device's MTU */
 	bool down;               /* state = down */
 	char src_file[256];      /* where it was read, for messages */
 	int src_line;

@@ -255,6 +255,19 @@ static int set_mtu(struct link_conf *l, char *v, struct why *w)
 	return 0;
 }
 
+static int set_tfc(struct link_conf *l, char *v, struct why *w)
+{
+	uint64_t n = TFC_MTU;
+
+	if (!strcmp(v, "off"))
+		n = 0;
+	else if (strcmp(v, "mtu") && conf_number(v, 1, MTU_MAX, &n))
+		return conf_bad(w, "'%s' is neither 'off' nor 'mtu' nor a length from 1 to %d", v,
+				MTU_MAX);
+	l->tfc = (uint32_t)n;
+	return 0;
+}
+
 static int set_netns(struct link_conf *l, char *v, struct why *w)
 {
 	if (!conf_is_name(v, sizeof l->netns, "._@:+-"))
@@ -477,6 +490,16 @@ static void print_backend(const struct link_conf *l, FILE *out, bool all)
 		conf_put(out, "backend", "%s", backend_names[l->backend]);
 }
 
+static void print_tfc(const struct link_conf *l, FILE *out, bool all)
+{
+	if (l->tfc == TFC_MTU)
+		conf_put(out, "tfc", "mtu");
+	else if (l->tfc)
+		conf_put(out, "tfc", "%u", l->tfc);
+	else if (all)
+		conf_put(out, "tfc", "off");
+}
+
 static void print_state(const struct link_conf *l, FILE *out, bool all)
 {
 	if (all || l->down)
@@ -505,6 +528,7 @@ const struct link_key conf_link_keys[] = {
 	{"ike", false, SPAN(sa_file, ike), NULL, set_ike, print_ike},
 	{"input", false, SPAN(input, input), NULL, set_input, print_input},
 	{"backend", false, SPAN(backend, backend), NULL, set_backend, print_backend},
+	{"tfc", false, SPAN(tfc, tfc), NULL, set_tfc, print_tfc},
 	{"state", false, SPAN(down, down), NULL, set_state, print_state},
 };
 
@@ -579,7 +603,7 @@ bool link_conf_equal(const struct link_conf *a, const struct link_conf *b)
 	       a->mtu == b->mtu && !strcmp(a->netns, b->netns) && a->liveness == b->liveness &&
 	       a->live_ms == b->live_ms && a->live_count == b->live_count &&
 	       !strcmp(a->sa_file, b->sa_file) && !strcmp(a->ike, b->ike) && a->input == b->input &&
-	       a->backend == b->backend && a->down == b->down;
+	       a->backend == b->backend && a->tfc == b->tfc && a->down == b->down;
 }
 
 int conf_set_link_key(struct link_conf *l, unsigned int key, const char *value, struct why *w)

@@ -245,6 +245,8 @@ void device_set_mtu(struct daemon *d, struct link *l, uint32_t mtu)
 		return;
 	}
 	l->mtu = mtu;
+	if (l->w)
+		atomic_store_explicit(&l->w->mtu, mtu, memory_order_relaxed);
 }
 
 void device_set_carrier(struct daemon *d, struct link *l, bool up)

@@ -85,12 +85,20 @@ void out_flush(struct worker *w)
 	q->closed = true;
 }
 
+/* RFC 4303 2.7: with TFC padding nothing on the wire is shorter than what the link asks for. */
+static uint32_t tfc_len(const struct wlink *l, uint32_t len)
+{
+	uint32_t mtu = atomic_load_explicit(&l->mtu, memory_order_relaxed);
+
+	return MAX(len, MIN(l->tfc, mtu));
+}
+
 uint8_t *out_room(struct worker *w, const struct wlink *l, uint32_t len)
 {
 	const struct esp_layout suite = l->out->sa.layout;
 	struct outq *q = &w->out;
 
-	if (q->n_pkts == OUT_PKTS || q->used + esp_envelope_len(suite, len) > OUT_ARENA)
+	if (q->n_pkts == OUT_PKTS || q->used + esp_envelope_len(suite, tfc_len(l, len)) > OUT_ARENA)
 		out_flush(w);
 	return q->arena + q->used + esp_headroom(suite);
 }
@@ -106,9 +114,12 @@ static bool joins(const struct outq *q, const struct wlink *l, uint32_t env, uin
 void out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, uint8_t tos, bool probe)
 {
 	const struct esp_layout suite = l->out->sa.layout;
-	uint32_t env = esp_envelope_len(suite, len);
+	uint32_t padded = tfc_len(l, len), env = esp_envelope_len(suite, padded);
 	struct outq *q = &w->out;
+	uint8_t *data = q->arena + q->used + esp_headroom(suite);
 	struct run *r;
+
+	memset(data + len, 0, padded - len);
 
 	if (joins(q, l, env, tos, probe)) {
 		r = &q->runs[q->n_runs - 1];
@@ -122,8 +133,7 @@ void out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, uin
 	r->len += env;
 	r->inner_bytes += len;
 	q->closed = env < r->seg; /* UDP_SEGMENT: only the last may be shorter */
-	q->pkts[q->n_pkts++] = (struct esp_pkt){
-		.data = q->arena + q->used + esp_headroom(suite), .len = len, .next = next};
+	q->pkts[q->n_pkts++] = (struct esp_pkt){.data = data, .len = padded, .next = next};
 	q->used += env;
 }
 

@@ -76,7 +76,8 @@ struct wlink {
 	uint16_t ping_seq;
 	uint64_t moved_ns;        /* last time an endpoint was learned */
 	pthread_mutex_t path_lock; /* paths[]: worker writes under it, control reads under it */
-	uint32_t mtu;
+	_Atomic uint32_t mtu;     /* of the device; control writes when it changes (relaxed) */
+	uint32_t tfc;             /* shorter inner packets are padded to this, at most to mtu; 0 = off */
 };
 
 struct worker;

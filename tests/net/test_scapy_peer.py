@@ -12,9 +12,9 @@ from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 from scapy.packet import Raw, raw
 
-from lib.esp_peer import NH_NONE, Attacker
+from lib.esp_peer import NH_NONE, Attacker, scapy_open
 from lib.keys import ALGS
-from lib.traffic import Listener, ping
+from lib.traffic import Listener, ping, tcp_transfer
 from lib.util import stays, wait_until
 
 FAR4, FAR6 = "10.2.0.2", "fd02::2"
@@ -138,6 +138,35 @@ def test_padding_is_the_senders_choice(lab):
         sent.append(p)
     wait_until(lambda: sum(q in sent for q in tap.poll()) == len(sent), 3, lambda: f"all {len(sent)}: {len(tap.packets)}")
     tap.close()
+
+
+@pytest.mark.parametrize("tfc", ["700", "mtu"])
+def test_tfc_padding_hides_lengths(lab, tfc):
+    """tfc = N: nothing shorter leaves, scapy reads the inner packet all the same; longer ones are as they were."""
+    t = lab.peer_bed(tfc=tfc, check=False)
+    least = t.da.link()["mtu"] if tfc == "mtu" else int(tfc)
+    sizes = [0, 1, 100, 600, 672, 673, 1300]
+    for far in (FAR4, FAR6):
+        s = t.h1.socket(10 if ":" in far else 2, 2)
+        for n in sizes:
+            s.sendto(secrets.token_bytes(n), (far, 4242))
+        s.close()
+    wait_until(lambda: len([o for o in t.peer.told() if is_udp(o.inner)]) == 2 * len(sizes), 3, "all packets")
+    for f, o in t.peer.opened:
+        assert len(o.inner) >= least and len(f.esp) == (max(len(o.inner), least) + 2 + 3) // 4 * 4 + 8 + 8 + 16
+        assert scapy_open(t.pair.a, (f.src, f.dst), f.encap, f.esp) == o.inner
+        real = struct.unpack(">H", o.inner[2:4])[0] if o.inner[0] >> 4 == 4 else 40 + struct.unpack(">H", o.inner[4:6])[0]
+        assert not any(o.inner[real:]) and (real >= least or len(o.inner) == least)
+
+
+def test_tfc_padding_between_two_ipsecd(lab):
+    """Bulk, probes and pings, all at one length; what arrives is trimmed and counted without the padding."""
+    t = lab.two_gateways(tfc="mtu")
+    before = t.db.link()["rx"]
+    sent, got = tcp_transfer(t.h1, t.h2, "10.2.0.2", 1 << 20)
+    assert sent == got and ping(t.h1, FAR4) and ping(t.h1, FAR6)
+    rx = t.db.link()["rx"]
+    assert (rx["bytes"] - before["bytes"]) < 1.2 * (1 << 20) + 100 * (rx["packets"] - before["packets"])
 
 
 def test_dummy_packets_are_swallowed(lab):

@@ -153,7 +153,7 @@ static const char sketch[] =
 	"netns     = blue\n"
 	"liveness  = ping 1s x 5\n"
 	"sa        = file:/etc/ipsec/east.sa\n"
-	"input = xdp\nbackend = auto\nstate = down\n";
+	"input = xdp\nbackend = auto\ntfc = 900\nstate = down\n";
 
 static void check_sketch_main(const struct conf *c)
 {
@@ -224,6 +224,7 @@ static void test_sketch(void **state)
 	assert_string_equal(l->ike, "");
 	assert_int_equal(l->input, INPUT_XDP);
 	assert_int_equal(l->backend, BACKEND_AUTO);
+	assert_int_equal(l->tfc, 900);
 	assert_true(l->down);
 	conf_free(&c);
 }
@@ -240,6 +241,7 @@ static void test_spellings(void **state)
 		{"ike = east", "sa = ike:east"},
 		{"inner = any", ""},
 		{"mtu = auto", "mtu=auto ; default"},
+		{"tfc = off", ""},
 		{"metric = 64k", "metric = 64000"},
 		{"route = 10.1.0.0/16, 10.2.0.0/16", "route = 10.1.0.0/16\nroute = 10.2.0.0/16"},
 		{"path = 1.2.3.4 encap udp port 4500", "path = 1.2.3.4 encap udp"},
@@ -283,6 +285,9 @@ static void test_refused_link_lines(void **state)
 		{"mtu = 1279", "mtu: '1279' is neither 'auto' nor a number from 1280 to 9000"},
 		{"mtu = 9001", "mtu: '9001' is neither 'auto' nor a number from 1280 to 9000"},
 		{"mtu = 1500x", "mtu: '1500x' is neither 'auto' nor a number from 1280 to 9000"},
+		{"tfc = on", "tfc: 'on' is neither 'off' nor 'mtu' nor a length from 1 to 9000"},
+		{"tfc = 0", "tfc: '0' is neither 'off' nor 'mtu' nor a length from 1 to 9000"},
+		{"tfc = 9001", "tfc: '9001' is neither 'off' nor 'mtu' nor a length from 1 to 9000"},
 		{"metric = 0", "metric: '0' is no number from 1 to 4294967293"},
 		{"metric = 4294967294", "metric: '4294967294' is no number from 1 to 4294967293"},
 		{"metric = -1", "metric: '-1' is no number from 1 to 4294967293"},
@@ -839,6 +844,7 @@ static void rnd_link(struct link_conf *l, unsigned int i)
 		rnd_name(l->ike, sizeof l->ike, "._@+-");
 	l->input = rnd(3);
 	l->backend = rnd(3);
+	l->tfc = rnd(2) ? 0 : rnd(2) ? TFC_MTU : 1 + rnd(9000);
 	l->down = rnd(2);
 }
 
@@ -931,6 +937,7 @@ static void test_keys(void **state)
 		{"ike", "conn"},
 		{"input", "xdp"},
 		{"backend", "xfrm"},
+		{"tfc", "mtu"},
 		{"state", "down"},
 	};
 	struct link_conf plain, l, copy;
@@ -987,7 +994,7 @@ static void test_set(void **state)
 	assert_int_equal(link_conf_set(&l, "frobnicate", "off", err, sizeof err), -EINVAL);
 	assert_string_equal(err, "unknown key 'frobnicate'; a link has: peer address address6 path "
 				 "inner protect route "
-				 "metric mtu netns liveness sa ike input backend state");
+				 "metric mtu netns liveness sa ike input backend tfc state");
 	assert_int_equal(link_conf_set(&l, "mtu", "", err, sizeof err), -EINVAL);
 	assert_int_equal(link_conf_set(&l, "mtu", "1\x1b[2J", err, sizeof err), -EINVAL);
 	assert_null(strchr(err, 0x1b));
