@@ -66,14 +66,25 @@ class Sniffer:
 
 
 def read_pcap(path):
+    """Whole frames only: the tap may be writing the last one."""
     frames = []
     with open(path, "rb") as f:
         f.read(24)
         while True:
             head = f.read(16)
-            if len(head) < 16:
+            size = struct.unpack("=IIII", head)[2] if len(head) == 16 else 0
+            frame = f.read(size)
+            if len(head) < 16 or len(frame) < size:
                 return frames
-            frames.append(f.read(struct.unpack("=IIII", head)[2]))
+            frames.append(frame)
+
+
+def write_pcap(path, frames):
+    with open(path, "wb") as f:
+        f.write(struct.pack("=IHHIIII", 0xa1b2c3d4, 2, 4, 0, 0, 1 << 18, 1))
+        for frame in frames:
+            f.write(struct.pack("=IIII", 0, 0, len(frame), len(frame)) + frame)
+    return path
 
 
 def check_taps(report, whole=False, checks=("seq", "iv")):
