@@ -41,7 +41,9 @@
 	X(FRAG_UNSUPPORTED, "frag-unsupported", "fragment where none can be handled")              \
 	X(ENCAP_MISMATCH, "encap-mismatch", "came plain on a UDP path or the other way round")     \
 	X(NO_LINK, "no-link", "device or stamp belongs to no link")                                \
-	X(DUMMY, "dummy", "RFC 4303 2.6 dummy packet: counted, not a drop")
+	X(DUMMY, "dummy", "RFC 4303 2.6 dummy packet: counted, not a drop")                        \
+	X(NOT_TRANSPORT, "not-transport",                                                          \
+	  "transport mode: not to the peer itself, or with headers that cannot stay outside")
 
 enum drop {
 	DROP_NONE = 0,

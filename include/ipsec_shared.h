@@ -16,7 +16,7 @@
 #include "ipsec_drops.h"
 
 enum {
-	SHARED_VERSION = 1,    /* bumped on any layout change; checked when adopting pins */
+	SHARED_VERSION = 2,    /* bumped on any layout change; checked when adopting pins */
 	LINK_MAX = 16384,      /* link ids 0..LINK_MAX-1; maps are sized by `max-links` */
 	WORKER_MAX = 64,
 	ESP_PORT = 4500,       /* RFC 3948 */

@@ -23,8 +23,11 @@ enum {
 	IP4_HDR_LEN = 20,
 	IP6_HDR_LEN = 40,
 	SPI_MIN = 256, /* RFC 4303 2.1: 0..255 reserved */
+	NEXT_HOPOPTS = 0,
 	NEXT_IP4 = 4,
 	NEXT_IP6 = 41,
+	NEXT_ROUTING = 43,
+	NEXT_FRAGMENT = 44,
 	NEXT_NONE = 59, /* RFC 4303 2.6: dummy packet */
 };
 
@@ -48,6 +51,27 @@ static inline __u32 esp_inner_max(struct esp_layout l, __u32 room)
 	if (room < fixed + l.align)
 		return 0;
 	return ((room - fixed) & ~((__u32)l.align - 1)) - ESP_TRAILER_LEN;
+}
+
+/*
+ * Longest raw packet whose envelope fits mtu bytes. In transport mode the IP header, ip_len bytes of
+ * it, counts as part of the raw packet and not twice.
+ */
+static inline __u32 esp_raw_max(struct esp_layout l, int transport, __u32 mtu, __u32 ip_len,
+				__u32 udp_len)
+{
+	__u32 head = ip_len + udp_len, fits = mtu > head ? esp_inner_max(l, mtu - head) : 0;
+
+	return fits && transport ? fits + ip_len : fits;
+}
+
+/*
+ * May this stand behind ESP in transport mode? Headers that belong in front of it may not (RFC 4303
+ * 3.1.1), and only whole datagrams are sent (3.3.4).
+ */
+static inline int esp_carries(__u8 next)
+{
+	return next != NEXT_HOPOPTS && next != NEXT_ROUTING && next != NEXT_FRAGMENT;
 }
 
 /* Length from ESP header to ICV of an envelope that carries inner_len bytes. */

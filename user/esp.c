@@ -237,7 +237,7 @@ static uint32_t inner_len(uint8_t next, const uint8_t *ip, uint32_t room)
 }
 
 /* RFC 4303 3.4.4.1 step 3 on: the packet is authentic, what it carries may still be nonsense. */
-static enum drop strip(struct esp_pkt *p, uint8_t *body, uint32_t len)
+static enum drop strip(struct esp_pkt *p, uint8_t *body, uint32_t len, bool transport)
 {
 	uint32_t pad = body[len - 2];
 
@@ -246,7 +246,10 @@ static enum drop strip(struct esp_pkt *p, uint8_t *body, uint32_t len)
 	if (pad > len || !pad_ok(body + len - pad, pad))
 		return DROP_BAD_PAD;
 	len -= pad;
-	if (p->next == NEXT_IP4 || p->next == NEXT_IP6) {
+	if (transport) {
+		if (!esp_carries(p->next))
+			return DROP_BAD_NEXT_HEADER;
+	} else if (p->next == NEXT_IP4 || p->next == NEXT_IP6) {
 		len = inner_len(p->next, body, len);
 		if (!len)
 			return DROP_INNER_VERSION;
@@ -267,7 +270,7 @@ static enum drop open_finish(struct sa_in *sa, struct esp_pkt *p, const struct a
 	if (!j->ok)
 		return DROP_ICV_FAIL;
 	drop = replay_accept(&sa->replay, p->seq, lost);
-	return drop ? drop : strip(p, body, (uint32_t)(j->tag - body));
+	return drop ? drop : strip(p, body, (uint32_t)(j->tag - body), sa->transport);
 }
 
 void esp_open(struct sa_in *sa, struct esp_pkt *pkts, unsigned int n, uint64_t *lost)

@@ -31,7 +31,7 @@ static inline uint32_t esp_headroom(struct esp_layout l)
 struct esp_pkt {
 	uint8_t *data; /* out: inner packet, then ESP header. in: ESP header, then inner packet */
 	uint32_t len;  /* bytes at data */
-	uint8_t next;  /* NEXT_IP4, NEXT_IP6, NEXT_NONE. out: set by caller; in: result */
+	uint8_t next;  /* NEXT_IP4, NEXT_IP6, NEXT_NONE; transport: any. out: set by caller; in: result */
 	uint8_t drop;  /* enum drop; if set: skip it, its bytes must not be sent or delivered */
 	uint16_t link; /* free for the caller */
 	uint64_t seq;  /* out: number used; in: reconstructed number */
@@ -57,7 +57,9 @@ void esp_seal(struct sa_out *sa, struct esp_pkt *pkts, unsigned int n);
  * Drops: SHORT, NO_SA (the SPI is not this SA's), REPLAY_OLD, REPLAY_DUP, ICV_FAIL, BAD_PAD,
  * BAD_NEXT_HEADER, INNER_VERSION (inner length or version nibble disagrees with the next header;
  * the packet is trimmed to the inner total length, RFC 4303 2.7 TFC padding). NEXT_NONE packets
- * come back with drop DROP_NONE, next NEXT_NONE and data/len = the payload before the trailer.
+ * come back with drop DROP_NONE, next NEXT_NONE and data/len = the payload before the trailer. Of a
+ * transport mode SA every packet comes back so, with next as the peer sent it; transport_restore()
+ * makes an IP packet of it.
  */
 void esp_open(struct sa_in *sa, struct esp_pkt *pkts, unsigned int n, uint64_t *lost);
 

@@ -81,6 +81,7 @@ int sa_out_init(struct sa_out *sa, const struct sa_conf *c)
 		.layout = sa_layout(c->alg),
 		.kind = aead_by_alg(c->alg)->kind,
 		.esn = c->esn,
+		.transport = c->mode == SA_TRANSPORT,
 	};
 	memcpy(sa->salt, c->salt, sizeof sa->salt);
 	sa->aead = aead_new(c->alg, c->key);
@@ -95,7 +96,8 @@ int sa_in_init(struct sa_in *sa, const struct sa_conf *c, uint64_t *top, uint64_
 		return err;
 	*sa = (struct sa_in){.spi_be = htonl(c->spi),
 			     .layout = sa_layout(c->alg),
-			     .kind = aead_by_alg(c->alg)->kind};
+			     .kind = aead_by_alg(c->alg)->kind,
+			     .transport = c->mode == SA_TRANSPORT};
 	err = replay_init(&sa->replay, top, words, c->window, c->esn);
 	if (err)
 		return err;

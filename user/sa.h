@@ -15,12 +15,14 @@
 #include "replay.h"
 
 enum sa_dir { SA_OUT = 1, SA_IN = 2 };
+enum sa_mode { SA_TUNNEL = 0, SA_TRANSPORT = 1 }; /* RFC 4301 4.1 */
 
 /** struct sa_conf - everything needed to make an SA; wipe with sa_conf_wipe() */
 struct sa_conf {
 	enum sa_dir dir;
 	uint32_t spi; /* host order, >= SPI_MIN */
 	enum aead_alg alg;
+	enum sa_mode mode;
 	uint8_t key[AEAD_KEY_MAX]; /* cipher key, authentication key */
 	uint8_t salt[AEAD_SALT_LEN];
 	bool esn;
@@ -53,6 +55,7 @@ struct sa_out {
 	struct esp_layout layout;
 	uint8_t kind; /* enum aead_kind */
 	bool esn;
+	bool transport;
 };
 
 /** struct sa_in - hot half of an inbound SA. Writer: the owning worker */
@@ -63,6 +66,7 @@ struct sa_in {
 	uint8_t salt[AEAD_SALT_LEN];
 	struct esp_layout layout;
 	uint8_t kind; /* enum aead_kind */
+	bool transport;
 };
 
 /**

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "csum.h"
+#include "pkt.h"
+#include "transport.h"
+#include "util.h"
+
+/* --- outbound --------------------------------------------------------------------------------- */
+
+static struct in6_addr addr_at(const uint8_t *p, bool is4)
+{
+	struct in6_addr a;
+	struct in_addr v4;
+
+	if (is4) {
+		memcpy(&v4, p, sizeof v4);
+		return addr_from4(v4);
+	}
+	memcpy(&a, p, sizeof a);
+	return a;
+}
+
+static enum drop take4(const uint8_t *ip, uint32_t len, struct transport_hdr *h)
+{
+	uint32_t hdr = (ip[0] & 15u) * 4;
+
+	if (hdr < IP4_HDR_LEN || hdr > len)
+		return DROP_SHORT;
+	if (be16(ip + IP4_FRAG) & IP4_FRAGMENT)
+		return DROP_FRAG_UNSUPPORTED;
+	if (hdr > IP4_HDR_LEN)
+		return DROP_NOT_TRANSPORT;
+	h->next = ip[IP4_PROTO];
+	h->ttl = ip[IP4_TTL];
+	h->hdr_len = IP4_HDR_LEN;
+	return DROP_NONE;
+}
+
+/* What comes after the destination options that may stand in front of the upper layer. */
+static enum drop after_options(const uint8_t *ip, uint32_t len, uint8_t *next)
+{
+	uint32_t at = IP6_HDR_LEN;
+
+	while (*next == IPPROTO_DSTOPTS) {
+		if (at + 8 > len)
+			return DROP_SHORT;
+		*next = ip[at];
+		at += (ip[at + 1] + 1u) * 8;
+	}
+	return at > len ? DROP_SHORT : DROP_NONE;
+}
+
+static enum drop take6(const uint8_t *ip, uint32_t len, struct transport_hdr *h)
+{
+	uint8_t last = ip[IP6_NEXT];
+	enum drop d = after_options(ip, len, &last);
+
+	if (d)
+		return d;
+	if (last == IPPROTO_FRAGMENT)
+		return DROP_FRAG_UNSUPPORTED;
+	if (last == IPPROTO_HOPOPTS || last == IPPROTO_ROUTING)
+		return DROP_NOT_TRANSPORT;
+	h->next = ip[IP6_NEXT];
+	h->ttl = ip[IP6_HOP_LIMIT];
+	h->hdr_len = IP6_HDR_LEN;
+	return DROP_NONE;
+}
+
+enum drop transport_take(const uint8_t *ip, uint32_t len, const struct in6_addr *remote,
+			 struct transport_hdr *h)
+{
+	bool is4 = len && ip[0] >> 4 == 4;
+	struct in6_addr dst;
+	enum drop d;
+
+	if (len < (is4 ? IP4_HDR_LEN : IP6_HDR_LEN))
+		return DROP_SHORT;
+	d = is4 ? take4(ip, len, h) : take6(ip, len, h);
+	if (d)
+		return d;
+	h->src = addr_at(ip + (is4 ? IP4_ADDRS : IP6_ADDRS), is4);
+	dst = addr_at(ip + (is4 ? IP4_ADDRS + 4 : IP6_ADDRS + 16), is4);
+	if (memcmp(&dst, remote, sizeof dst))
+		return DROP_NOT_TRANSPORT;
+	/* "no next header" behind ESP is a dummy packet, which the peer throws away (RFC 4303 2.6) */
+	return h->next == NEXT_NONE || !esp_carries(h->next) ? DROP_NOT_TRANSPORT : DROP_NONE;
+}
+
+/* --- inbound ---------------------------------------------------------------------------------- */
+
+static void put_addr(uint8_t *p, const struct in6_addr *a, bool is4)
+{
+	struct in_addr v4 = addr_to4(a);
+
+	if (is4)
+		memcpy(p, &v4, sizeof v4);
+	else
+		memcpy(p, a, sizeof *a);
+}
+
+/* RFC 6864 4.1: the datagram is whole; without a DF of its own its identification says nothing. */
+static void make_header(uint8_t *ip, const struct transport_outer *o, bool is4)
+{
+	if (is4) {
+		memset(ip, 0, IP4_HDR_LEN);
+		ip[0] = 0x45;
+		ip[IP4_TOS] = o->tos;
+		ip[IP4_TTL] = o->ttl;
+	} else {
+		memset(ip, 0, IP6_HDR_LEN);
+		ip[0] = 0x60 | o->tos >> 4;
+		ip[1] = (uint8_t)(o->tos << 4);
+		ip[IP6_HOP_LIMIT] = o->ttl;
+	}
+	put_addr(ip + (is4 ? IP4_ADDRS : IP6_ADDRS), &o->src, is4);
+	put_addr(ip + (is4 ? IP4_ADDRS + 4 : IP6_ADDRS + 16), &o->dst, is4);
+}
+
+static uint32_t made_len(const struct transport_outer *o)
+{
+	return addr_is4(&o->src) ? IP4_HDR_LEN : IP6_HDR_LEN;
+}
+
+uint32_t transport_spare(const struct esp_pkt *p, const struct sa_in *sa,
+			 const struct transport_outer *o)
+{
+	uint32_t hdr_len = made_len(o);
+
+	return o->ip || hdr_len <= esp_headroom(sa->layout) + o->front ? 0 : hdr_len + p->len;
+}
+
+/* Lengths, protocol and header checksum of what is inside. */
+static void fit4(uint8_t *ip, uint32_t hdr_len, uint32_t payload_len, uint8_t proto)
+{
+	put16(ip + IP4_TOT_LEN, htons((uint16_t)(hdr_len + payload_len)));
+	put16(ip + IP4_FRAG, get16(ip + IP4_FRAG) & htons(IP4_DF));
+	ip[IP4_PROTO] = proto;
+	put16(ip + IP4_CSUM, 0);
+	put16(ip + IP4_CSUM, csum_fold(csum_partial(ip, hdr_len, 0)));
+}
+
+static void fit6(uint8_t *ip, uint32_t payload_len, uint8_t next)
+{
+	put16(ip + IP6_PAYLOAD_LEN, htons((uint16_t)payload_len));
+	ip[IP6_NEXT] = next;
+}
+
+/* Offset of the checksum and bytes the header needs; false: no checksum over addresses. */
+static bool summed(uint8_t proto, uint32_t *at, uint32_t *least)
+{
+	switch (proto) {
+	case IPPROTO_TCP:
+		*at = TCP_CSUM;
+		*least = TCP_HDR_LEN;
+		return true;
+	case IPPROTO_UDP:
+		*at = UDP_CSUM;
+		*least = UDP_HDR_LEN;
+		return true;
+	case IPPROTO_ICMPV6:
+		*at = 2;
+		*least = 4;
+		return true;
+	}
+	return false;
+}
+
+static void fix_checksum(uint8_t *ip, uint8_t *l4, uint32_t len, uint8_t proto, bool is4)
+{
+	uint32_t at, least;
+	uint64_t pseudo;
+	uint16_t sum;
+
+	if (!summed(proto, &at, &least) || len < least || (is4 && proto == IPPROTO_ICMPV6))
+		return;
+	if (proto == IPPROTO_UDP && !get16(l4 + at)) /* RFC 768: none */
+		return;
+	pseudo = csum_pseudo(ip, is4 ? 4 : 6, proto, len);
+	if (!csum_fold(csum_partial(l4, len, pseudo)))
+		return;
+	put16(l4 + at, 0);
+	sum = csum_fold(csum_partial(l4, len, pseudo));
+	put16(l4 + at, proto == IPPROTO_UDP && !sum ? 0xffff : sum);
+}
+
+/* The header as it came, or one made of what is known. Return: its length, *ip where it stands now */
+static uint32_t put_header(struct esp_pkt *p, const struct transport_outer *o, uint8_t **ip)
+{
+	uint32_t hdr_len = o->ip ? o->hdr_len : made_len(o);
+
+	*ip = p->data - hdr_len;
+	if (o->ip)
+		memmove(*ip, o->ip, hdr_len);
+	else
+		make_header(*ip, o, addr_is4(&o->src));
+	return hdr_len;
+}
+
+void transport_restore(struct esp_pkt *p, const struct sa_in *sa, const struct transport_outer *o,
+		       uint8_t *spare)
+{
+	bool is4 = addr_is4(&o->src);
+	uint8_t *ip, proto = p->next;
+	uint32_t hdr_len;
+
+	if (transport_spare(p, sa, o))
+		p->data = memcpy(spare + made_len(o), p->data, p->len);
+	hdr_len = put_header(p, o, &ip);
+	if (is4)
+		fit4(ip, hdr_len, p->len, proto);
+	else
+		fit6(ip, p->len, proto);
+	if (o->udp)
+		fix_checksum(ip, ip + hdr_len, p->len, proto, is4);
+	p->data = ip;
+	p->len += hdr_len;
+	p->next = is4 ? NEXT_IP4 : NEXT_IP6;
+}
