@@ -1,20 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * inbound - envelopes become inner packets: found by SPI, opened in place, checked against what
- * the peer may send, merged and delivered to ipsecN. Worker thread only. RFC 4303 3.4, RFC 6040 4.2.
+ * inbound - envelopes become inner packets: found by SPI, opened in place (esp.c), checked against
+ * what the peer may send (inner.c), merged (gro.c) and delivered to ipsecN. Worker thread only.
+ * RFC 4303 3.4, RFC 4301 5.2.
  */
 #include <errno.h>
 #include <net/ethernet.h>
-#include <netinet/ip.h>
-#include <netinet/ip6.h>
-#include <netinet/udp.h>
 #include <sys/socket.h>
-#include "log.h"
+#include "inner.h"
 #include "worker_priv.h"
-
-#ifndef UDP_GRO
-#define UDP_GRO 104
-#endif
 
 enum { LEARN_GAP_NS = 100 * 1000 * 1000, SKIP = 16384 };
 
@@ -48,53 +42,7 @@ static void deliver(void *arg, struct gro_out *out)
 	l->ctr->in_pkts += out->n_segs;
 }
 
-/* ---- checks on an opened packet ---- */
-
-static bool source_allowed(const struct wlink *l, const uint8_t *ip, uint8_t family)
-{
-	struct in6_addr a;
-
-	if (!l->n_inner)
-		return true;
-	if (family == 4) {
-		struct in_addr v4;
-
-		memcpy(&v4, ip + 12, 4);
-		a = addr_from4(v4);
-	} else {
-		memcpy(&a, ip + 8, 16);
-	}
-	for (unsigned int i = 0; i < l->n_inner; i++)
-		if (prefix_match(&l->inner[i], &a))
-			return true;
-	return false;
-}
-
-/* RFC 6040 4.2: an outer CE must not be lost; on an inner not-ECT packet it means drop. */
-static enum drop ecn_decap(uint8_t *ip, uint8_t family, uint8_t outer)
-{
-	uint8_t inner = family == 4 ? ip[1] & 3 : ip[1] >> 4 & 3;
-	uint32_t sum;
-
-	if ((outer & 3) != 3 || inner == 3)
-		return DROP_NONE;
-	if (!inner)
-		return DROP_ECN_CE_NOT_ECT;
-	if (family == 6) {
-		ip[1] |= 0x30;
-		return DROP_NONE;
-	}
-	/* RFC 1624: the header checksum follows */
-	sum = (uint16_t)~(ip[10] << 8 | ip[11]);
-	sum += (uint16_t)~(ip[0] << 8 | ip[1]);
-	ip[1] |= 3;
-	sum += (uint16_t)(ip[0] << 8 | ip[1]);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = ~((sum & 0xffff) + (sum >> 16));
-	ip[10] = sum >> 8;
-	ip[11] = sum;
-	return DROP_NONE;
-}
+/* ---- opened packets ---- */
 
 /*
  * I4: the peer is where its newest authentic packet came from. Not on links with several paths,
@@ -129,10 +77,10 @@ static void take(struct worker *w, struct wlink *l, struct esp_pkt *p, const str
 	}
 	if (!l->admin_up)
 		d = DROP_LINK_DOWN;
-	else if (!source_allowed(l, p->data, family))
+	else if (!inner_source_ok(p->data, family, l->inner, l->n_inner))
 		d = DROP_INNER_SRC;
 	else if (m->has_tos)
-		d = ecn_decap(p->data, family, m->tos);
+		d = inner_ecn(p->data, family, m->tos);
 	if (d) {
 		l->ctr->drops_in[d]++;
 		return;
@@ -235,38 +183,6 @@ struct rx_ctl {
 	_Alignas(struct cmsghdr) uint8_t buf[128];
 };
 
-static void read_ctl(struct msghdr *m, struct rx_meta *meta, uint32_t *seg)
-{
-	int v;
-
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
-		if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
-			memcpy(&v, CMSG_DATA(c), sizeof v);
-			*seg = v;
-		} else if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) {
-			meta->tos = *CMSG_DATA(c);
-			meta->has_tos = true;
-		} else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS) {
-			memcpy(&v, CMSG_DATA(c), sizeof v);
-			meta->tos = v;
-			meta->has_tos = true;
-		}
-	}
-}
-
-static void read_name(const struct sockaddr_in6 *sa, struct rx_meta *m)
-{
-	const struct sockaddr_in *s4 = (const void *)sa;
-
-	if (s4->sin_family == AF_INET) {
-		m->src = addr_from4(s4->sin_addr);
-		m->port = ntohs(s4->sin_port);
-	} else {
-		m->src = sa->sin6_addr;
-		m->port = ntohs(sa->sin6_port);
-	}
-}
-
 static void count_socket(struct worker *w, const uint8_t *esp, uint32_t len)
 {
 	struct wsa_in *sa = len >= ESP_HDR_LEN ? worker_spi(w, esp_spi(esp)) : NULL;
@@ -276,28 +192,19 @@ static void count_socket(struct worker *w, const uint8_t *esp, uint32_t len)
 		l->ctr->in_sock_pkts++;
 }
 
-/* One received message: a single envelope, or a train of them merged by UDP_GRO. */
-static unsigned int message(struct worker *w, uint8_t *buf, uint32_t len, struct msghdr *m, bool udp, bool v4)
+/* One received message: a single envelope, or a train of them merged by UDP_GRO. Return: how many */
+static unsigned int message(struct worker *w, struct msghdr *m, uint32_t len, bool udp, bool v4)
 {
-	struct rx_meta meta = {.encap = udp ? ENCAP_UDP : ENCAP_ESP};
-	uint32_t seg = 0, n, ihl;
 	unsigned int count = 0;
+	struct outer o;
+	uint32_t n;
 
-	read_name(m->msg_name, &meta);
-	read_ctl(m, &meta, &seg);
-	if (!udp && v4) { /* the kernel hands raw IPv4 with its header, already checked */
-		ihl = (buf[0] & 15) * 4;
-		if (len < ihl + ESP_HDR_LEN)
-			return 0;
-		buf += ihl;
-		len -= ihl;
-	}
-	if (!seg || seg > len)
-		seg = len;
-	for (; len; buf += n, len -= n, count++) {
-		n = MIN(seg, len);
-		count_socket(w, buf, n);
-		inbound_add(w, buf, n, &meta);
+	if (!outer_message(&o, m, len, udp, v4))
+		return 0;
+	for (; o.len; o.esp += n, o.len -= n, count++) {
+		n = MIN(o.seg, o.len);
+		count_socket(w, o.esp, n);
+		inbound_add(w, o.esp, n, &o.meta);
 	}
 	return count;
 }
@@ -320,7 +227,7 @@ unsigned int inbound_socket(struct worker *w, int fd, bool udp, bool v4)
 	n = recvmmsg(fd, msgs, want, MSG_DONTWAIT, NULL);
 	bump(&w->stats.recvmmsgs, 1);
 	for (int i = 0; i < n; i++)
-		total += message(w, iov[i].iov_base, msgs[i].msg_len, &msgs[i].msg_hdr, udp, v4);
+		total += message(w, &msgs[i].msg_hdr, msgs[i].msg_len, udp, v4);
 	bump(&w->stats.recv_pkts, total);
 	inbound_flush(w);
 	return n > 0 ? total : 0;
@@ -328,53 +235,11 @@ unsigned int inbound_socket(struct worker *w, int fd, bool udp, bool v4)
 
 /* ---- wire funnel ---- */
 
-/* The outer headers, which wire-in has already checked; here only to find their end. Return: ESP or NULL */
-static uint8_t *outer(uint8_t *ip, uint32_t len, struct rx_meta *m, uint32_t *esp_len)
-{
-	uint32_t hl, total;
-	uint8_t proto;
-
-	if (len < IP4_HDR_LEN)
-		return NULL;
-	m->has_tos = true;
-	if (ip[0] >> 4 == 4) {
-		struct in_addr src;
-
-		hl = (ip[0] & 15) * 4;
-		total = ip[2] << 8 | ip[3];
-		proto = ip[9];
-		m->tos = ip[1];
-		memcpy(&src, ip + 12, sizeof src);
-		m->src = addr_from4(src);
-	} else {
-		if (len < IP6_HDR_LEN)
-			return NULL;
-		hl = IP6_HDR_LEN;
-		total = (ip[4] << 8 | ip[5]) + IP6_HDR_LEN;
-		proto = ip[6];
-		m->tos = ip[0] << 4 | ip[1] >> 4;
-		memcpy(&m->src, ip + 8, sizeof m->src);
-	}
-	m->encap = proto == IPPROTO_UDP ? ENCAP_UDP : ENCAP_ESP;
-	if (proto == IPPROTO_UDP) {
-		if (total < hl + UDP_HDR_LEN || len < hl + UDP_HDR_LEN)
-			return NULL;
-		m->port = ip[hl] << 8 | ip[hl + 1];
-		hl += UDP_HDR_LEN;
-	}
-	if (total > len || total < hl + ESP_HDR_LEN)
-		return NULL;
-	*esp_len = total - hl;
-	return ip + hl;
-}
-
 static void wire_frame(struct worker *w, struct port_frame *f)
 {
-	struct rx_meta m = {0};
 	struct stamp st;
+	struct outer o;
 	struct wlink *l;
-	uint32_t len;
-	uint8_t *esp;
 
 	memcpy(&st, f->data, sizeof st);
 	l = worker_link(w, st.link);
@@ -388,12 +253,15 @@ static void wire_frame(struct worker *w, struct port_frame *f)
 		return;
 	}
 	l->ctr->in_xsk_pkts++;
-	esp = outer(f->data + TAP_L2_LEN, f->len - TAP_L2_LEN, &m, &len);
-	if (!esp || !worker_spi(w, esp_spi(esp))) {
-		l->ctr->drops_in[esp ? DROP_NO_SA : DROP_SHORT]++;
+	if (!outer_frame(&o, f->data + TAP_L2_LEN, f->len - TAP_L2_LEN)) {
+		l->ctr->drops_in[DROP_SHORT]++;
 		return;
 	}
-	inbound_add(w, esp, len, &m);
+	if (!worker_spi(w, esp_spi(o.esp))) {
+		l->ctr->drops_in[DROP_NO_SA]++;
+		return;
+	}
+	inbound_add(w, o.esp, o.len, &o.meta);
 }
 
 unsigned int inbound_port(struct worker *w)

@@ -13,6 +13,7 @@
 #include "gro.h"
 #include "gso.h"
 #include "load.h"
+#include "outer.h"
 #include "port.h"
 #include "sock.h"
 #include "tap.h"
@@ -38,15 +39,6 @@ struct outq {
 	struct run runs[OUT_PKTS];
 	uint16_t first[OUT_PKTS]; /* of a run: index into pkts */
 	bool closed;              /* the last run takes no more */
-};
-
-/** struct rx_meta - what the outer header said of an envelope */
-struct rx_meta {
-	struct in6_addr src;
-	uint16_t port; /* host order, 0 for plain ESP */
-	uint8_t tos;
-	uint8_t encap;
-	bool has_tos;
 };
 
 /** struct inq - envelopes of one SA in arrival order */

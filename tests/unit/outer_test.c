@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* outer: where ESP lies in frames and messages, honest and lying ones, and who is said to have sent it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <netinet/udp.h>
+#include <stdlib.h>
+#include "conf.h"
+#include "ipsec_wire.h"
+#include "outer.h"
+
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
+
+enum { ROOM = 2048, TOS = 0xbb, PORT = 31337, ESP_LEN = 60 };
+
+static struct in6_addr addr(const char *s)
+{
+	struct in6_addr a;
+
+	assert_int_equal(addr_parse(s, &a), 0);
+	return a;
+}
+
+/* ---- frames ---- */
+
+/* struct frame - one envelope with its outer headers, and where a reader must find it */
+struct frame {
+	int family;
+	uint32_t opts; /* IPv4 option bytes */
+	bool udp;
+	uint32_t esp_len, padding; /* behind the packet: Ethernet's */
+	uint32_t hdrs, total, len; /* out */
+	uint8_t *ip;		   /* out: len bytes, not one more */
+};
+
+static void put_be16(uint8_t *p, uint32_t v)
+{
+	p[0] = (uint8_t)(v >> 8);
+	p[1] = (uint8_t)v;
+}
+
+static void build_ip4(struct frame *f)
+{
+	struct in_addr src = {htonl(0xc6336402)}; /* 198.51.100.2 */
+
+	f->ip[0] = (uint8_t)(0x40 | (20 + f->opts) / 4);
+	f->ip[1] = TOS;
+	put_be16(f->ip + 2, f->total);
+	f->ip[9] = f->udp ? IPPROTO_UDP : IPPROTO_ESP;
+	memcpy(f->ip + 12, &src, sizeof src);
+}
+
+static void build_ip6(struct frame *f)
+{
+	struct in6_addr src = addr("2001:db8::2");
+
+	put_be16(f->ip, 0x6000 | TOS << 4);
+	put_be16(f->ip + 4, f->total - 40);
+	f->ip[6] = f->udp ? IPPROTO_UDP : IPPROTO_ESP;
+	memcpy(f->ip + 8, &src, sizeof src);
+}
+
+static void build(struct frame *f)
+{
+	uint8_t *udp;
+
+	f->hdrs = (f->family == 4 ? 20 + f->opts : 40) + (f->udp ? 8 : 0);
+	f->total = f->hdrs + f->esp_len;
+	f->len = f->total + f->padding;
+	f->ip = calloc(1, f->len);
+	if (f->family == 4)
+		build_ip4(f);
+	else
+		build_ip6(f);
+	if (f->udp) {
+		udp = f->ip + f->hdrs - 8;
+		put_be16(udp, PORT);
+		put_be16(udp + 2, 4500);
+		put_be16(udp + 4, 8 + f->esp_len);
+	}
+}
+
+static void check_meta(const struct rx_meta *m, int family, bool udp)
+{
+	struct in6_addr src = addr(family == 4 ? "198.51.100.2" : "2001:db8::2");
+
+	assert_memory_equal(&m->src, &src, sizeof src);
+	assert_int_equal(m->encap, udp ? ENCAP_UDP : ENCAP_ESP);
+	assert_int_equal(m->port, udp ? PORT : 0);
+	assert_true(m->has_tos);
+	assert_int_equal(m->tos, TOS);
+}
+
+static void check_frame(struct frame f)
+{
+	struct outer o;
+
+	build(&f);
+	assert_true(outer_frame(&o, f.ip, f.len));
+	assert_ptr_equal(o.esp, f.ip + f.hdrs);
+	assert_int_equal(o.len, f.esp_len);
+	assert_int_equal(o.seg, f.esp_len);
+	check_meta(&o.meta, f.family, f.udp);
+	free(f.ip);
+}
+
+static void test_frames(void **state)
+{
+	for (int udp = 0; udp < 2; udp++)
+		for (uint32_t padding = 0; padding <= 18; padding += 6)
+			for (uint32_t len = ESP_HDR_LEN; len < 100; len++) {
+				for (uint32_t opts = 0; opts <= 40; opts += 4)
+					check_frame((struct frame){.family = 4, .opts = opts, .udp = udp,
+								   .esp_len = len, .padding = padding});
+				check_frame((struct frame){.family = 6, .udp = udp, .esp_len = len,
+							   .padding = padding});
+			}
+}
+
+/* Whatever a frame ends in the middle of is refused, without a look behind its end. */
+static void test_torn_frames(void **state)
+{
+	for (int udp = 0; udp < 2; udp++)
+		for (int family = 4; family <= 6; family += 2) {
+			struct frame f = {.family = family, .udp = udp, .esp_len = ESP_LEN};
+
+			build(&f);
+			for (uint32_t len = 0; len < f.total; len++) {
+				uint8_t *torn = malloc(len ? len : 1);
+				struct outer o;
+
+				memcpy(torn, f.ip, len);
+				assert_false(outer_frame(&o, torn, len));
+				free(torn);
+			}
+			free(f.ip);
+		}
+}
+
+/* No ESP header behind the outer ones: a keepalive byte, an empty datagram, nothing at all. */
+static void test_no_room_for_esp(void **state)
+{
+	for (int udp = 0; udp < 2; udp++)
+		for (int family = 4; family <= 6; family += 2)
+			for (uint32_t len = 0; len < ESP_HDR_LEN; len++) {
+				struct frame f = {.family = family, .udp = udp, .esp_len = len, .padding = 40};
+				struct outer o;
+
+				build(&f);
+				assert_false(outer_frame(&o, f.ip, f.len));
+				free(f.ip);
+			}
+}
+
+/* Total length and payload length may say anything: believed only as far as there are bytes. */
+static void test_lying_totals(void **state)
+{
+	for (int udp = 0; udp < 2; udp++)
+		for (int family = 4; family <= 6; family += 2)
+			for (uint32_t said = 0; said <= 0xffff; said++) {
+				struct frame f = {.family = family, .udp = udp, .esp_len = ESP_LEN};
+				uint32_t total = said + (family == 6 ? 40 : 0);
+				struct outer o;
+
+				build(&f);
+				put_be16(f.ip + (family == 4 ? 2 : 4), said);
+				assert_int_equal(outer_frame(&o, f.ip, f.len),
+						 total >= f.hdrs + ESP_HDR_LEN && total <= f.len);
+				free(f.ip);
+			}
+}
+
+/* ---- socket messages ---- */
+
+/* struct msg - what the kernel would fill in */
+struct msg {
+	struct sockaddr_in6 name;
+	struct iovec iov;
+	_Alignas(struct cmsghdr) uint8_t control[128];
+	struct msghdr h;
+	uint8_t bytes[ROOM];
+};
+
+static void msg_init(struct msg *m, int family)
+{
+	*m = (struct msg){0};
+	m->iov = (struct iovec){m->bytes, ROOM};
+	m->h = (struct msghdr){.msg_name = &m->name, .msg_namelen = sizeof m->name,
+			       .msg_iov = &m->iov, .msg_iovlen = 1, .msg_control = m->control};
+	if (family == 4) {
+		struct sockaddr_in s4 = {.sin_family = AF_INET, .sin_port = htons(PORT),
+					 .sin_addr = {htonl(0xc6336402)}};
+
+		memcpy(&m->name, &s4, sizeof s4);
+	} else {
+		m->name = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(PORT),
+						.sin6_addr = addr("2001:db8::2")};
+	}
+}
+
+static void msg_control(struct msg *m, int level, int type, const void *value, size_t len)
+{
+	struct cmsghdr *c = (void *)(m->control + m->h.msg_controllen);
+
+	*c = (struct cmsghdr){.cmsg_len = CMSG_LEN(len), .cmsg_level = level, .cmsg_type = type};
+	memcpy(CMSG_DATA(c), value, len);
+	m->h.msg_controllen += CMSG_SPACE(len);
+}
+
+static void put_tos(struct msg *m, int family)
+{
+	uint8_t tos = TOS;
+	int tclass = TOS;
+
+	if (family == 4)
+		msg_control(m, IPPROTO_IP, IP_TOS, &tos, sizeof tos);
+	else
+		msg_control(m, IPPROTO_IPV6, IPV6_TCLASS, &tclass, sizeof tclass);
+}
+
+static void test_datagrams(void **state)
+{
+	static const int segs[] = {-1, 0, 1, 60, 99, 100, 101, 65535};
+	struct outer o;
+	struct msg m;
+
+	for (int family = 4; family <= 6; family += 2)
+		for (size_t i = 0; i < ARRAY_SIZE(segs); i++)
+			for (int order = 0; order < 2; order++) {
+				msg_init(&m, family);
+				if (order)
+					put_tos(&m, family);
+				msg_control(&m, IPPROTO_UDP, UDP_GRO, &segs[i], sizeof segs[i]);
+				if (!order)
+					put_tos(&m, family);
+				assert_true(outer_message(&o, &m.h, 100, true, family == 4));
+				assert_ptr_equal(o.esp, m.bytes);
+				assert_int_equal(o.len, 100);
+				assert_int_equal(o.seg, segs[i] > 0 && segs[i] < 100 ? segs[i] : 100);
+				check_meta(&o.meta, family, true);
+			}
+}
+
+/* Nothing is made up where the kernel said nothing; foreign control data is passed over. */
+static void test_bare_datagrams(void **state)
+{
+	uint64_t stamp = 1;
+	struct outer o;
+	struct msg m;
+
+	msg_init(&m, 4);
+	msg_control(&m, SOL_SOCKET, SO_TIMESTAMP, &stamp, sizeof stamp);
+	assert_true(outer_message(&o, &m.h, 1, true, true)); /* a keepalive, RFC 3948 2.3 */
+	assert_int_equal(o.len, 1);
+	assert_int_equal(o.seg, 1);
+	assert_false(o.meta.has_tos);
+	assert_true(outer_message(&o, &m.h, 0, true, true));
+	assert_int_equal(o.len, 0);
+	assert_int_equal(o.seg, 0);
+}
+
+static void test_raw4(void **state)
+{
+	struct outer o;
+	struct msg m;
+
+	msg_init(&m, 4);
+	put_tos(&m, 4);
+	for (uint32_t hdr = 20; hdr <= 60; hdr += 4)
+		for (uint32_t len = 0; len < 100; len++) {
+			m.bytes[0] = (uint8_t)(0x40 | hdr / 4);
+			assert_int_equal(outer_message(&o, &m.h, len, false, true), len >= hdr + ESP_HDR_LEN);
+			if (len < hdr + ESP_HDR_LEN)
+				continue;
+			assert_ptr_equal(o.esp, m.bytes + hdr);
+			assert_int_equal(o.len, len - hdr);
+			assert_int_equal(o.seg, len - hdr);
+			assert_int_equal(o.meta.encap, ENCAP_ESP);
+			assert_int_equal(o.meta.tos, TOS);
+		}
+}
+
+static void test_raw6(void **state)
+{
+	struct outer o;
+	struct msg m;
+
+	msg_init(&m, 6);
+	m.bytes[0] = 0x4f; /* no header here, whatever it looks like */
+	assert_true(outer_message(&o, &m.h, 40, false, false));
+	assert_ptr_equal(o.esp, m.bytes);
+	assert_int_equal(o.len, 40);
+	assert_int_equal(o.meta.encap, ENCAP_ESP);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_frames),
+		cmocka_unit_test(test_torn_frames),
+		cmocka_unit_test(test_no_room_for_esp),
+		cmocka_unit_test(test_lying_totals),
+		cmocka_unit_test(test_datagrams),
+		cmocka_unit_test(test_bare_datagrams),
+		cmocka_unit_test(test_raw4),
+		cmocka_unit_test(test_raw6),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * inner - checks on an opened packet before it is delivered. Pure; any thread. The packet is what
+ * esp_open() left: a whole IPv4 or IPv6 header, family as its next header says.
+ */
+#ifndef INNER_H
+#define INNER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "ipsec_drops.h"
+#include "util.h"
+
+/**
+ * inner_source_ok() - may this link's peer send from the packet's source? (RFC 4301 5.2, step 4)
+ * @allowed, @n: prefixes of both families; n 0 = any
+ */
+bool inner_source_ok(const uint8_t *ip, uint8_t family, const struct prefix *allowed, unsigned int n);
+
+/**
+ * inner_ecn() - combine the envelope's ECN field into the packet's, RFC 6040 4.2
+ * @outer_tos: TOS or traffic class of the envelope
+ * An outer CE must not be lost: it goes on, or, where the inner packet is not-ECT, drops it.
+ * Return: DROP_NONE or DROP_ECN_CE_NOT_ECT
+ */
+enum drop inner_ecn(uint8_t *ip, uint8_t family, uint8_t outer_tos);
+
+#endif

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <netinet/ip.h>
+#include <netinet/udp.h>
+#include "conf.h"
+#include "ipsec_wire.h"
+#include "outer.h"
+#include "pkt.h"
+#include "util.h"
+
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
+
+/* ---- frames ---- */
+
+/* struct l3 - one IP header, read */
+struct l3 {
+	uint32_t hdr_len, total;
+	uint8_t proto;
+};
+
+static bool read_ip4(struct l3 *h, struct rx_meta *m, const uint8_t *ip)
+{
+	struct in_addr src;
+
+	h->hdr_len = (ip[0] & 15u) * 4;
+	h->total = be16(ip + IP4_TOT_LEN);
+	h->proto = ip[IP4_PROTO];
+	m->tos = ip[IP4_TOS];
+	memcpy(&src, ip + IP4_ADDRS, sizeof src);
+	m->src = addr_from4(src);
+	return true;
+}
+
+static bool read_ip6(struct l3 *h, struct rx_meta *m, const uint8_t *ip, uint32_t len)
+{
+	if (len < IP6_HDR_LEN)
+		return false;
+	h->hdr_len = IP6_HDR_LEN;
+	h->total = IP6_HDR_LEN + be16(ip + IP6_PAYLOAD_LEN);
+	h->proto = ip[IP6_NEXT];
+	m->tos = (uint8_t)(ip[0] << 4 | ip[1] >> 4);
+	memcpy(&m->src, ip + IP6_ADDRS, sizeof m->src);
+	return true;
+}
+
+bool outer_frame(struct outer *o, uint8_t *ip, uint32_t len)
+{
+	struct rx_meta *m = &o->meta;
+	struct l3 h;
+
+	*m = (struct rx_meta){.encap = ENCAP_ESP, .has_tos = true};
+	if (len < IP4_HDR_LEN)
+		return false;
+	if (ip[0] >> 4 == 4 ? !read_ip4(&h, m, ip) : !read_ip6(&h, m, ip, len))
+		return false;
+	if (h.proto == IPPROTO_UDP) {
+		if (h.total < h.hdr_len + UDP_HDR_LEN || len < h.hdr_len + UDP_HDR_LEN)
+			return false;
+		m->encap = ENCAP_UDP;
+		m->port = be16(ip + h.hdr_len);
+		h.hdr_len += UDP_HDR_LEN;
+	}
+	if (h.total > len || h.total < h.hdr_len + ESP_HDR_LEN)
+		return false;
+	o->esp = ip + h.hdr_len;
+	o->len = o->seg = h.total - h.hdr_len;
+	return true;
+}
+
+/* ---- socket messages ---- */
+
+static void read_name(struct rx_meta *m, const struct sockaddr_in6 *sa)
+{
+	const struct sockaddr_in *s4 = (const void *)sa;
+
+	if (s4->sin_family == AF_INET) {
+		m->src = addr_from4(s4->sin_addr);
+		m->port = ntohs(s4->sin_port);
+	} else {
+		m->src = sa->sin6_addr;
+		m->port = ntohs(sa->sin6_port);
+	}
+}
+
+/* Return: bytes per datagram of a merged train, 0 when it is none */
+static uint32_t read_control(struct rx_meta *meta, struct msghdr *m)
+{
+	uint32_t seg = 0;
+	int v;
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
+		if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
+			memcpy(&v, CMSG_DATA(c), sizeof v);
+			seg = (uint32_t)v;
+		} else if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) {
+			meta->tos = *CMSG_DATA(c);
+			meta->has_tos = true;
+		} else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS) {
+			memcpy(&v, CMSG_DATA(c), sizeof v);
+			meta->tos = (uint8_t)v;
+			meta->has_tos = true;
+		}
+	}
+	return seg;
+}
+
+/* The kernel hands raw IPv4 with its header, already checked. */
+static bool skip_ip4(struct outer *o)
+{
+	uint32_t hdr_len;
+
+	if (o->len < IP4_HDR_LEN)
+		return false;
+	hdr_len = (o->esp[0] & 15u) * 4;
+	if (o->len < hdr_len + ESP_HDR_LEN)
+		return false;
+	o->esp += hdr_len;
+	o->len -= hdr_len;
+	return true;
+}
+
+bool outer_message(struct outer *o, struct msghdr *m, uint32_t len, bool udp, bool v4)
+{
+	o->meta = (struct rx_meta){.encap = udp ? ENCAP_UDP : ENCAP_ESP};
+	o->esp = m->msg_iov->iov_base;
+	o->len = len;
+	read_name(&o->meta, m->msg_name);
+	o->seg = read_control(&o->meta, m);
+	if (!udp && v4 && !skip_ip4(o))
+		return false;
+	if (!o->seg || o->seg > o->len)
+		o->seg = o->len;
+	return true;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * outer - what the outer headers of a received frame or socket message say, and where the ESP
+ * packets behind them lie. Pure: memory in, memory out; any thread.
+ *
+ * Nothing here is authenticated: callers use it to find an SA, and believe it once the ICV held (I4).
+ */
+#ifndef OUTER_H
+#define OUTER_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+/** struct rx_meta - what the outer header said of an envelope */
+struct rx_meta {
+	struct in6_addr src;
+	uint16_t port; /* host order, 0 for plain ESP */
+	uint8_t tos;
+	uint8_t encap; /* enum encap */
+	bool has_tos;
+};
+
+/** struct outer - envelopes of one sender, back to back: one of a frame, a train of a UDP_GRO message */
+struct outer {
+	struct rx_meta meta;
+	uint8_t *esp; /* first ESP header */
+	uint32_t len; /* bytes from there on; may be shorter than ESP_HDR_LEN in UDP: a keepalive */
+	uint32_t seg; /* bytes of each envelope, the last may be shorter; 1..len, or 0 when len is */
+};
+
+/**
+ * outer_frame() - the headers of a frame from the wire funnel, which wire-in has already checked
+ * @ip, @len: IP header and the bytes from there to the end of the frame; Ethernet padding may follow
+ * the packet. Return: false when the headers claim what is not there; o is then unspecified.
+ * Spec: RFC 791 3.1, RFC 8200 3, RFC 3948 2.1.
+ */
+bool outer_frame(struct outer *o, uint8_t *ip, uint32_t len);
+
+/**
+ * outer_message() - one message from one of our sockets: name, control data and bytes
+ * @m: as recvmsg() left it, the bytes in one iovec; @len: how many
+ * @udp: from a UDP socket; else from a raw one, which hands IPv4 (@v4) with its header, IPv6 without
+ * Return: false for a raw IPv4 packet without an ESP header; o is then unspecified.
+ */
+bool outer_message(struct outer *o, struct msghdr *m, uint32_t len, bool udp, bool v4);
+
+#endif
