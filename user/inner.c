@@ -24,6 +24,8 @@ bool inner_source_ok(const uint8_t *ip, uint8_t family, const struct prefix *all
 	if (!n)
 		return true;
 	a = source(ip, family);
+	if (family == 6 && addr_is4(&a)) /* no address a packet may have: RFC 4291 2.5.5.2 */
+		return false;
 	for (unsigned int i = 0; i < n; i++)
 		if (prefix_match(&allowed[i], &a))
 			return true;

@@ -13,7 +13,8 @@
 
 /**
  * inner_source_ok() - may this link's peer send from the packet's source? (RFC 4301 5.2, step 4)
- * @allowed, @n: prefixes of both families; n 0 = any
+ * @allowed, @n: prefixes of both families; n 0 = any. An IPv6 packet from ::ffff:192.0.2.1 is not one
+ * from 192.0.2.1: no list lets it in.
  */
 bool inner_source_ok(const uint8_t *ip, uint8_t family, const struct prefix *allowed, unsigned int n);
 

@@ -19,17 +19,19 @@ struct l3 {
 	uint8_t proto;
 };
 
-static bool read_ip4(struct l3 *h, struct rx_meta *m, const uint8_t *ip)
+static bool read_ip4(struct l3 *h, struct rx_meta *m, const uint8_t *ip, uint32_t len)
 {
 	struct in_addr src;
 
+	if (len < IP4_HDR_LEN)
+		return false;
 	h->hdr_len = (ip[0] & 15u) * 4;
 	h->total = be16(ip + IP4_TOT_LEN);
 	h->proto = ip[IP4_PROTO];
 	m->tos = ip[IP4_TOS];
 	memcpy(&src, ip + IP4_ADDRS, sizeof src);
 	m->src = addr_from4(src);
-	return true;
+	return h->hdr_len >= IP4_HDR_LEN;
 }
 
 static bool read_ip6(struct l3 *h, struct rx_meta *m, const uint8_t *ip, uint32_t len)
@@ -44,24 +46,47 @@ static bool read_ip6(struct l3 *h, struct rx_meta *m, const uint8_t *ip, uint32_
 	return true;
 }
 
+static bool read_ip(struct l3 *h, struct rx_meta *m, const uint8_t *ip, uint32_t len)
+{
+	switch (len ? ip[0] >> 4 : 0) {
+	case 4:
+		return read_ip4(h, m, ip, len);
+	case 6:
+		return read_ip6(h, m, ip, len);
+	default:
+		return false;
+	}
+}
+
+/* RFC 768: bytes may follow the datagram inside the packet; one longer than its packet is torn. */
+static bool read_udp(struct l3 *h, struct rx_meta *m, const uint8_t *ip)
+{
+	const uint8_t *udp = ip + h->hdr_len;
+	uint32_t room = h->total - h->hdr_len, len;
+
+	if (h->total < h->hdr_len + UDP_HDR_LEN)
+		return false;
+	len = be16(udp + UDP_LEN);
+	if (len < UDP_HDR_LEN || len > room)
+		return false;
+	m->encap = ENCAP_UDP;
+	m->port = be16(udp);
+	h->total = h->hdr_len + len;
+	h->hdr_len += UDP_HDR_LEN;
+	return true;
+}
+
 bool outer_frame(struct outer *o, uint8_t *ip, uint32_t len)
 {
 	struct rx_meta *m = &o->meta;
 	struct l3 h;
 
 	*m = (struct rx_meta){.encap = ENCAP_ESP, .has_tos = true};
-	if (len < IP4_HDR_LEN)
+	if (!read_ip(&h, m, ip, len) || h.total > len)
 		return false;
-	if (ip[0] >> 4 == 4 ? !read_ip4(&h, m, ip) : !read_ip6(&h, m, ip, len))
+	if (h.proto == IPPROTO_UDP && !read_udp(&h, m, ip))
 		return false;
-	if (h.proto == IPPROTO_UDP) {
-		if (h.total < h.hdr_len + UDP_HDR_LEN || len < h.hdr_len + UDP_HDR_LEN)
-			return false;
-		m->encap = ENCAP_UDP;
-		m->port = be16(ip + h.hdr_len);
-		h.hdr_len += UDP_HDR_LEN;
-	}
-	if (h.total > len || h.total < h.hdr_len + ESP_HDR_LEN)
+	if (h.total < h.hdr_len + ESP_HDR_LEN)
 		return false;
 	o->esp = ip + h.hdr_len;
 	o->len = o->seg = h.total - h.hdr_len;

@@ -47,6 +47,21 @@ static void test_source(void **state)
 	}
 }
 
+/* A mapped address in an IPv6 header is no way around the IPv4 prefixes. */
+static void test_mapped_source(void **state)
+{
+	static const char *const lists[] = {"10.0.0.0/8", "0.0.0.0/0", "::/0"};
+	uint8_t ip[40] = {0x60};
+	struct prefix p;
+
+	ip[18] = ip[19] = 0xff;
+	ip[20] = 10;
+	for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
+		assert_int_equal(prefix_parse(lists[i], &p), 0);
+		assert_false(inner_source_ok(ip, 6, &p, 1));
+	}
+}
+
 /* Outgoing field by inner and outer one, RFC 6040 4.2; LOST is its <drop>. An outer ECT changes nothing. */
 enum { LOST = -1 };
 static const int8_t table[4][4] = {
@@ -107,6 +122,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_source),
+		cmocka_unit_test(test_mapped_source),
 		cmocka_unit_test(test_ecn_table),
 		cmocka_unit_test(test_ecn_keeps_damage),
 	};

@@ -168,9 +168,44 @@ static void test_lying_totals(void **state)
 				build(&f);
 				put_be16(f.ip + (family == 4 ? 2 : 4), said);
 				assert_int_equal(outer_frame(&o, f.ip, f.len),
-						 total >= f.hdrs + ESP_HDR_LEN && total <= f.len);
+						 total >= f.hdrs + (udp ? ESP_LEN : ESP_HDR_LEN) && total <= f.len);
 				free(f.ip);
 			}
+}
+
+/* So may the length of the datagram: what stands behind it is not ESP, and it ends in its packet. */
+static void test_lying_datagrams(void **state)
+{
+	for (int family = 4; family <= 6; family += 2)
+		for (uint32_t said = 0; said <= 0xffff; said++) {
+			struct frame f = {.family = family, .udp = true, .esp_len = ESP_LEN, .padding = 20};
+			bool ok = said >= 8 + ESP_HDR_LEN && said <= 8 + ESP_LEN;
+			struct outer o;
+
+			build(&f);
+			put_be16(f.ip + f.hdrs - 4, said);
+			assert_int_equal(outer_frame(&o, f.ip, f.len), ok);
+			if (ok)
+				assert_int_equal(o.len, said - 8);
+			free(f.ip);
+		}
+}
+
+/* Neither IPv4 nor IPv6, and an IPv4 header shorter than one. */
+static void test_no_ip(void **state)
+{
+	for (uint32_t first = 0; first <= 0xff; first++) {
+		struct frame f = {.family = 4, .esp_len = ESP_LEN};
+		struct outer o;
+
+		build(&f);
+		f.ip[0] = (uint8_t)first;
+		if (first >> 4 != 6)
+			assert_int_equal(outer_frame(&o, f.ip, f.len),
+					 first >> 4 == 4 && (first & 15) >= 5 &&
+						 (first & 15) * 4 + ESP_HDR_LEN <= f.len);
+		free(f.ip);
+	}
 }
 
 /* ---- socket messages ---- */
@@ -303,6 +338,8 @@ int main(void)
 		cmocka_unit_test(test_torn_frames),
 		cmocka_unit_test(test_no_room_for_esp),
 		cmocka_unit_test(test_lying_totals),
+		cmocka_unit_test(test_lying_datagrams),
+		cmocka_unit_test(test_no_ip),
 		cmocka_unit_test(test_datagrams),
 		cmocka_unit_test(test_bare_datagrams),
 		cmocka_unit_test(test_raw4),
