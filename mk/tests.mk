@@ -18,7 +18,7 @@ net-tools: $(NET_TOOLS)
 check-net: all $(NET_TOOLS) ## namespace tests only (root)
 	@B=$(B) tests/run net
 
-test: all $(UNIT_BIN) $(BPF_TEST_BIN) $(NET_TOOLS) ## every layer: unit, BPF programs, namespaces (root)
-	@B=$(B) tests/run unit bpf net
+test: all $(UNIT_BIN) $(BPF_TEST_BIN) $(NET_TOOLS) ## every layer: unit, BPF programs, namespaces, XFRM in a VM (root)
+	@B=$(B) tests/run unit bpf net vm
 
 .PHONY: net-tools check-net test

@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The VM lane: espwire against the kernel's XFRM, and espwire itself, on Debian's kernels under qemu.
-VM_PACKAGES := qemu-system-x86 busybox-static cpio kmod
 VM_DIR ?= build/vm
 VM_RUN = B=$(B) VM_DIR=$(VM_DIR) tests/vm/run
 # the tree's own tests go first: they want a kernel without esp4
 VM_SUITES := tree smoke matrix edges fragments natt self
-
-deps-vm: ## install what the VM lane needs (as root); kernels are only unpacked into build/vm
-	apt-get install -y --no-install-recommends $(VM_PACKAGES)
 
 vm-smoke: all ## first packets each way against XFRM on Linux 6.1: at most 3 minutes
 	@$(VM_RUN) --minutes 3 --kernel 6.1 smoke
@@ -22,4 +18,4 @@ endif
 test-vm: all $(UNIT_BIN) $(BPF_TEST_BIN) ## XFRM matrix and espwire on Linux 6.1 and 6.12: at most 60 minutes, QUICK=1 15
 	@$(VM_RUN) --xml vm-full $(VM_ARGS) $(VM_SUITES)
 
-.PHONY: deps-vm vm-smoke test-vm
+.PHONY: vm-smoke test-vm

@@ -233,10 +233,20 @@ static unsigned int count_workers(const struct conf *c)
 	return MIN(n, (unsigned int)WORKER_MAX);
 }
 
+static unsigned int name_hash(const char *s)
+{
+	unsigned int h = 0;
+
+	while (*s)
+		h = h * 31 + (unsigned char)*s++;
+	return h;
+}
+
 static void make_workers(struct daemon *d)
 {
 	for (unsigned int i = 0; i < d->n_workers; i++) {
-		struct worker_conf wc = {.index = i, .backend_fd = d->backend_fd, .underlay_fd = d->underlay_fd,
+		struct worker_conf wc = {.index = i, .first_core = name_hash(d->pin_dir),
+					 .backend_fd = d->backend_fd, .underlay_fd = d->underlay_fd,
 					 .load = d->load, .nl_k = d->nl_k, .gso_queue = d->conf.gso_queue,
 					 .use_xsk = true};
 

@@ -86,6 +86,7 @@ struct nl;
 
 struct worker_conf {
 	unsigned int index;
+	unsigned int first_core; /* worker 0's, counted in what the process may use, modulo */
 	int backend_fd, underlay_fd; /* namespaces */
 	struct load *load;
 	struct nl *nl_k;             /* backend namespace */

@@ -25,7 +25,7 @@ $b mount -t 9p -o $opts,cache=loose,ro root /lower || echo "VM-PANIC no root"
 $b mount -t tmpfs -o size=1G t /upper; $b mkdir /upper/u /upper/w
 $b mount -t overlay -o lowerdir=/lower,upperdir=/upper/u,workdir=/upper/w o /mnt || echo "VM-PANIC no overlay"
 for d in proc sys dev; do $b mount --move /$d /mnt/$d; done
-for d in tmp run var/lib/ipsec; do $b mkdir -p /mnt/$d; $b mount -t tmpfs t /mnt/$d; done
+for d in run var/lib/ipsec; do $b mkdir -p /mnt/$d; $b mount -t tmpfs t /mnt/$d; done
 $b mkdir -p /mnt/out /mnt/dev/shm; $b mount -t 9p -o $opts,cache=none out /mnt/out || echo "VM-PANIC no /out"
 $b rm -rf /mnt/lib/modules /mnt/usr/lib/modules; $b ln -s @MODULES@ /mnt/usr/lib/modules
 [ -L /mnt/lib/modules ] || $b ln -s @MODULES@ /mnt/lib/modules
@@ -46,7 +46,7 @@ class Unavailable(Exception):
 def need(*programs):
     missing = [p for p in programs if not shutil.which(p, path=os.environ["PATH"] + ":/usr/sbin:/sbin")]
     if missing:
-        raise Unavailable(f"no {', '.join(missing)} here: make deps-vm installs what the VM lane needs")
+        raise Unavailable(f"no {', '.join(missing)} here: make deps installs what the VM lane needs")
 
 
 class Kernel:
