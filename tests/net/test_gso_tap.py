@@ -182,7 +182,12 @@ def check_wire(path, at_least):
                         delattr(p[layer], f)
         if IPv6 in p:
             del p[IPv6].plen
-        assert raw(p) == data, f"packet {n}: {p.summary()}"
+        want = bytearray(raw(p))
+        if TCP in p:
+            at = (p[IP].ihl * 4 if IP in p else 40) + 16
+            if want[at:at + 2] == b"\0\0" and data[at:at + 2] == b"\xff\xff":
+                want[at:at + 2] = b"\xff\xff"  # the same sum in one's complement, and the kernel's choice
+        assert bytes(want) == data, f"packet {n}: {p.summary()}"
         assert len(data) <= MTU
         seen += TCP in p or UDP in p
     assert seen >= at_least
