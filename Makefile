@@ -94,7 +94,7 @@ asan: ## unit tests under AddressSanitizer and UBSan
 -include $(wildcard mk/*.mk)
 
 deps: ## install every Debian package espwire needs (as root)
-	@xargs -a packages.txt apt-get install -y --no-install-recommends
+	@xargs -a packages.txt env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends
 
 clean: ## remove build/
 	rm -rf $(B)
