@@ -22,7 +22,7 @@ _ipsecctl() {
 	'sa list') opts+='' kind=links ;;
 	'path list') opts+='' kind=links ;;
 	'static init') opts+=' --state' kind=files ;;
-	'static pair') opts+=' --output --alg' kind=none ;;
+	'static pair') opts+=' --output --alg --mode' kind=none ;;
 	'show '*) words=' config' opts+=' --watch --count' kind=links ;;
 	'link ') words=' list add set del up down' opts+='' kind=none ;;
 	'sa ') words=' list' opts+='' kind=none ;;

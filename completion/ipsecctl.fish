@@ -67,6 +67,7 @@ complete -c ipsecctl -n '__fish_seen_subcommand_from init' -l state -x -d 'state
 complete -c ipsecctl -n '__fish_seen_subcommand_from static' -a pair -d 'make two matching key files'
 complete -c ipsecctl -n '__fish_seen_subcommand_from pair' -l output -s o -x -d 'where to write HOST-A/HOST-B.sa and HOST-B/HOST-A.sa (.)'
 complete -c ipsecctl -n '__fish_seen_subcommand_from pair' -l alg -x -d 'suite, aes-gcm-256 by default; version --probe lists them all'
+complete -c ipsecctl -n '__fish_seen_subcommand_from pair' -l mode -x -d 'tunnel (default) or transport'
 complete -c ipsecctl -n __fish_use_subcommand -a release -d 'lift the protection that outlives the daemon'
 complete -c ipsecctl -n '__fish_seen_subcommand_from release' -l yes -s y -d 'do not ask'
 complete -c ipsecctl -n __fish_use_subcommand -a doctor -d 'look for trouble, with evidence'

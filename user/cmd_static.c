@@ -142,41 +142,57 @@ int cmd_static_init(struct ctl *c, int argc, char **argv)
 
 /* ---- static pair ---- */
 
-static void next_steps(const char *a, const char *b, const char *file_a, const char *file_b,
-		       const struct aead_desc *d)
+/* struct side - one host of a new pair: its name, its file, what the example calls its addresses */
+struct side {
+	const char *host, *file, *own, *wild;
+};
+
+/* What this host has to do. transport: one address for raw packets and envelopes, so a mark tells them apart. */
+static void one_side(int n, const struct side *me, const struct side *peer, enum sa_mode mode)
 {
-	printf("%s is for %s, %s is for %s. Next, as root:\n\n"
-	       "1. On %s, bring %s there as /etc/ipsec/%s.sa (scp; 0600; by a way you trust), "
-	       "then\n"
-	       "     ipsecctl static init /etc/ipsec/%s.sa\n"
-	       "   and append to /etc/ipsec/ipsecd.conf:\n"
-	       "     [link ipsec1]\n"
+	printf("%d. On %s, bring %s there as /etc/ipsec/%s.sa (scp; 0600; by a way you trust), then\n"
+	       "     ipsecctl static init /etc/ipsec/%s.sa\n",
+	       n, me->host, me->file, peer->host, peer->host);
+	if (mode == SA_TRANSPORT)
+		printf("     ip rule add fwmark 0x51 lookup 51\n"
+		       "     ip route add default via GATEWAY table 51\n");
+	printf("%s     [link ipsec1]\n"
 	       "     peer    = %s\n"
-	       "     address = 10.9.0.1 peer 10.9.0.2\n"
-	       "     path    = ADDRESS-OF-%s encap udp\n"
+	       "     address = %s peer %s\n"
+	       "     path    = %s encap udp%s\n"
 	       "     sa      = file:/etc/ipsec/%s.sa\n\n",
-	       file_a, a, file_b, b, a, file_a, b, b, b, b, b);
-	printf("2. On %s, bring %s there as /etc/ipsec/%s.sa, then\n"
-	       "     ipsecctl static init /etc/ipsec/%s.sa\n"
-	       "     [link ipsec1]\n"
-	       "     peer    = %s\n"
-	       "     address = 10.9.0.2 peer 10.9.0.1\n"
-	       "     path    = ADDRESS-OF-%s encap udp\n"
-	       "     sa      = file:/etc/ipsec/%s.sa\n\n"
-	       "3. On both: systemctl enable --now ipsecd@default (or ipsecctl apply when it "
-	       "runs), then\n"
+	       n == 1 ? "   and append to /etc/ipsec/ipsecd.conf:\n" : "", peer->host, me->own, peer->own,
+	       peer->wild, mode == SA_TRANSPORT ? " fwmark 0x51 table 51" : "", peer->host);
+}
+
+static const char *warning(const struct aead_desc *d)
+{
+	if (d->kind == AEAD_MAC)
+		return "This suite authenticates and does not encrypt: whoever taps the wire reads "
+		       "every packet.\n";
+	if (d->iv_counter)
+		return "A key copied to a third place can repeat a nonce, which breaks this suite for "
+		       "good.\nWhere that may happen: --alg aes-cbc-256-hmac-sha2-256, whose IVs are "
+		       "random.\n";
+	return "";
+}
+
+static void next_steps(const struct side *a, const struct side *b, const struct aead_desc *d,
+		       enum sa_mode mode)
+{
+	printf("%s is for %s, %s is for %s. Next, as root:\n\n", a->file, a->host, b->file, b->host);
+	one_side(1, a, b, mode);
+	one_side(2, b, a, mode);
+	printf("3. On both: systemctl enable --now ipsecd@default (or ipsecctl apply when it runs), "
+	       "then\n"
 	       "     ipsecctl\n"
-	       "     ping 10.9.0.2\n"
-	       "   and route what you like: ip route add 10.2.0.0/16 dev ipsec1\n\n"
-	       "Static keys are for labs: no forward secrecy. Never use one pair on two pairs of "
+	       "     ping %s\n",
+	       b->own);
+	if (mode == SA_TUNNEL)
+		printf("   and route what you like: ip route add 10.2.0.0/16 dev ipsec1\n");
+	printf("\nStatic keys are for labs: no forward secrecy. Never use one pair on two pairs of "
 	       "hosts. IKE is next.\n%s",
-	       b, file_b, a, a, a, a, a,
-	       d->kind == AEAD_MAC ? "This suite authenticates and does not encrypt: whoever taps the "
-				     "wire reads every packet.\n" :
-	       d->iv_counter ? "A key copied to a third place can repeat a nonce, which breaks this "
-			       "suite for good.\nWhere that may happen: --alg "
-			       "aes-cbc-256-hmac-sha2-256, whose IVs are random.\n" :
-			       "");
+	       warning(d));
 }
 
 /* Host names become file and directory names. */
@@ -188,23 +204,62 @@ static bool host_ok(const char *s)
 	       strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == n;
 }
 
+static int pick_mode(const char *name, enum sa_mode *mode)
+{
+	*mode = name && !strcmp(name, "transport") ? SA_TRANSPORT : SA_TUNNEL;
+	return *mode == SA_TUNNEL && name && strcmp(name, "tunnel") ? -EINVAL : 0;
+}
+
+/* In transport mode the addresses of the link are the hosts' own. */
+static void say_next(char **argv, const char *file_a, const char *file_b, const struct aead_desc *d,
+		     enum sa_mode mode)
+{
+	char wild[2][PEER_NAME_MAX + 16];
+	struct side a = {argv[0], file_a, "10.9.0.1", wild[0]},
+		    b = {argv[1], file_b, "10.9.0.2", wild[1]};
+
+	for (int i = 0; i < 2; i++)
+		snprintf(wild[i], sizeof wild[i], "ADDRESS-OF-%s", argv[i]);
+	if (mode == SA_TRANSPORT) {
+		a.own = a.wild;
+		b.own = b.wild;
+	}
+	next_steps(&a, &b, d, mode);
+}
+
+static json_t *pair_json(struct ctl *c, char **argv, const char *file_a, const char *file_b,
+			 const struct aead_desc *d, enum sa_mode mode)
+{
+	json_t *r = ctl_ok(c);
+
+	json_object_set_new(r, "alg", json_string(d->name));
+	json_object_set_new(r, "mode", json_string(mode == SA_TRANSPORT ? "transport" : "tunnel"));
+	json_object_set_new(r, "files",
+			    json_pack("[{s:s, s:s}, {s:s, s:s}]", "host", argv[0], "file", file_a,
+				      "host", argv[1], "file", file_b));
+	return r;
+}
+
 int cmd_static_pair(struct ctl *c, int argc, char **argv)
 {
 	const char *dir = ctl_opt(c, "--output"), *alg = ctl_opt(c, "--alg");
 	const struct aead_desc *d = aead_by_name(alg ? alg : "aes-gcm-256");
 	char file_a[PATHS_LEN], file_b[PATHS_LEN];
+	enum sa_mode mode;
 	struct errs e;
 	json_t *r;
 	int err;
 
 	if (!d)
 		return ctl_usage(c, "--alg %s: %s", alg, aead_refusal(alg));
+	if (pick_mode(ctl_opt(c, "--mode"), &mode))
+		return ctl_usage(c, "--mode %s: tunnel or transport", ctl_opt(c, "--mode"));
 	if (!host_ok(argv[0]) || !host_ok(argv[1]) || !strcmp(argv[0], argv[1]))
-		return ctl_usage(c, "static pair wants two different host names of letters, "
-				    "digits, '-', '_' and '.'");
+		return ctl_usage(c, "static pair wants two different host names of letters, digits, "
+				    "'-', '_' and '.'");
 	if (!errs_open(&e))
 		return ctl_fail(c, EXIT_RUNTIME, "no-memory", NULL, "out of memory");
-	err = safile_pair(dir ? dir : ".", argv[0], argv[1], d->alg, file_a, file_b, e.f);
+	err = safile_pair(dir ? dir : ".", argv[0], argv[1], d->alg, mode, file_a, file_b, e.f);
 	errs_close(&e);
 	if (err)
 		err = ctl_fail(c, EXIT_RUNTIME, "not-written",
@@ -214,14 +269,10 @@ int cmd_static_pair(struct ctl *c, int argc, char **argv)
 	if (err)
 		return err;
 	if (!c->json) {
-		next_steps(argv[0], argv[1], file_a, file_b, d);
+		say_next(argv, file_a, file_b, d, mode);
 		return EXIT_OK_;
 	}
-	r = ctl_ok(c);
-	json_object_set_new(r, "alg", json_string(d->name));
-	json_object_set_new(r, "files",
-			    json_pack("[{s:s, s:s}, {s:s, s:s}]", "host", argv[0], "file", file_a,
-				      "host", argv[1], "file", file_b));
+	r = pair_json(c, argv, file_a, file_b, d, mode);
 	ctl_print_json(r);
 	json_decref(r);
 	return EXIT_OK_;

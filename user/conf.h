@@ -146,8 +146,9 @@ void path_conf_print(const struct path_conf *p, FILE *out);
 
 /**
  * conf_check() - what no single line can show: links that share a name, a peer name, an SA file or
- * (in one netns) a far address; own address that is another link's far one; inner address equal to
- * an outer one; missing keys; more links than max-links. Return: number of errors
+ * (in one netns) a far address; own address that is another link's far one; inner or protected address
+ * equal to an outer one, unless the link's SA file (read for that) says transport mode and the path
+ * has a fwmark; missing keys; more links than max-links. Return: number of errors
  */
 int conf_check(const struct conf *c, FILE *errs);
 

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include "conf_int.h"
+#include "safile.h"
 
 /* struct claim - one link says that a thing is its own */
 struct claim {
@@ -86,16 +87,48 @@ static void same(struct check *k, const struct link_conf *l, const struct link_c
 		fault(k, l, "%s is already that of link %s", what, other->name);
 }
 
-static bool inner_addr(const struct p2p *p, const struct in6_addr *a)
+static bool same_addr(const struct in6_addr *a, const struct in6_addr *b)
 {
-	return !memcmp(&p->own, a, 16) || !memcmp(&p->far, a, 16);
+	return !memcmp(a, b, sizeof *a);
+}
+
+/*
+ * Why an inner address may not be an outer one as well: raw packets and envelopes could not be routed
+ * apart. In transport mode there is no inner header, and a mark on the envelopes does it (seed, section
+ * 5). Return: the rest of the sentence, NULL when it may.
+ */
+static const char *why_distinct(const struct link_conf *l, const struct path_conf *pa)
+{
+	enum sa_mode mode;
+
+	if (!l->sa_file[0])
+		return "";
+	if (safile_mode(l->sa_file, &mode))
+		return " (transport mode could share it; the SA file cannot be read)";
+	if (mode != SA_TRANSPORT)
+		return " (only transport mode shares them)";
+	if (!pa->fwmark)
+		return ": in transport mode that path needs a fwmark, and a rule for it, or envelopes "
+		       "are routed into the link again";
+	return NULL;
+}
+
+static void distinct(struct check *k, const struct link_conf *l, const struct path_conf *pa,
+		     const struct in6_addr *outer, bool shareable, const char *what)
+{
+	const char *why = shareable ? why_distinct(l, pa) : "";
+	char buf[INET6_ADDRSTRLEN];
+
+	if (why)
+		fault(k, l, "%s: %s is both%s", what, addr_str(outer, buf), why);
 }
 
 /* Far addresses are what tells links apart to a routing daemon (seed, conclusion 2); own ones may
  * repeat. */
 static void check_p2p(struct check *k, const struct link_conf *l, const struct p2p *p)
 {
-	char far[INET6_ADDRSTRLEN], outer[INET6_ADDRSTRLEN];
+	static const char rule[] = "inner and outer addresses must be distinct";
+	char far[INET6_ADDRSTRLEN];
 
 	if (!p->set)
 		return;
@@ -103,12 +136,28 @@ static void check_p2p(struct check *k, const struct link_conf *l, const struct p
 	for (unsigned int i = 0; i < l->n_paths; i++) {
 		const struct path_conf *pa = &l->paths[i];
 
-		if (conf_path_literal(pa) && inner_addr(p, &pa->remote))
-			fault(k, l, "inner and outer addresses must be distinct: %s is both",
-			      addr_str(&pa->remote, outer));
-		if (pa->has_local && inner_addr(p, &pa->local))
-			fault(k, l, "inner and outer addresses must be distinct: %s is both",
-			      addr_str(&pa->local, outer));
+		for (int own = 0; own < 2; own++) { /* remote may be the far one, local our own */
+			const struct in6_addr *inner = own ? &p->own : &p->far;
+
+			if (conf_path_literal(pa) && same_addr(inner, &pa->remote))
+				distinct(k, l, pa, &pa->remote, !own, rule);
+			if (pa->has_local && same_addr(inner, &pa->local))
+				distinct(k, l, pa, &pa->local, own, rule);
+		}
+	}
+}
+
+/* Cleartext to the peer's own address is deliberate (seed 3.2), so protecting just that is a mistake. */
+static void check_protect(struct check *k, const struct link_conf *l)
+{
+	for (unsigned int i = 0; i < l->protect.n; i++) {
+		const struct prefix *p = &l->protect.p[i];
+
+		for (unsigned int j = 0; j < l->n_paths; j++)
+			if (p->len == (p->is4 ? 32 : 128) && conf_path_literal(&l->paths[j]) &&
+			    same_addr(&p->addr, &l->paths[j].remote))
+				distinct(k, l, &l->paths[j], &p->addr, true,
+					 "what is protected cannot be the peer's own address");
 	}
 }
 
@@ -150,6 +199,7 @@ static void check_link(struct check *k, const struct link_conf *l, uint32_t ment
 		same(k, l, claim(k, l, "sa %s", l->sa_file), "the SA file");
 	check_p2p(k, l, &l->address);
 	check_p2p(k, l, &l->address6);
+	check_protect(k, l);
 }
 
 int conf_check_all(const struct conf *c, FILE *errs, const uint32_t *mentioned)

@@ -94,7 +94,8 @@ const struct ctl_verb ctl_verbs[] = {
 	 .opts = OPTS({"--output", "-o", "DIR",
 		       "where to write HOST-A/HOST-B.sa and HOST-B/HOST-A.sa (.)"},
 		      {"--alg", NULL, "ALG",
-		       "suite, aes-gcm-256 by default; version --probe lists them all"})},
+		       "suite, aes-gcm-256 by default; version --probe lists them all"},
+		      {"--mode", NULL, "MODE", "tunnel (default) or transport"})},
 	{"release", NULL, 0, 0, "", "lift the protection that outlives the daemon", cmd_release,
 	 .opts = OPTS({"--yes", "-y", NULL, "do not ask"}),
 	 .more = "Removes links, floor routes, guards, pinned programs and the backend namespace "

@@ -10,7 +10,8 @@
 #define UDP_SEGMENT 103
 #endif
 
-enum { CTL_ROOM = 160 };
+/* mark, source, TOS, TTL, UDP_SEGMENT */
+enum { CTL_ROOM = CMSG_SPACE(sizeof(int)) * 3 + CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(2) };
 
 /* One sendmmsg() worth of messages for one socket. */
 struct batch {
@@ -100,8 +101,9 @@ static void add_msg(struct batch *b, const struct run *r, unsigned int first, un
 	bool v4 = addr_is4(&p->remote);
 	uint32_t off = first * r->seg;
 	uint32_t len = first + count == r->n ? r->len - off : count * r->seg;
+	const struct in6_addr *src = IN6_IS_ADDR_UNSPECIFIED(&r->src) ? &p->local : &r->src;
 	uint16_t seg = r->seg;
-	int tos = r->tos;
+	int tos = r->tos, ttl = r->ttl;
 
 	memset(m, 0, sizeof *m);
 	b->iov[b->n] = (struct iovec){.iov_base = r->data + off, .iov_len = len};
@@ -111,10 +113,12 @@ static void add_msg(struct batch *b, const struct run *r, unsigned int first, un
 	set_name(m, &b->name[b->n], p, v4);
 	if (p->fwmark)
 		add_ctl(m, SOL_SOCKET, SO_MARK, &p->fwmark, sizeof p->fwmark);
-	if (!IN6_IS_ADDR_UNSPECIFIED(&p->local))
-		add_local(m, &p->local, v4);
+	if (!IN6_IS_ADDR_UNSPECIFIED(src))
+		add_local(m, src, v4);
 	if (tos)
 		add_ctl(m, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TOS : IPV6_TCLASS, &tos, sizeof tos);
+	if (ttl)
+		add_ctl(m, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TTL : IPV6_HOPLIMIT, &ttl, sizeof ttl);
 	if (count > 1)
 		add_ctl(m, IPPROTO_UDP, UDP_SEGMENT, &seg, sizeof seg);
 	if (!m->msg_controllen)

@@ -24,7 +24,9 @@ struct run {
 	uint32_t seg;
 	uint16_t n;
 	uint8_t tos;
+	uint8_t ttl;          /* 0 = the socket's */
 	bool probe;           /* ours: not in the books of raw packets */
+	struct in6_addr src;  /* unspecified = the path's; transport mode: the raw packet's */
 	uint32_t inner_bytes; /* of all n */
 	struct wlink *link;
 };

@@ -152,28 +152,54 @@ static int cmp_inside(const void *host, const void *rule)
 	return guard_contains(r, host) ? 0 : cmp_prefix(host, r);
 }
 
-/* Only peers inside a rule need an exception: often there is none. */
-static int pick_peers(struct gplan *p, const struct guard_set *set)
+/* Only what is inside a rule needs an exception: often nothing. Return: malloc'd, sorted; NULL = no memory */
+static struct in6_addr *pick(const struct gplan *p, const struct in6_addr *from, unsigned int n_from,
+			     unsigned int *n_to)
 {
 	const struct grule **outer = calloc(p->n + 1, sizeof *outer);
+	struct in6_addr *to = calloc(n_from + 1, sizeof *to);
 	unsigned int n = 0, k = 0;
 
-	if (!outer)
-		return -ENOMEM;
+	*n_to = 0;
+	if (!outer || !to) {
+		free(outer);
+		free(to);
+		return NULL;
+	}
 	for (unsigned int i = 0; i < p->n; i++)
 		if (!n || !guard_contains(&outer[n - 1]->p, &p->r[i].p))
 			outer[n++] = &p->r[i];
-	for (unsigned int i = 0; i < set->n_peers; i++) {
-		struct prefix host = guard_host_prefix(&set->peers[i]);
+	for (unsigned int i = 0; i < n_from; i++) {
+		struct prefix host = guard_host_prefix(&from[i]);
 
 		if (bsearch(&host, outer, n, sizeof *outer, cmp_inside))
-			p->peers[p->n_peers++] = set->peers[i];
+			to[(*n_to)++] = from[i];
 	}
 	free(outer);
-	if (p->n_peers)
-		qsort(p->peers, p->n_peers, sizeof *p->peers, cmp_addr);
+	if (*n_to)
+		qsort(to, *n_to, sizeof *to, cmp_addr);
+	for (unsigned int i = 0; i < *n_to; i++)
+		if (!k || cmp_addr(&to[k - 1], &to[i]))
+			to[k++] = to[i];
+	*n_to = k;
+	return to;
+}
+
+static bool is_end(const struct gplan *p, const struct in6_addr *a)
+{
+	return p->n_ends && bsearch(a, p->ends, p->n_ends, sizeof *a, cmp_addr);
+}
+
+static int pick_peers(struct gplan *p, const struct guard_set *set)
+{
+	unsigned int k = 0;
+
+	p->peers = pick(p, set->peers, set->n_peers, &p->n_peers);
+	p->ends = pick(p, set->ends, set->n_ends, &p->n_ends);
+	if (!p->peers || !p->ends)
+		return -ENOMEM;
 	for (unsigned int i = 0; i < p->n_peers; i++)
-		if (!k || cmp_addr(&p->peers[k - 1], &p->peers[i]))
+		if (!is_end(p, &p->peers[i]))
 			p->peers[k++] = p->peers[i];
 	p->n_peers = k;
 	return 0;
@@ -185,6 +211,7 @@ static void plan_free(struct gplan *p)
 		free(p->r[i].devs);
 	free(p->r);
 	free(p->peers);
+	free(p->ends);
 }
 
 static int plan_make(struct gplan *p, const struct guard_set *set)
@@ -197,8 +224,7 @@ static int plan_make(struct gplan *p, const struct guard_set *set)
 	strcpy(p->instance, set->instance);
 	p->allow_ike = set->allow_ike;
 	p->r = calloc(set->n_rules + 1, sizeof *p->r);
-	p->peers = calloc(set->n_peers + 1, sizeof *p->peers);
-	if (!p->r || !p->peers)
+	if (!p->r)
 		err = -ENOMEM;
 	for (unsigned int i = 0; !err && i < set->n_rules; i++) {
 		p->n = i + 1;

@@ -46,6 +46,8 @@ struct guard_set {
 	unsigned int n_rules;
 	struct in6_addr *peers; /* wild-side addresses that may be talked to in clear */
 	unsigned int n_peers;
+	struct in6_addr *ends; /* of transport mode links: ESP, IKE and neighbour discovery, and nothing else */
+	unsigned int n_ends;   /* wins over peers */
 	bool allow_ike;         /* ESP and UDP 500, 4500 to and from anybody inside such a short prefix */
 };
 

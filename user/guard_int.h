@@ -20,6 +20,8 @@ struct gplan {
 	unsigned int n, n4;     /* the first n4 are IPv4 */
 	struct in6_addr *peers; /* only those inside a rule; sorted, no two equal */
 	unsigned int n_peers;
+	struct in6_addr *ends; /* likewise */
+	unsigned int n_ends;
 	bool allow_ike;
 };
 

@@ -297,22 +297,29 @@ static void fill_prefixes(struct script *s, bool is4, const char *set, bool narr
 	list_end(s);
 }
 
-static void fill_sets(struct script *s, bool is4)
+static void fill_hosts(struct script *s, bool is4, const char *set, const struct in6_addr *a,
+		       unsigned int n)
 {
 	char buf[INET6_ADDRSTRLEN];
 
+	for (unsigned int i = 0; i < n; i++) {
+		if (addr_is4(&a[i]) != is4)
+			continue;
+		next(s, set, is4);
+		fputs(addr_str(&a[i], buf), s->f);
+	}
+	list_end(s);
+}
+
+static void fill_sets(struct script *s, bool is4)
+{
 	if (!(is4 ? s->few4 : s->few6))
 		allow_each(s, is4, element_one);
 	list_end(s);
 	fill_prefixes(s, is4, "protect", false);
 	fill_prefixes(s, is4, "narrow", true);
-	for (unsigned int i = 0; i < s->plan->n_peers; i++) {
-		if (addr_is4(&s->plan->peers[i]) != is4)
-			continue;
-		next(s, "peers", is4);
-		fputs(addr_str(&s->plan->peers[i], buf), s->f);
-	}
-	list_end(s);
+	fill_hosts(s, is4, "peers", s->plan->peers, s->plan->n_peers);
+	fill_hosts(s, is4, "ends", s->plan->ends, s->plan->n_ends);
 }
 
 static void make_sets(struct script *s, bool is4)
@@ -328,15 +335,24 @@ static void make_sets(struct script *s, bool is4)
 	fprintf(s->f, "add set %s espwire_%s narrow%d { type %s; flags interval; }\n", t, i, v,
 		type);
 	fprintf(s->f, "add set %s espwire_%s peers%d { type %s; }\n", t, i, v, type);
+	fprintf(s->f, "add set %s espwire_%s ends%d { type %s; }\n", t, i, v, type);
 }
 
 static void empty_sets(struct script *s, bool is4)
 {
-	static const char *const sets[] = {"allow", "protect", "narrow", "peers"};
+	static const char *const sets[] = {"allow", "protect", "narrow", "peers", "ends"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(sets); i++)
 		fprintf(s->f, "flush set %s espwire_%s %s%c\n", s->family, s->plan->instance,
 			sets[i], is4 ? '4' : '6');
+}
+
+static bool any_end(const struct gplan *p, bool is4)
+{
+	for (unsigned int i = 0; i < p->n_ends; i++)
+		if (addr_is4(&p->ends[i]) == is4)
+			return true;
+	return false;
 }
 
 static bool any_wide(const struct gplan *p, bool is4)
@@ -390,6 +406,27 @@ static const char *const out_ike[] = {
 	"udp sport { 500, 4500 } accept",
 };
 
+/* What may come from, or go to, the far end of a transport mode link without having been inside ESP. */
+static const char *const in4_ends[] = {
+	"ip saddr @ends4 meta l4proto esp accept",
+	"ip saddr @ends4 udp dport { 500, 4500 } accept",
+	"ip saddr @ends4 ip protocol { udp, esp } ip frag-off & 0x1fff != 0 accept",
+};
+static const char *const in6_ends[] = {
+	"ip6 saddr @ends6 meta l4proto esp accept",
+	"ip6 saddr @ends6 udp dport { 500, 4500 } accept",
+	"ip6 saddr @ends6 frag frag-off != 0 accept",
+	"ip6 saddr @ends6 ip6 hoplimit 255 icmpv6 type { nd-router-solicit, nd-router-advert, "
+	"nd-neighbor-solicit, nd-neighbor-advert } accept",
+};
+static const char *const out6_ends[] = {
+	"ip6 daddr @ends6 meta l4proto esp accept",
+	"ip6 daddr @ends6 udp dport { 500, 4500 } accept",
+	"ip6 daddr @ends6 udp sport { 500, 4500 } accept",
+	"ip6 daddr @ends6 ip6 hoplimit 255 icmpv6 type { nd-router-solicit, nd-router-advert, "
+	"nd-neighbor-solicit, nd-neighbor-advert } accept",
+};
+
 static void in_rules(struct script *s, bool is4)
 {
 	const char *ip = is4 ? "ip" : "ip6", *to = is4 ? "in4" : "in6";
@@ -406,6 +443,9 @@ static void in_rules(struct script *s, bool is4)
 	rule(s, to, "iifname \"lo\" accept");
 	snprintf(text, sizeof text, "%s saddr @peers%d accept", ip, v);
 	rule(s, to, text);
+	if (any_end(s->plan, is4))
+		rules(s, to, is4 ? in4_ends : in6_ends,
+		      is4 ? ARRAY_SIZE(in4_ends) : ARRAY_SIZE(in6_ends));
 	if (any_wide(s->plan, is4)) {
 		snprintf(text, sizeof text, "%s saddr @narrow%d goto refuse", ip, v);
 		rule(s, to, text);
@@ -426,6 +466,8 @@ static void out6_rules(struct script *s)
 		rule(s, "out6", "ip6 daddr . oifname @allow6 accept");
 	rule(s, "out6", "oifname \"lo\" accept");
 	rule(s, "out6", "ip6 daddr @peers6 accept");
+	if (any_end(s->plan, false))
+		rules(s, "out6", out6_ends, ARRAY_SIZE(out6_ends));
 	if (any_wide(s->plan, false)) {
 		rule(s, "out6", "ip6 daddr @narrow6 goto refuse");
 		rules(s, "out6", out6_wide, ARRAY_SIZE(out6_wide));

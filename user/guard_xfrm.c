@@ -194,10 +194,17 @@ static void want_proto(struct gxfrm *x, const struct prefix *p, uint8_t proto, u
 	push(&x->want, &q);
 }
 
-/*
- * Inside 0.0.0.0/0 lies what keeps the wild side itself alive. Our port and the peer's are both
- * named for IKE: a peer behind NAT shows any port, but ours is 500 or 4500.
- */
+/* ESP and IKE. Our port and the peer's are both named: a peer behind NAT shows any, but ours is 500 or 4500. */
+static void want_envelopes(struct gxfrm *x, const struct prefix *p)
+{
+	want_proto(x, p, IPPROTO_ESP, 0, 0);
+	want_proto(x, p, IPPROTO_UDP, 0, 500);
+	want_proto(x, p, IPPROTO_UDP, 0, 4500);
+	want_proto(x, p, IPPROTO_UDP, 500, 0);
+	want_proto(x, p, IPPROTO_UDP, 4500, 0);
+}
+
+/* Inside 0.0.0.0/0 lies what keeps the wild side itself alive. */
 static void want_wide(struct gxfrm *x, const struct gplan *plan, const struct prefix *p)
 {
 	static const char *const local[] = {"224.0.0.0/24", "255.255.255.255/32"};
@@ -207,13 +214,8 @@ static void want_wide(struct gxfrm *x, const struct gplan *plan, const struct pr
 		if (!prefix_parse(local[i], &q) && guard_contains(p, &q))
 			want(x, &q, CLASS_EXCEPT);
 	want_proto(x, p, IPPROTO_UDP, 68, 67); /* DHCP: renewal is unicast */
-	if (!plan->allow_ike)
-		return;
-	want_proto(x, p, IPPROTO_ESP, 0, 0);
-	want_proto(x, p, IPPROTO_UDP, 0, 500);
-	want_proto(x, p, IPPROTO_UDP, 0, 4500);
-	want_proto(x, p, IPPROTO_UDP, 500, 0);
-	want_proto(x, p, IPPROTO_UDP, 4500, 0);
+	if (plan->allow_ike)
+		want_envelopes(x, p);
 }
 
 static void want_rule(struct gxfrm *x, const struct gplan *plan, const struct grule *r)
@@ -257,6 +259,12 @@ static void want_plan(struct gxfrm *x, const struct gplan *plan)
 
 		if (host.is4)
 			want(x, &host, CLASS_EXCEPT);
+	}
+	for (unsigned int i = 0; i < plan->n_ends; i++) {
+		struct prefix host = guard_host_prefix(&plan->ends[i]);
+
+		if (host.is4)
+			want_envelopes(x, &host);
 	}
 	settle(&x->want);
 }

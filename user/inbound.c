@@ -8,6 +8,7 @@
 #include <net/ethernet.h>
 #include <sys/socket.h>
 #include "inner.h"
+#include "transport.h"
 #include "worker_priv.h"
 
 enum { LEARN_GAP_NS = 100 * 1000 * 1000, SKIP = 16384 };
@@ -65,22 +66,67 @@ static void learn(struct worker *w, struct wlink *l, const struct rx_meta *m)
 	l->live.moved++;
 }
 
-static void take(struct worker *w, struct wlink *l, struct esp_pkt *p, const struct rx_meta *m)
+static bool is_peer(const struct wlink *l, const struct in6_addr *a)
 {
-	uint8_t family = p->next == NEXT_IP4 ? 4 : 6;
-	enum drop d = DROP_NONE;
+	for (unsigned int i = 0; i < l->n_paths; i++)
+		if (!memcmp(&l->paths[i].remote, a, sizeof *a))
+			return true;
+	return false;
+}
+
+static uint8_t *spare_room(struct worker *w, uint32_t len)
+{
+	if (w->spare_used + len > SPARE_LEN) {
+		gro_flush(w->gro, deliver, w);
+		w->spare_used = 0;
+	}
+	w->spare_used += len;
+	return w->spare + w->spare_used - len;
+}
+
+/*
+ * The envelope's header becomes the packet's own again. ESP does not protect it, so an address is the
+ * peer's only if the path says so (RFC 4301 5.2 step 4): a captured envelope sent on from elsewhere
+ * is not delivered as if that were its source.
+ */
+static enum drop from_transport(struct worker *w, const struct wlink *l, const struct sa_in *sa, struct esp_pkt *p,
+				const struct rx_meta *m)
+{
+	if (!is_peer(l, &m->src))
+		return DROP_INNER_SRC;
+	transport_restore(p, sa, m, spare_room(w, transport_spare(p, sa, m)));
+	return DROP_NONE;
+}
+
+/* Everything that decides whether an authentic packet goes on. */
+static enum drop admit(struct worker *w, const struct wlink *l, const struct sa_in *sa, struct esp_pkt *p,
+		       const struct rx_meta *m)
+{
+	enum drop d = l->admin_up ? DROP_NONE : DROP_LINK_DOWN;
+	uint8_t family;
+
+	if (!d && sa->transport)
+		d = from_transport(w, l, sa, p, m);
+	if (d)
+		return d;
+	family = p->next == NEXT_IP4 ? 4 : 6;
+	if (!inner_source_ok(p->data, family, l->inner, l->n_inner))
+		return DROP_INNER_SRC;
+	/* in transport mode the field that the network marked is the packet's own */
+	return m->has_tos && !sa->transport ? inner_ecn(p->data, family, m->tos) : DROP_NONE;
+}
+
+static void take(struct worker *w, struct wlink *l, const struct sa_in *sa, struct esp_pkt *p,
+		 const struct rx_meta *m)
+{
+	enum drop d;
 
 	if (p->next == NEXT_NONE) {
 		l->ctr->in_probes++;
 		probe_input(w, l, p->data, p->len);
 		return;
 	}
-	if (!l->admin_up)
-		d = DROP_LINK_DOWN;
-	else if (!inner_source_ok(p->data, family, l->inner, l->n_inner))
-		d = DROP_INNER_SRC;
-	else if (m->has_tos)
-		d = inner_ecn(p->data, family, m->tos);
+	d = admit(w, l, sa, p, m);
 	if (d) {
 		l->ctr->drops_in[d]++;
 		return;
@@ -130,7 +176,7 @@ static void open_batch(struct worker *w)
 		ok++;
 		if (p->seq == sa->ctr->top)
 			learn(w, l, &q->meta[i]);
-		take(w, l, p, &q->meta[i]);
+		take(w, l, &sa->sa, p, &q->meta[i]);
 	}
 	if (ok) {
 		atomic_store_explicit(&l->live.heard_ns, w->now, memory_order_relaxed);
@@ -175,12 +221,13 @@ void inbound_flush(struct worker *w)
 {
 	open_batch(w);
 	gro_flush(w->gro, deliver, w);
+	w->spare_used = 0;
 }
 
 /* ---- sockets ---- */
 
-struct rx_ctl {
-	_Alignas(struct cmsghdr) uint8_t buf[128];
+struct rx_ctl { /* UDP_GRO, TOS, TTL, destination */
+	_Alignas(struct cmsghdr) uint8_t buf[3 * CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct in6_pktinfo))];
 };
 
 static void count_socket(struct worker *w, const uint8_t *esp, uint32_t len)
@@ -201,10 +248,12 @@ static unsigned int message(struct worker *w, struct msghdr *m, uint32_t len, bo
 
 	if (!outer_message(&o, m, len, udp, v4))
 		return 0;
+	o.meta.front = RX_HEADROOM;
 	for (; o.len; o.esp += n, o.len -= n, count++) {
 		n = MIN(o.seg, o.len);
 		count_socket(w, o.esp, n);
 		inbound_add(w, o.esp, n, &o.meta);
+		o.meta.front = ESP_ICV_MIN; /* of the one before, once that is open */
 	}
 	return count;
 }

@@ -316,6 +316,7 @@ static struct link *new_link(struct daemon *d, const struct link_conf *c, FILE *
 	d->links[id] = l;
 	d->n_links++;
 	path_init(l);
+	l->transport = sad_is_transport(l);
 	return l;
 }
 
@@ -421,6 +422,7 @@ int link_set(struct daemon *d, struct link *l, const struct link_conf *c, FILE *
 		return err;
 	}
 	l->admin_up = !c->down;
+	l->transport = sad_is_transport(l);
 	protect_apply(d);
 	path_init(l);
 	path_lookup(d, l);
@@ -660,7 +662,7 @@ static void follow_paths(struct daemon *d, struct link *l)
 		path_push(d, l);
 	sad_remote_changed(d, l);
 	device_set_mtu(d, l, path_mtu(l));
-	if (l->conf.protect.n || d->protect_dirty)
+	if (l->conf.protect.n || l->transport || d->protect_dirty)
 		d->protect_dirty = true;
 	else
 		load_peer_set(d->load, &l->paths[l->cur_path].remote);

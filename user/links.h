@@ -46,6 +46,7 @@ struct sa {
 	enum sa_dir dir;
 	uint32_t spi;
 	enum aead_alg alg;
+	enum sa_mode mode;
 	bool esn;
 	uint32_t window;
 	uint64_t fingerprint;
@@ -86,6 +87,7 @@ struct link {
 	int ifindex;            /* ipsecN in the workload namespace, 0 = none */
 	int b_ifindex;          /* backend end */
 	uint32_t mtu;
+	bool transport;         /* what its SA file says; known before the SAs are there */
 	bool admin_up;
 	bool up;                /* computed */
 	bool carrier;           /* last set on the backend end */

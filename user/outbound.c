@@ -7,6 +7,7 @@
 #include <net/ethernet.h>
 #include <netinet/ip.h>
 #include <netinet/ip6.h>
+#include "transport.h"
 #include "worker_priv.h"
 
 /* DSCP and ECN of the raw packet go on the envelope: RFC 6040 4.1, normal mode. */
@@ -103,15 +104,26 @@ uint8_t *out_room(struct worker *w, const struct wlink *l, uint32_t len)
 	return q->arena + q->used + esp_headroom(suite);
 }
 
-static bool joins(const struct outq *q, const struct wlink *l, uint32_t env, uint8_t tos, bool probe)
+/* What the envelope's header shall say, as far as the raw packet decides it. */
+struct head {
+	uint8_t tos, ttl;
+	struct in6_addr src;
+};
+
+static bool same_head(const struct run *r, const struct head *h)
+{
+	return r->tos == h->tos && r->ttl == h->ttl && !memcmp(&r->src, &h->src, sizeof h->src);
+}
+
+static bool joins(const struct outq *q, const struct wlink *l, uint32_t env, const struct head *h, bool probe)
 {
 	const struct run *r = &q->runs[q->n_runs - 1];
 
-	return !q->closed && q->n_runs && r->link == l && env <= r->seg && r->tos == tos &&
+	return !q->closed && q->n_runs && r->link == l && env <= r->seg && same_head(r, h) &&
 	       r->probe == probe && r->n < EMIT_RUN_SEGS && r->len + env <= EMIT_RUN_BYTES;
 }
 
-void out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, uint8_t tos, bool probe)
+static void push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, const struct head *h, bool probe)
 {
 	const struct esp_layout suite = l->out->sa.layout;
 	uint32_t padded = tfc_len(l, len), env = esp_envelope_len(suite, padded);
@@ -121,12 +133,12 @@ void out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, uin
 
 	memset(data + len, 0, padded - len);
 
-	if (joins(q, l, env, tos, probe)) {
+	if (joins(q, l, env, h, probe)) {
 		r = &q->runs[q->n_runs - 1];
 	} else {
 		r = &q->runs[q->n_runs];
-		*r = (struct run){.data = q->arena + q->used, .seg = env, .tos = tos, .probe = probe,
-				  .link = l};
+		*r = (struct run){.data = q->arena + q->used, .seg = env, .tos = h->tos, .ttl = h->ttl,
+				  .src = h->src, .probe = probe, .link = l};
 		q->first[q->n_runs++] = q->n_pkts;
 	}
 	r->n++;
@@ -135,6 +147,45 @@ void out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, uin
 	q->closed = env < r->seg; /* UDP_SEGMENT: only the last may be shorter */
 	q->pkts[q->n_pkts++] = (struct esp_pkt){.data = data, .len = padded, .next = next};
 	q->used += env;
+}
+
+void out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, uint8_t tos, bool probe)
+{
+	const struct head h = {.tos = tos};
+
+	push(w, l, len, next, &h, probe);
+}
+
+/* RFC 4303 3.1.1: the packet's own header is the envelope's; what is behind it moves up to ESP. */
+static enum drop push_transport(struct worker *w, struct wlink *l, uint8_t *ip, uint32_t len, bool probe)
+{
+	const struct in6_addr *remote = &l->paths[l->cur_path].remote;
+	struct head h = {.tos = outer_tos(ip, ip[0] >> 4)};
+	struct transport_hdr t;
+	enum drop d;
+
+	if (!l->n_paths || IN6_IS_ADDR_UNSPECIFIED(remote))
+		return DROP_NO_ROUTE;
+	d = transport_take(ip, len, remote, &t);
+	if (d)
+		return d;
+	h.src = t.src;
+	h.ttl = t.ttl;
+	len -= t.hdr_len;
+	memmove(ip, ip + t.hdr_len, len);
+	push(w, l, len, t.next, &h, probe);
+	return DROP_NONE;
+}
+
+enum drop out_push_ip(struct worker *w, struct wlink *l, uint32_t len, bool probe)
+{
+	uint8_t *ip = w->out.arena + w->out.used + esp_headroom(l->out->sa.layout);
+	uint8_t family = ip[0] >> 4;
+
+	if (l->out->sa.transport)
+		return push_transport(w, l, ip, len, probe);
+	out_push(w, l, len, family == 4 ? NEXT_IP4 : NEXT_IP6, outer_tos(ip, family), probe);
+	return DROP_NONE;
 }
 
 static enum drop can_send(const struct wlink *l)
@@ -148,17 +199,15 @@ static enum drop can_send(const struct wlink *l)
 
 static void cut(struct worker *w, struct wlink *l, const struct gso *g)
 {
-	uint8_t next = g->family == 4 ? NEXT_IP4 : NEXT_IP6, tos = outer_tos(g->ip, g->family);
 	uint32_t room = g->seg_payload ? (uint32_t)g->l3_len + g->l4_len + g->seg_payload : g->len;
+	enum drop d;
 	int n;
 
 	for (unsigned int i = 0; i < g->n_segs; i++) {
 		n = gso_segment(g, i, out_room(w, l, room), room);
-		if (n < 0) {
-			l->ctr->drops_out[DROP_SHORT]++;
-			continue;
-		}
-		out_push(w, l, n, next, tos, false);
+		d = n < 0 ? DROP_SHORT : out_push_ip(w, l, n, false);
+		if (d)
+			l->ctr->drops_out[d]++;
 	}
 }
 
@@ -218,12 +267,12 @@ static void port_frame(struct worker *w, const struct port_frame *f)
 	d = can_send(l);
 	if (!d && len > f->len - TAP_L2_LEN)
 		d = DROP_SHORT;
-	if (d) {
-		l->ctr->drops_out[d]++;
-		return;
+	if (!d) {
+		memcpy(out_room(w, l, len), ip, len);
+		d = out_push_ip(w, l, len, false);
 	}
-	memcpy(out_room(w, l, len), ip, len);
-	out_push(w, l, len, family == 4 ? NEXT_IP4 : NEXT_IP6, outer_tos(ip, family), false);
+	if (d)
+		l->ctr->drops_out[d]++;
 }
 
 unsigned int outbound_port(struct worker *w)

@@ -19,18 +19,25 @@ struct l3 {
 	uint8_t proto;
 };
 
+static struct in6_addr addr4_at(const uint8_t *p)
+{
+	struct in_addr v4;
+
+	memcpy(&v4, p, sizeof v4);
+	return addr_from4(v4);
+}
+
 static bool read_ip4(struct l3 *h, struct rx_meta *m, const uint8_t *ip, uint32_t len)
 {
-	struct in_addr src;
-
 	if (len < IP4_HDR_LEN)
 		return false;
 	h->hdr_len = (ip[0] & 15u) * 4;
 	h->total = be16(ip + IP4_TOT_LEN);
 	h->proto = ip[IP4_PROTO];
 	m->tos = ip[IP4_TOS];
-	memcpy(&src, ip + IP4_ADDRS, sizeof src);
-	m->src = addr_from4(src);
+	m->ttl = ip[IP4_TTL];
+	m->src = addr4_at(ip + IP4_ADDRS);
+	m->dst = addr4_at(ip + IP4_ADDRS + 4);
 	return h->hdr_len >= IP4_HDR_LEN;
 }
 
@@ -42,7 +49,9 @@ static bool read_ip6(struct l3 *h, struct rx_meta *m, const uint8_t *ip, uint32_
 	h->total = IP6_HDR_LEN + be16(ip + IP6_PAYLOAD_LEN);
 	h->proto = ip[IP6_NEXT];
 	m->tos = (uint8_t)(ip[0] << 4 | ip[1] >> 4);
+	m->ttl = ip[IP6_HOP_LIMIT];
 	memcpy(&m->src, ip + IP6_ADDRS, sizeof m->src);
+	memcpy(&m->dst, ip + IP6_ADDRS + 16, sizeof m->dst);
 	return true;
 }
 
@@ -84,6 +93,8 @@ bool outer_frame(struct outer *o, uint8_t *ip, uint32_t len)
 	*m = (struct rx_meta){.encap = ENCAP_ESP, .has_tos = true};
 	if (!read_ip(&h, m, ip, len) || h.total > len)
 		return false;
+	m->ip = ip;
+	m->hdr_len = (uint8_t)h.hdr_len;
 	if (h.proto == IPPROTO_UDP && !read_udp(&h, m, ip))
 		return false;
 	if (h.total < h.hdr_len + ESP_HDR_LEN)
@@ -111,6 +122,8 @@ static void read_name(struct rx_meta *m, const struct sockaddr_in6 *sa)
 /* Return: bytes per datagram of a merged train, 0 when it is none */
 static uint32_t read_control(struct rx_meta *meta, struct msghdr *m)
 {
+	struct in6_pktinfo p6;
+	struct in_pktinfo p4;
 	uint32_t seg = 0;
 	int v;
 
@@ -125,6 +138,16 @@ static uint32_t read_control(struct rx_meta *meta, struct msghdr *m)
 			memcpy(&v, CMSG_DATA(c), sizeof v);
 			meta->tos = (uint8_t)v;
 			meta->has_tos = true;
+		} else if ((c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TTL) ||
+			   (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_HOPLIMIT)) {
+			memcpy(&v, CMSG_DATA(c), sizeof v);
+			meta->ttl = (uint8_t)v;
+		} else if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
+			memcpy(&p4, CMSG_DATA(c), sizeof p4);
+			meta->dst = addr_from4(p4.ipi_addr);
+		} else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+			memcpy(&p6, CMSG_DATA(c), sizeof p6);
+			meta->dst = p6.ipi6_addr;
 		}
 	}
 	return seg;
@@ -140,6 +163,8 @@ static bool skip_ip4(struct outer *o)
 	hdr_len = (o->esp[0] & 15u) * 4;
 	if (o->len < hdr_len + ESP_HDR_LEN)
 		return false;
+	o->meta.ip = o->esp;
+	o->meta.hdr_len = (uint8_t)hdr_len;
 	o->esp += hdr_len;
 	o->len -= hdr_len;
 	return true;

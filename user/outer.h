@@ -15,9 +15,12 @@
 
 /** struct rx_meta - what the outer header said of an envelope */
 struct rx_meta {
-	struct in6_addr src;
+	struct in6_addr src, dst;
+	const uint8_t *ip; /* the header itself, in the same buffer; NULL when a socket kept it */
 	uint16_t port; /* host order, 0 for plain ESP */
-	uint8_t tos;
+	uint8_t hdr_len; /* of ip */
+	uint8_t front; /* without ip: bytes before the ESP header that are nobody's; the caller's to say */
+	uint8_t tos, ttl;
 	uint8_t encap; /* enum encap */
 	bool has_tos;
 };

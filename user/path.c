@@ -215,16 +215,15 @@ bool path_pick(struct daemon *d, struct link *l)
 uint32_t path_mtu(const struct link *l)
 {
 	const struct link_path *p = &l->paths[l->cur_path];
-	uint32_t head, fits;
+	bool udp = p->conf.encap == ENCAP_UDP;
+	uint32_t fits;
 
 	if (l->conf.mtu)
 		return l->conf.mtu;
 	if (!l->n_paths || p->error || !p->mtu)
 		return l->mtu ? l->mtu : MTU_MIN;
-	head = addr_is4(&p->remote) ? IP4_HDR_LEN : IP6_HDR_LEN;
-	if (p->conf.encap == ENCAP_UDP)
-		head += UDP_HDR_LEN;
-	fits = p->mtu > head ? esp_inner_max(sad_layout(l), p->mtu - head) : 0;
+	fits = esp_raw_max(sad_layout(l), l->transport, p->mtu,
+			   addr_is4(&p->remote) ? IP4_HDR_LEN : IP6_HDR_LEN, udp ? UDP_HDR_LEN : 0);
 	/* below 1280 IPv6 would lose its addresses: the envelope is fragmented instead */
 	return MAX(fits, (uint32_t)MTU_MIN);
 }

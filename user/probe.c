@@ -99,7 +99,7 @@ static void ping(struct worker *w, struct wlink *l)
 	memcpy(icmp + 2, &(uint16_t){csum_fold(csum_partial(icmp, 16, sum))}, 2);
 	l->probe_sent_ns = w->now;
 	memcpy(out_room(w, l, len), buf, len);
-	out_push(w, l, len, v4 ? NEXT_IP4 : NEXT_IP6, 0, true);
+	out_push_ip(w, l, len, true);
 }
 
 bool probe_ping_reply(struct worker *w, struct wlink *l, const uint8_t *ip, uint32_t len)

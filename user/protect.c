@@ -35,19 +35,45 @@ static struct guard_rule *rule_for(struct guard_set *s, const struct prefix *p)
 	return r;
 }
 
-static int add_peer(struct guard_set *s, const struct in6_addr *a)
+static int add_host(struct in6_addr **list, unsigned int *n, const struct in6_addr *a)
 {
 	struct in6_addr *p;
 
-	for (unsigned int i = 0; i < s->n_peers; i++)
-		if (!memcmp(&s->peers[i], a, sizeof *a))
+	for (unsigned int i = 0; i < *n; i++)
+		if (!memcmp(&(*list)[i], a, sizeof *a))
 			return 0;
-	p = realloc(s->peers, (s->n_peers + 1) * sizeof *p);
+	p = realloc(*list, (*n + 1) * sizeof *p);
 	if (!p)
 		return -ENOMEM;
-	s->peers = p;
-	s->peers[s->n_peers++] = *a;
+	*list = p;
+	p[(*n)++] = *a;
 	return 0;
+}
+
+/*
+ * Where the envelopes of a link go may be talked to in the clear (seed 3.2); in transport mode that
+ * very address is what the link carries, so only envelopes may.
+ */
+static int add_remote(struct guard_set *s, const struct link *l, const struct in6_addr *a)
+{
+	if (IN6_IS_ADDR_UNSPECIFIED(a))
+		return 0;
+	return l->transport ? add_host(&s->ends, &s->n_ends, a) : add_host(&s->peers, &s->n_peers, a);
+}
+
+static bool among(const struct in6_addr *list, unsigned int n, const struct in6_addr *a)
+{
+	for (unsigned int i = 0; i < n; i++)
+		if (!memcmp(&list[i], a, sizeof *a))
+			return true;
+	return false;
+}
+
+static void set_free(struct guard_set *s)
+{
+	free(s->rules);
+	free(s->peers);
+	free(s->ends);
 }
 
 static bool contains(const struct prefix *wide, const struct prefix *narrow)
@@ -73,14 +99,18 @@ static int add_rules(struct guard_set *s, const struct link *l)
 	struct prefix far[2];
 	unsigned int n = prefixes_of(l, far);
 
-	for (unsigned int i = 0; i < n; i++)
+	for (unsigned int i = 0; i < n; i++) {
 		if (!rule_for(s, &far[i]))
 			return -ENOMEM;
+		/* also while the path is not known yet: the peer must be able to call */
+		if (l->transport && add_remote(s, l, &far[i].addr))
+			return -ENOMEM;
+	}
 	for (unsigned int i = 0; i < l->conf.protect.n; i++)
 		if (!rule_for(s, &l->conf.protect.p[i]))
 			return -ENOMEM;
 	for (unsigned int i = 0; i < l->n_paths; i++)
-		if (!IN6_IS_ADDR_UNSPECIFIED(&l->paths[i].remote) && add_peer(s, &l->paths[i].remote))
+		if (add_remote(s, l, &l->paths[i].remote))
 			return -ENOMEM;
 	return 0;
 }
@@ -170,7 +200,8 @@ static void fill_maps(struct daemon *d, const struct guard_set *s)
 	for (unsigned int i = 0; i < s->n_rules; i++)
 		load_protect_set(d->load, &s->rules[i].prefix, PROTECT_F_OUT | PROTECT_F_IN);
 	for (unsigned int i = 0; i < s->n_peers; i++)
-		load_peer_set(d->load, &s->peers[i]);
+		if (!among(s->ends, s->n_ends, &s->peers[i]))
+			load_peer_set(d->load, &s->peers[i]);
 }
 
 /* What the last set had and this one has not leaves the BPF maps; after the new set is in. */
@@ -187,15 +218,12 @@ static void prune_maps(struct daemon *d, const struct guard_set *now)
 			load_protect_del(d->load, &last.rules[i].prefix);
 	}
 	for (unsigned int i = 0; i < last.n_peers; i++) {
-		bool keep = false;
+		const struct in6_addr *a = &last.peers[i];
 
-		for (unsigned int k = 0; k < now->n_peers && !keep; k++)
-			keep = !memcmp(&last.peers[i], &now->peers[k], sizeof last.peers[i]);
-		if (!keep)
-			load_peer_del(d->load, &last.peers[i]);
+		if (!among(now->peers, now->n_peers, a) || among(now->ends, now->n_ends, a))
+			load_peer_del(d->load, a);
 	}
-	free(last.rules);
-	free(last.peers);
+	set_free(&last);
 	last = *now;
 }
 
@@ -217,8 +245,7 @@ static int apply_workloads(struct daemon *d)
 
 			err = err ? err : e;
 		}
-		free(s.rules);
-		free(s.peers);
+		set_free(&s);
 	}
 	return err;
 }
@@ -229,8 +256,7 @@ int protect_apply(struct daemon *d)
 	int err = collect(d, "", &s), e;
 
 	if (err) {
-		free(s.rules);
-		free(s.peers);
+		set_free(&s);
 		return err;
 	}
 	d->guard_missing = 0;
@@ -294,7 +320,6 @@ int protect_audit(struct daemon *d)
 	struct guard_set s = {.instance = d->instance, .allow_ike = true};
 	int layers = collect(d, "", &s) ? 0 : guard_audit(d->nl_u, d->underlay_fd, &s);
 
-	free(s.rules);
-	free(s.peers);
+	set_free(&s);
 	return layers;
 }

@@ -234,6 +234,7 @@ static struct sa *sa_new(struct link *l, const struct sa_conf *c)
 	sa->dir = c->dir;
 	sa->spi = c->spi;
 	sa->alg = c->alg;
+	sa->mode = c->mode;
 	sa->esn = c->esn;
 	sa->window = c->window;
 	sa->fingerprint = c->fingerprint;
@@ -306,6 +307,23 @@ static int install_static(struct daemon *d, struct link *l, struct sa_conf *c, F
 	return 0;
 }
 
+bool sad_is_transport(const struct link *l)
+{
+	enum sa_mode mode;
+
+	return l->conf.sa_file[0] && !safile_mode(l->conf.sa_file, &mode) && mode == SA_TRANSPORT;
+}
+
+/* What file and configuration want of each other. */
+static int check_mode(const struct link *l, const struct sa_conf *c, FILE *errs)
+{
+	if (c->mode != SA_TRANSPORT || !l->conf.tfc)
+		return 0;
+	fprintf(errs, "%s: tfc needs tunnel mode (RFC 4303 2.7), %s says transport\n", l->conf.name,
+		l->conf.sa_file);
+	return -EINVAL;
+}
+
 int sad_load_static(struct daemon *d, struct link *l, FILE *errs)
 {
 	struct sa_conf out, in;
@@ -313,7 +331,9 @@ int sad_load_static(struct daemon *d, struct link *l, FILE *errs)
 
 	if (err)
 		return err;
-	err = install_static(d, l, &in, errs); /* receive before send (I6) */
+	err = check_mode(l, &out, errs);
+	if (!err)
+		err = install_static(d, l, &in, errs); /* receive before send (I6) */
 	if (!err)
 		err = install_static(d, l, &out, errs);
 	sa_conf_wipe(&out);

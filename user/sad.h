@@ -28,6 +28,8 @@ struct sa *sad_out(const struct link *l);
 struct sa *sad_in(const struct link *l);
 /** sad_layout() - what the suite in use adds to an envelope; the common layout while there is none */
 struct esp_layout sad_layout(const struct link *l);
+/** sad_is_transport() - does the link's SA file say transport mode? One that cannot be read: no */
+bool sad_is_transport(const struct link *l);
 /** sad_tick() - reserve ahead, raise receive marks */
 void sad_tick(struct daemon *d, struct link *l);
 /** sad_remote_changed() - the route-loop table follows the path's remote address */

@@ -17,9 +17,10 @@
 #include "safile.h"
 #include "util.h"
 
-enum { KEY_SPI, KEY_ALG, KEY_KEY, KEY_AUTH, KEY_SALT, KEY_ESN, KEY_WINDOW, N_KEYS };
+enum { KEY_SPI, KEY_ALG, KEY_KEY, KEY_AUTH, KEY_SALT, KEY_ESN, KEY_WINDOW, KEY_MODE, N_KEYS };
 static const char *const key_names[N_KEYS] = {"spi",  "alg", "key",   "auth-key",
-					      "salt", "esn", "window"};
+					      "salt", "esn", "window", "mode"};
+static const char *const mode_names[] = {[SA_TUNNEL] = "tunnel", [SA_TRANSPORT] = "transport"};
 
 /* struct half - one section while it is read; text points into the file's buffer */
 struct half {
@@ -184,6 +185,17 @@ static void take_window(struct parser *p, struct half *h)
 		complain(p, h->line[KEY_WINDOW], "window: a multiple of 64");
 }
 
+static void take_mode(struct parser *p, struct half *h)
+{
+	const char *s = h->text[KEY_MODE];
+
+	for (size_t i = 0; s && i < ARRAY_SIZE(mode_names); i++)
+		if (!strcmp(s, mode_names[i]))
+			h->sa->mode = (enum sa_mode)i;
+	if (s && strcmp(s, mode_names[h->sa->mode]))
+		complain(p, h->line[KEY_MODE], "mode: tunnel or transport");
+}
+
 static void take_half(struct parser *p, struct half *h)
 {
 	static const int needed[] = {KEY_SPI, KEY_ALG};
@@ -201,6 +213,7 @@ static void take_half(struct parser *p, struct half *h)
 	take_keys(p, h);
 	take_esn(p, h);
 	take_window(p, h);
+	take_mode(p, h);
 	h->sa->fingerprint = sa_fingerprint(h->sa);
 }
 
@@ -244,7 +257,8 @@ static void take_line(struct parser *p, char *s)
 		;
 	if (key == N_KEYS)
 		complain(p, p->line,
-			 "unknown key; there are spi, alg, key, auth-key, salt, esn and window");
+			 "unknown key; there are spi, alg, key, auth-key, salt, esn, window and "
+			 "mode");
 	else if (!*value)
 		complain(p, p->line, "%s: a value is missing", key_names[key]);
 	else if (!p->cur)
@@ -273,6 +287,8 @@ static int parse(struct parser *p, char *text, size_t len)
 	}
 	take_half(p, &p->half[0]);
 	take_half(p, &p->half[1]);
+	if (!p->errors && p->half[0].sa->mode != p->half[1].sa->mode)
+		complain(p, p->line, "mode: [out] and [in] differ");
 	if (!p->errors && p->half[0].sa->fingerprint == p->half[1].sa->fingerprint)
 		complain(p, p->line, "same key%s in both directions: %s",
 			 aead_by_alg(p->half[0].sa->alg)->salt_len ? " and salt" : "s",
@@ -367,6 +383,17 @@ int safile_load(const char *path, struct sa_conf *out, struct sa_conf *in, FILE 
 	return err;
 }
 
+int safile_mode(const char *path, enum sa_mode *mode)
+{
+	struct sa_conf out, in;
+	int err = safile_load(path, &out, &in, NULL);
+
+	*mode = out.mode;
+	sa_conf_wipe(&out);
+	sa_conf_wipe(&in);
+	return err;
+}
+
 /* --- pairs ------------------------------------------------------------------------ */
 
 /* struct keys - one direction of a pair; secret */
@@ -409,7 +436,8 @@ static char *put_hex(char *s, const uint8_t *b, size_t len)
 	return s;
 }
 
-static char *put_half(char *s, const char *name, const struct keys *k, const struct aead_desc *d)
+static char *put_half(char *s, const char *name, const struct keys *k, const struct aead_desc *d,
+		      enum sa_mode mode)
 {
 	s += sprintf(s, "[%s]\nspi      = 0x%08x\nalg      = %s\nkey      = ", name, k->spi,
 		     d->name);
@@ -422,7 +450,8 @@ static char *put_half(char *s, const char *name, const struct keys *k, const str
 		s += sprintf(s, "\nsalt     = ");
 		s = put_hex(s, k->salt, d->salt_len);
 	}
-	return s + sprintf(s, "\nesn      = yes\nwindow   = %d\n", REPLAY_WINDOW_DEFAULT);
+	s += sprintf(s, "\nesn      = yes\nwindow   = %d\n", REPLAY_WINDOW_DEFAULT);
+	return mode == SA_TUNNEL ? s : s + sprintf(s, "mode     = %s\n", mode_names[mode]);
 }
 
 static int write_synced(int fd, const char *buf, size_t len)
@@ -441,7 +470,7 @@ static int write_synced(int fd, const char *buf, size_t len)
 }
 
 static int write_file(const char *path, const char *host, const char *peer, const struct keys *out,
-		      const struct keys *in, const struct aead_desc *d)
+		      const struct keys *in, const struct aead_desc *d, enum sa_mode mode)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), err;
 	char text[2048], *s = text;
@@ -452,8 +481,8 @@ static int write_file(const char *path, const char *host, const char *peer, cons
 		     "# Static keys of %s towards %s, for labs only. Keep secret; copy to one "
 		     "machine, once.\n",
 		     host, peer);
-	s = put_half(s, "out", out, d);
-	s = put_half(s, "in", in, d);
+	s = put_half(s, "out", out, d, mode);
+	s = put_half(s, "in", in, d, mode);
 	err = write_synced(fd, text, s - text);
 	explicit_bzero(text, sizeof text);
 	if (close(fd) && !err)
@@ -487,13 +516,14 @@ static int make_dir(const char *dir, const char *sub, FILE *errs)
 }
 
 static int write_pair(const struct keys k[2], const char *a, const char *b,
-		      const struct aead_desc *d, const char *path_a, const char *path_b, FILE *errs)
+		      const struct aead_desc *d, enum sa_mode mode, const char *path_a,
+		      const char *path_b, FILE *errs)
 {
-	int err = write_file(path_a, a, b, &k[0], &k[1], d);
+	int err = write_file(path_a, a, b, &k[0], &k[1], d, mode);
 
 	if (err)
 		return refuse(errs, err, "%s: cannot write: %s", path_a, strerror(-err));
-	err = write_file(path_b, b, a, &k[1], &k[0], d);
+	err = write_file(path_b, b, a, &k[1], &k[0], d, mode);
 	if (err) {
 		unlink(path_a);
 		return refuse(errs, err, "%s: cannot write: %s", path_b, strerror(-err));
@@ -501,8 +531,8 @@ static int write_pair(const struct keys k[2], const char *a, const char *b,
 	return 0;
 }
 
-int safile_pair(const char *dir, const char *a, const char *b, enum aead_alg alg, char *path_a,
-		char *path_b, FILE *errs)
+int safile_pair(const char *dir, const char *a, const char *b, enum aead_alg alg, enum sa_mode mode,
+		char *path_a, char *path_b, FILE *errs)
 {
 	const struct aead_desc *d = aead_by_alg(alg);
 	struct keys k[2];
@@ -529,7 +559,7 @@ int safile_pair(const char *dir, const char *a, const char *b, enum aead_alg alg
 	if (err)
 		refuse(errs, err, "no random bytes from the kernel");
 	else
-		err = write_pair(k, a, b, d, path_a, path_b, errs);
+		err = write_pair(k, a, b, d, mode, path_a, path_b, errs);
 	explicit_bzero(k, sizeof k);
 	return err;
 }

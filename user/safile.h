@@ -11,6 +11,7 @@
  *   salt     = <8 hex digits>  salt     = ...        all other suites
  *   esn      = yes             esn      = yes        default yes
  *   window   = 4096            window   = 4096
+ *   mode     = tunnel          mode     = tunnel     or transport; the same in both
  *
  * window in [in]: our replay window, 64..65536 in steps of 64, default 4096. In [out]: the
  * smallest window the peer may have, 32..65536, default 32 (sa_conf.window).
@@ -35,6 +36,9 @@ enum { SAFILE_LEN_MAX = 8192, SAFILE_NAME_MAX = 64, PEER_WINDOW_MIN = 32 };
  */
 int safile_load(const char *path, struct sa_conf *out, struct sa_conf *in, FILE *errs);
 
+/** safile_mode() - only the mode; says nothing, keeps no key. Return: 0, or as safile_load() */
+int safile_mode(const char *path, enum sa_mode *mode);
+
 /**
  * safile_pair() - two matching files with fresh random keys and SPIs
  * @dir: writes DIR/A/B.sa (for host a, about its peer b) and DIR/B/A.sa; directories are made 0700,
@@ -43,7 +47,7 @@ int safile_load(const char *path, struct sa_conf *out, struct sa_conf *in, FILE 
  * ESN on, window 4096 both ways. On failure neither file is left behind.
  * Return: 0 or -errno, with the reason printed to errs.
  */
-int safile_pair(const char *dir, const char *a, const char *b, enum aead_alg alg, char *path_a,
-		char *path_b, FILE *errs);
+int safile_pair(const char *dir, const char *a, const char *b, enum aead_alg alg, enum sa_mode mode,
+		char *path_a, char *path_b, FILE *errs);
 
 #endif

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "conf.h"
 #include "csum.h"
 #include "pkt.h"
 #include "transport.h"
@@ -99,34 +100,34 @@ static void put_addr(uint8_t *p, const struct in6_addr *a, bool is4)
 }
 
 /* RFC 6864 4.1: the datagram is whole; without a DF of its own its identification says nothing. */
-static void make_header(uint8_t *ip, const struct transport_outer *o, bool is4)
+static void make_header(uint8_t *ip, const struct rx_meta *m, bool is4)
 {
 	if (is4) {
 		memset(ip, 0, IP4_HDR_LEN);
 		ip[0] = 0x45;
-		ip[IP4_TOS] = o->tos;
-		ip[IP4_TTL] = o->ttl;
+		ip[IP4_TOS] = m->tos;
+		ip[IP4_TTL] = m->ttl;
 	} else {
 		memset(ip, 0, IP6_HDR_LEN);
-		ip[0] = 0x60 | o->tos >> 4;
-		ip[1] = (uint8_t)(o->tos << 4);
-		ip[IP6_HOP_LIMIT] = o->ttl;
+		ip[0] = 0x60 | m->tos >> 4;
+		ip[1] = (uint8_t)(m->tos << 4);
+		ip[IP6_HOP_LIMIT] = m->ttl;
 	}
-	put_addr(ip + (is4 ? IP4_ADDRS : IP6_ADDRS), &o->src, is4);
-	put_addr(ip + (is4 ? IP4_ADDRS + 4 : IP6_ADDRS + 16), &o->dst, is4);
+	put_addr(ip + (is4 ? IP4_ADDRS : IP6_ADDRS), &m->src, is4);
+	put_addr(ip + (is4 ? IP4_ADDRS + 4 : IP6_ADDRS + 16), &m->dst, is4);
 }
 
-static uint32_t made_len(const struct transport_outer *o)
+static uint32_t made_len(const struct rx_meta *m)
 {
-	return addr_is4(&o->src) ? IP4_HDR_LEN : IP6_HDR_LEN;
+	return addr_is4(&m->src) ? IP4_HDR_LEN : IP6_HDR_LEN;
 }
 
 uint32_t transport_spare(const struct esp_pkt *p, const struct sa_in *sa,
-			 const struct transport_outer *o)
+			 const struct rx_meta *m)
 {
-	uint32_t hdr_len = made_len(o);
+	uint32_t hdr_len = made_len(m);
 
-	return o->ip || hdr_len <= esp_headroom(sa->layout) + o->front ? 0 : hdr_len + p->len;
+	return m->ip || hdr_len <= esp_headroom(sa->layout) + m->front ? 0 : hdr_len + p->len;
 }
 
 /* Lengths, protocol and header checksum of what is inside. */
@@ -184,33 +185,33 @@ static void fix_checksum(uint8_t *ip, uint8_t *l4, uint32_t len, uint8_t proto, 
 }
 
 /* The header as it came, or one made of what is known. Return: its length, *ip where it stands now */
-static uint32_t put_header(struct esp_pkt *p, const struct transport_outer *o, uint8_t **ip)
+static uint32_t put_header(struct esp_pkt *p, const struct rx_meta *m, uint8_t **ip)
 {
-	uint32_t hdr_len = o->ip ? o->hdr_len : made_len(o);
+	uint32_t hdr_len = m->ip ? m->hdr_len : made_len(m);
 
 	*ip = p->data - hdr_len;
-	if (o->ip)
-		memmove(*ip, o->ip, hdr_len);
+	if (m->ip)
+		memmove(*ip, m->ip, hdr_len);
 	else
-		make_header(*ip, o, addr_is4(&o->src));
+		make_header(*ip, m, addr_is4(&m->src));
 	return hdr_len;
 }
 
-void transport_restore(struct esp_pkt *p, const struct sa_in *sa, const struct transport_outer *o,
+void transport_restore(struct esp_pkt *p, const struct sa_in *sa, const struct rx_meta *m,
 		       uint8_t *spare)
 {
-	bool is4 = addr_is4(&o->src);
+	bool is4 = addr_is4(&m->src);
 	uint8_t *ip, proto = p->next;
 	uint32_t hdr_len;
 
-	if (transport_spare(p, sa, o))
-		p->data = memcpy(spare + made_len(o), p->data, p->len);
-	hdr_len = put_header(p, o, &ip);
+	if (transport_spare(p, sa, m))
+		p->data = memcpy(spare + made_len(m), p->data, p->len);
+	hdr_len = put_header(p, m, &ip);
 	if (is4)
 		fit4(ip, hdr_len, p->len, proto);
 	else
 		fit6(ip, p->len, proto);
-	if (o->udp)
+	if (m->encap == ENCAP_UDP)
 		fix_checksum(ip, ip + hdr_len, p->len, proto, is4);
 	p->data = ip;
 	p->len += hdr_len;

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "esp.h"
+#include "outer.h"
 
 /** struct transport_hdr - what a raw packet's header says to the envelope */
 struct transport_hdr {
@@ -32,36 +33,26 @@ struct transport_hdr {
 enum drop transport_take(const uint8_t *ip, uint32_t len, const struct in6_addr *remote,
 			 struct transport_hdr *h);
 
-/** struct transport_outer - the envelope's own header, as far as the receiver knows it */
-struct transport_outer {
-	const uint8_t *ip; /* the header itself, in front of ESP in the same buffer; NULL: not at hand */
-	uint8_t hdr_len;   /* of ip */
-	uint32_t front;    /* without ip: bytes in front of the ESP header that are nobody's any more */
-	struct in6_addr src, dst;
-	uint8_t tos, ttl;
-	bool udp; /* came in UDP: addresses may be a NAT's */
-};
-
 /**
  * transport_spare() - bytes elsewhere that transport_restore() needs, 0 when it can work in place
  * An IPv6 header is longer than all that ESP adds, so in a train of datagrams that touch each other
  * (UDP_GRO) there is no place for it.
  */
 uint32_t transport_spare(const struct esp_pkt *p, const struct sa_in *sa,
-			 const struct transport_outer *o);
+			 const struct rx_meta *m);
 
 /**
  * transport_restore() - put the IP header back in front of an opened packet
  * @p:     as esp_open() left it; becomes the whole IP packet, next NEXT_IP4 or NEXT_IP6
  * @sa:    whose packet it was
  * @spare: transport_spare() bytes, to which the packet moves; not looked at when that is 0
- * With o->ip that header is copied: options, TTL, DF and flow label are the sender's. Without, it is
+ * With m->ip that header is copied: options, TTL, DF and flow label are the sender's. Without, it is
  * made from the other fields.
  * A checksum of TCP, UDP or ICMPv6 that does not fit the addresses is made anew if the packet came
  * in UDP: the ICV says that the payload is the sender's, and a NAT has changed what it summed (RFC
  * 3948 3.1.2, second way).
  */
-void transport_restore(struct esp_pkt *p, const struct sa_in *sa, const struct transport_outer *o,
+void transport_restore(struct esp_pkt *p, const struct sa_in *sa, const struct rx_meta *m,
 		       uint8_t *spare);
 
 #endif

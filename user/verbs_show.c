@@ -150,6 +150,7 @@ static json_t *json_sa(const struct sa *s, uint64_t now)
 	vj_str(o, "dir", s->dir == SA_OUT ? "out" : "in");
 	vj_hex(o, "spi", s->spi, 8);
 	vj_str(o, "alg", verbs_alg(s->alg));
+	vj_str(o, "mode", s->mode == SA_TRANSPORT ? "transport" : "tunnel");
 	vj_bool(o, "esn", s->esn);
 	vj_int(o, "window", s->window);
 	vj_str(o, "fingerprint", fp);

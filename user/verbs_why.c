@@ -10,17 +10,16 @@
 #include "sad.h"
 #include "verbs_int.h"
 
-/* What a path leaves for the inner packet. Return: bytes, 0 = the path's MTU is not known. */
+/* What a path leaves for the raw packet. Return: bytes, 0 = the path's MTU is not known. */
 static uint32_t inner_max(const struct link *l, unsigned int i, uint32_t *outer_ip)
 {
 	const struct link_path *p = &l->paths[i];
-	uint32_t fixed;
+	bool udp = p->conf.encap == ENCAP_UDP;
 	struct in6_addr a;
 	uint16_t port;
 
 	*outer_ip = verbs_remote(l, i, &a, &port) && !addr_is4(&a) ? IP6_HDR_LEN : IP4_HDR_LEN;
-	fixed = *outer_ip + (p->conf.encap == ENCAP_UDP ? UDP_HDR_LEN : 0);
-	return p->mtu > fixed ? esp_inner_max(sad_layout(l), p->mtu - fixed) : 0;
+	return esp_raw_max(sad_layout(l), l->transport, p->mtu, *outer_ip, udp ? UDP_HDR_LEN : 0);
 }
 
 /* ---- mtu ---- */

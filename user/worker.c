@@ -294,9 +294,10 @@ static int allocate(struct worker *w)
 	w->out.arena = aligned_alloc(4096, OUT_ARENA + 4096);
 	w->tap_buf = malloc(TAP_READ_MAX);
 	w->rx_buf = malloc((size_t)RX_BUFS * RX_BUF_LEN);
+	w->spare = malloc(SPARE_LEN);
 	w->gro = gro_new(w->tap.uso);
 	w->out.closed = true;
-	if (!w->links || !w->active || !w->out.arena || !w->tap_buf || !w->rx_buf || !w->gro)
+	if (!w->links || !w->active || !w->out.arena || !w->tap_buf || !w->rx_buf || !w->spare || !w->gro)
 		return -ENOMEM;
 	return spi_rebuild(w, SPI_MIN_SIZE, NULL);
 }
@@ -490,6 +491,7 @@ void worker_free(struct worker *w)
 	free(w->out.arena);
 	free(w->tap_buf);
 	free(w->rx_buf);
+	free(w->spare);
 	free(w);
 }
 

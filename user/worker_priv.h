@@ -27,6 +27,7 @@ enum {
 	RX_UDP_BUFS = 8,       /* GRO'd datagram trains are large: keep a round inside L2 */
 	RX_BUF_LEN = 65536 + 4096 + 64 * 3, /* not a power of two, or all headers share cache sets */
 	RX_HEADROOM = 64,
+	SPARE_LEN = 256 << 10,
 	TICK_NS = 50 * 1000 * 1000,
 };
 
@@ -90,6 +91,8 @@ struct worker {
 	struct gro *gro;
 	uint8_t *tap_buf;
 	uint8_t *rx_buf; /* RX_BUFS * RX_BUF_LEN */
+	uint8_t *spare;  /* packets that outgrew their place, until they are delivered */
+	uint32_t spare_used;
 	struct worker_stats stats;
 };
 
@@ -98,6 +101,11 @@ struct worker {
 uint8_t *out_room(struct worker *w, const struct wlink *l, uint32_t len);
 /** out_push() - the packet written at out_room() joins the round. @next: NEXT_*; @probe: ours, not raw traffic */
 void out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, uint8_t tos, bool probe);
+/**
+ * out_push_ip() - the IP packet written at out_room() joins the round, in the SA's mode
+ * Return: DROP_NONE, or why transport mode does not carry it; then it is not counted yet
+ */
+enum drop out_push_ip(struct worker *w, struct wlink *l, uint32_t len, bool probe);
 /** out_flush() - seal and emit the round */
 void out_flush(struct worker *w);
 /** outbound_tap() - a round from the GSO funnel. Return: frames read */

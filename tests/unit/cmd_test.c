@@ -628,6 +628,12 @@ static void a_pair_is_ready_in_two_minutes(void **state)
 	assert_non_null(strstr(errs, "one of aes-gcm-128, "));
 	assert_int_equal(run("static pair a b --alg aes-cbc-128"), EXIT_USAGE);
 	assert_non_null(strstr(errs, "no integrity (RFC 8221 4): use aes-gcm-128"));
+	assert_int_equal(run("static pair a b --mode beet"), EXIT_USAGE);
+	assert_non_null(strstr(errs, "--mode beet: tunnel or transport"));
+	snprintf(line, sizeof line, "static pair a b -o %s/tr --mode transport", dir);
+	assert_int_equal(run(line), 0);
+	assert_non_null(strstr(out, "address = ADDRESS-OF-a peer ADDRESS-OF-b"));
+	assert_non_null(strstr(out, "path    = ADDRESS-OF-b encap udp fwmark 0x51 table 51"));
 	snprintf(line, sizeof line, "static pair a b -o %s/cbc --alg aes-cbc-256-hmac-sha2-512", dir);
 	assert_int_equal(run(line), 0);
 	snprintf(file, sizeof file, "%s/cbc/a/b.sa", dir);

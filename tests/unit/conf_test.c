@@ -564,6 +564,77 @@ static void test_secrets_not_echoed(void **state)
 	assert_null(strstr(err, "8f3a1c"));
 }
 
+/* --- transport mode ------------------------------------------------------------------------ */
+
+static void write_sa(const char *path, const char *mode)
+{
+	FILE *f = fopen(path, "we");
+
+	assert_non_null(f);
+	assert_int_equal(fchmod(fileno(f), 0600), 0);
+	for (int i = 0; i < 2; i++)
+		fprintf(f,
+			"[%s]\nspi = 0x10%d\nalg = aes-gcm-128\nkey = 8f3a1c77d0e94b25a6f1832c4d5e6f7%d\n"
+			"salt = c0ffee0%d\nmode = %s\n",
+			i ? "in" : "out", i, i, i, mode);
+	fclose(f);
+}
+
+/*
+ * Seed, section 5: inner and outer address may be one only where there is no inner header, and only
+ * if a mark tells raw packets from envelopes.
+ */
+static void test_shared_addresses(void **state)
+{
+	static const struct {
+		const char *mode; /* NULL: no such file */
+		const char *link, *says; /* NULL: accepted */
+	} rows[] = {
+		{"transport", "address = 192.0.2.1 peer 192.0.2.2\npath = 192.0.2.2 fwmark 1\n", NULL},
+		{"transport", "address = 192.0.2.1 peer 192.0.2.2\npath = 192.0.2.2 local 192.0.2.1 "
+			      "fwmark 1\nprotect = 192.0.2.2\n", NULL},
+		{"transport", "address6 = fd00::1 peer fd00::2\npath = fd00::2 fwmark 0x51\n", NULL},
+		{"transport", "address = 192.0.2.1 peer 192.0.2.2\npath = 192.0.2.2\n",
+		 "inner and outer addresses must be distinct: 192.0.2.2 is both: in transport mode that "
+		 "path needs a fwmark, and a rule for it, or envelopes are routed into the link again"},
+		{"transport", "address = 192.0.2.2 peer 192.0.2.1\npath = 192.0.2.2 fwmark 1\n",
+		 "inner and outer addresses must be distinct: 192.0.2.2 is both"},
+		{"transport", "address = 192.0.2.1 peer 192.0.2.2\npath = 10.0.0.1 local 192.0.2.2 fwmark 1\n",
+		 "inner and outer addresses must be distinct: 192.0.2.2 is both"},
+		{"tunnel", "address = 192.0.2.1 peer 192.0.2.2\npath = 192.0.2.2 fwmark 1\n",
+		 "inner and outer addresses must be distinct: 192.0.2.2 is both (only transport mode "
+		 "shares them)"},
+		{"tunnel", "path = 192.0.2.2 fwmark 1\nprotect = 192.0.2.0/24, 192.0.2.2/32\n",
+		 "what is protected cannot be the peer's own address: 192.0.2.2 is both (only transport "
+		 "mode shares them)"},
+		{"tunnel", "path = 192.0.2.2\nprotect = 192.0.2.0/24, 192.0.2.3/32\n", NULL},
+		{NULL, "address = 192.0.2.1 peer 192.0.2.2\npath = 192.0.2.2 fwmark 1\n",
+		 "inner and outer addresses must be distinct: 192.0.2.2 is both (transport mode could "
+		 "share it; the SA file cannot be read)"},
+	};
+	char file[] = "/tmp/espwire-conf-XXXXXX", text[600], says[400];
+	struct conf c;
+	int fd = mkstemp(file);
+
+	assert_true(fd >= 0);
+	close(fd);
+	for (unsigned int i = 0; i < ARRAY_SIZE(rows); i++) {
+		unlink(file);
+		if (rows[i].mode)
+			write_sa(file, rows[i].mode);
+		snprintf(text, sizeof text, "[link ipsec1]\npeer = e\nsa = file:%s\n%s", file,
+			 rows[i].link);
+		if (rows[i].says) {
+			snprintf(says, sizeof says, "f:1: link ipsec1: %s", rows[i].says);
+			refused(text, says);
+			continue;
+		}
+		good(&c, text);
+		conf_free(&c);
+	}
+	unlink(file);
+}
+
 /* --- limits ----------------------------------------------------------------------------- */
 
 static void test_limits(void **state)
@@ -1154,6 +1225,7 @@ int main(void)
 		cmocka_unit_test(test_allowed_across_links),
 		cmocka_unit_test(test_all_errors_in_one_go),
 		cmocka_unit_test(test_secrets_not_echoed),
+		cmocka_unit_test(test_shared_addresses),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_long_lines),
 		cmocka_unit_test(test_nul_bytes),

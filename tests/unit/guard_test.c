@@ -38,7 +38,7 @@ static int ns[N_NS] = {-1, -1, -1, -1};
 static struct nl *g;
 static int cap_w = -1, cap_w2 = -1, cap_k = -1, cap_l = -1;
 static struct guard_rule rules[8];
-static struct in6_addr peers[8];
+static struct in6_addr peers[8], ends[4];
 static struct guard_set set;
 
 #define NEED_ROOT()                                                                                \
@@ -362,6 +362,7 @@ static int setup(void **state)
 	set.instance = "gtest";
 	set.rules = rules;
 	set.peers = peers;
+	set.ends = ends;
 	for (int i = 0; i < N_NS; i++) {
 		ns[i] = new_ns();
 		if (ns[i] < 0)
@@ -1137,6 +1138,73 @@ static void test_peer_is_prefix(void **state)
 	}
 }
 
+/* Protected sources on the wild wire that may be heard: what a witness behind the guard counts. */
+static void heard(const char *src, const char *dst, uint8_t proto, uint16_t dport, int want)
+{
+	uint8_t buf[128];
+	size_t len = udp_packet(buf, src, dst, 4500, dport);
+	uint64_t before, after = 0;
+
+	buf[buf[0] >> 4 == 4 ? 9 : 6] = proto;
+	if (buf[0] >> 4 == 4)
+		ip_checksum(buf);
+	assert_int_equal(guard_nft_drops(ns[G], "gtest", &before), 0);
+	inject(W, "w", mac_g, buf, len, N);
+	for (int i = 0; i < (want ? 3 : 50) && (!i || after == before); i++) {
+		usleep(10000);
+		assert_int_equal(guard_nft_drops(ns[G], "gtest", &after), 0);
+	}
+	if (after - before != (want ? 0 : N))
+		fail_msg("%s protocol %u port %u: %lu of %d refused", src, proto, dport, after - before, N);
+}
+
+/*
+ * Transport mode (seed, section 5): the peer's own address is what is protected. Envelopes and IKE pass,
+ * nothing else, whoever else calls that address a peer; and neighbour discovery, where it is on the wire.
+ */
+static void test_transport_end(void **state)
+{
+	static const char *const far[] = {"198.51.100.7", "2001:db8:7::7"}, *const own[] = {"192.0.2.1",
+											     "2001:db8::1"};
+
+	NEED_ROOT();
+	add_rule("198.51.100.7/32", "ipsec1");
+	add_rule("2001:db8:7::7/128", "ipsec1");
+	add_rule("2001:db8::9/128", "ipsec1");
+	for (int i = 0; i < 2; i++) {
+		ends[set.n_ends++] = addr(far[i]);
+		peers[set.n_peers++] = addr(far[i]); /* another link, in tunnel mode, to the same host */
+	}
+	ends[set.n_ends++] = addr("2001:db8::9");
+	for (int again = 0; again < 2; again++) {
+		assert_int_equal(apply(), 0);
+		assert_int_equal(guard_audit(g, ns[G], &set), GUARD_FLOOR | GUARD_XFRM | GUARD_NFT);
+	}
+	OK(G, "ip route replace 198.51.100.7 via 192.0.2.2 && ip -6 route replace 2001:db8:7::7 via "
+	      "2001:db8::2");
+	for (int i = 0; i < 2; i++) {
+		assert_false(passes(G, far[i], 0, 53));
+		assert_false(passes(L, far[i], 0, 53));
+		assert_true(passes(G, far[i], 0, 4500));
+		assert_true(passes(G, far[i], 0, 500));
+		assert_true(passes(G, far[i], 4500, 34567));
+		assert_true(esp_passes(far[i]));
+		heard(far[i], own[i], IPPROTO_UDP, 53, 0);
+		heard(far[i], own[i], IPPROTO_TCP, 4500, 0);
+		heard(far[i], own[i], IPPROTO_UDP, 4500, 1);
+		heard(far[i], own[i], IPPROTO_ESP, 0, 1);
+	}
+	/* an end on the wire itself: found by real neighbour discovery, and still no cleartext */
+	OK(W, "sysctl -qw net.ipv6.conf.w.disable_ipv6=0 && ip addr add 2001:db8::9/64 dev w nodad");
+	OK(G, "ip -6 route replace 2001:db8::9 dev wild"); /* round the floor, as a fwmark's table is */
+	assert_int_not_equal(ping(G, "-6", "2001:db8::9"), 0);
+	assert_true(esp_passes("2001:db8::9"));
+	set.n_ends = 0; /* and without: the exception for peers is whole again */
+	assert_int_equal(apply(), 0);
+	assert_true(passes(G, far[0], 0, 53));
+	assert_true(passes(G, far[1], 0, 53));
+}
+
 /* An older version's table has our names but another shape. */
 static void test_foreign_shape(void **state)
 {
@@ -1233,6 +1301,7 @@ int main(void)
 		T(test_nested_edges),
 		T(test_plain_everything),
 		T(test_peer_is_prefix),
+		T(test_transport_end),
 		T(test_foreign_shape),
 		T(test_refusals),
 		T(test_thousand),

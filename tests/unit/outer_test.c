@@ -14,7 +14,7 @@
 #define UDP_GRO 104
 #endif
 
-enum { ROOM = 2048, TOS = 0xbb, PORT = 31337, ESP_LEN = 60 };
+enum { ROOM = 2048, TOS = 0xbb, TTL = 0x5d, PORT = 31337, ESP_LEN = 60 };
 
 static struct in6_addr addr(const char *s)
 {
@@ -44,23 +44,27 @@ static void put_be16(uint8_t *p, uint32_t v)
 
 static void build_ip4(struct frame *f)
 {
-	struct in_addr src = {htonl(0xc6336402)}; /* 198.51.100.2 */
+	struct in_addr src = {htonl(0xc6336402)}, dst = {htonl(0xc6336401)}; /* 198.51.100.2, .1 */
 
 	f->ip[0] = (uint8_t)(0x40 | (20 + f->opts) / 4);
 	f->ip[1] = TOS;
 	put_be16(f->ip + 2, f->total);
+	f->ip[8] = TTL;
 	f->ip[9] = f->udp ? IPPROTO_UDP : IPPROTO_ESP;
 	memcpy(f->ip + 12, &src, sizeof src);
+	memcpy(f->ip + 16, &dst, sizeof dst);
 }
 
 static void build_ip6(struct frame *f)
 {
-	struct in6_addr src = addr("2001:db8::2");
+	struct in6_addr src = addr("2001:db8::2"), dst = addr("2001:db8::1");
 
 	put_be16(f->ip, 0x6000 | TOS << 4);
 	put_be16(f->ip + 4, f->total - 40);
 	f->ip[6] = f->udp ? IPPROTO_UDP : IPPROTO_ESP;
+	f->ip[7] = TTL;
 	memcpy(f->ip + 8, &src, sizeof src);
+	memcpy(f->ip + 24, &dst, sizeof dst);
 }
 
 static void build(struct frame *f)
@@ -86,8 +90,11 @@ static void build(struct frame *f)
 static void check_meta(const struct rx_meta *m, int family, bool udp)
 {
 	struct in6_addr src = addr(family == 4 ? "198.51.100.2" : "2001:db8::2");
+	struct in6_addr dst = addr(family == 4 ? "198.51.100.1" : "2001:db8::1");
 
 	assert_memory_equal(&m->src, &src, sizeof src);
+	assert_memory_equal(&m->dst, &dst, sizeof dst);
+	assert_int_equal(m->ttl, TTL);
 	assert_int_equal(m->encap, udp ? ENCAP_UDP : ENCAP_ESP);
 	assert_int_equal(m->port, udp ? PORT : 0);
 	assert_true(m->has_tos);
@@ -104,6 +111,8 @@ static void check_frame(struct frame f)
 	assert_int_equal(o.len, f.esp_len);
 	assert_int_equal(o.seg, f.esp_len);
 	check_meta(&o.meta, f.family, f.udp);
+	assert_ptr_equal(o.meta.ip, f.ip); /* transport mode puts it back */
+	assert_int_equal(o.meta.hdr_len, f.hdrs - (f.udp ? 8 : 0));
 	free(f.ip);
 }
 
@@ -214,7 +223,7 @@ static void test_no_ip(void **state)
 struct msg {
 	struct sockaddr_in6 name;
 	struct iovec iov;
-	_Alignas(struct cmsghdr) uint8_t control[128];
+	_Alignas(struct cmsghdr) uint8_t control[192];
 	struct msghdr h;
 	uint8_t bytes[ROOM];
 };
@@ -245,15 +254,23 @@ static void msg_control(struct msg *m, int level, int type, const void *value, s
 	m->h.msg_controllen += CMSG_SPACE(len);
 }
 
-static void put_tos(struct msg *m, int family)
+/* What our sockets ask for: TOS, TTL and where it was sent to. */
+static void put_header(struct msg *m, int family)
 {
+	struct in_pktinfo p4 = {.ipi_addr = {htonl(0xc6336401)}};
+	struct in6_pktinfo p6 = {.ipi6_addr = addr("2001:db8::1")};
+	int tclass = TOS, ttl = TTL;
 	uint8_t tos = TOS;
-	int tclass = TOS;
 
-	if (family == 4)
+	if (family == 4) {
 		msg_control(m, IPPROTO_IP, IP_TOS, &tos, sizeof tos);
-	else
+		msg_control(m, IPPROTO_IP, IP_TTL, &ttl, sizeof ttl);
+		msg_control(m, IPPROTO_IP, IP_PKTINFO, &p4, sizeof p4);
+	} else {
 		msg_control(m, IPPROTO_IPV6, IPV6_TCLASS, &tclass, sizeof tclass);
+		msg_control(m, IPPROTO_IPV6, IPV6_HOPLIMIT, &ttl, sizeof ttl);
+		msg_control(m, IPPROTO_IPV6, IPV6_PKTINFO, &p6, sizeof p6);
+	}
 }
 
 static void test_datagrams(void **state)
@@ -267,10 +284,10 @@ static void test_datagrams(void **state)
 			for (int order = 0; order < 2; order++) {
 				msg_init(&m, family);
 				if (order)
-					put_tos(&m, family);
+					put_header(&m, family);
 				msg_control(&m, IPPROTO_UDP, UDP_GRO, &segs[i], sizeof segs[i]);
 				if (!order)
-					put_tos(&m, family);
+					put_header(&m, family);
 				assert_true(outer_message(&o, &m.h, 100, true, family == 4));
 				assert_ptr_equal(o.esp, m.bytes);
 				assert_int_equal(o.len, 100);
@@ -303,7 +320,7 @@ static void test_raw4(void **state)
 	struct msg m;
 
 	msg_init(&m, 4);
-	put_tos(&m, 4);
+	put_header(&m, 4);
 	for (uint32_t hdr = 20; hdr <= 60; hdr += 4)
 		for (uint32_t len = 0; len < 100; len++) {
 			m.bytes[0] = (uint8_t)(0x40 | hdr / 4);
@@ -315,6 +332,8 @@ static void test_raw4(void **state)
 			assert_int_equal(o.seg, len - hdr);
 			assert_int_equal(o.meta.encap, ENCAP_ESP);
 			assert_int_equal(o.meta.tos, TOS);
+			assert_ptr_equal(o.meta.ip, m.bytes);
+			assert_int_equal(o.meta.hdr_len, hdr);
 		}
 }
 
@@ -329,6 +348,7 @@ static void test_raw6(void **state)
 	assert_ptr_equal(o.esp, m.bytes);
 	assert_int_equal(o.len, 40);
 	assert_int_equal(o.meta.encap, ENCAP_ESP);
+	assert_null(o.meta.ip);
 }
 
 int main(void)

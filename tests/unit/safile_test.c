@@ -226,8 +226,10 @@ static void test_refused(void **state)
 		{IN OUT "window = 31\n", "11: window: a number from 32 to 65536"},
 		{IN OUT "salt = 11223344\n", "11: salt: is given twice, first on line 10"},
 		{IN OUT "slat = 11223344\n",
-		 "11: unknown key; there are spi, alg, key, auth-key, salt, esn and window"},
+		 "11: unknown key; there are spi, alg, key, auth-key, salt, esn, window and mode"},
 		{IN OUT "esn\n", "11: write KEY = VALUE"},
+		{IN OUT "mode = beet\n", "11: mode: tunnel or transport"},
+		{IN OUT "mode = transport\n", "11: mode: [out] and [in] differ"},
 		{IN OUT "esn =\n", "11: esn: a value is missing"},
 		{"esn = yes\n" IN OUT, "1: esn: stands in neither [out] nor [in]"},
 		{IN OUT "[both]\n", "11: unknown section; there are [out] and [in]"},
@@ -239,6 +241,24 @@ static void test_refused(void **state)
 		assert_refused(&r, rows[i].says);
 		free(r.said);
 	}
+}
+
+static void test_mode(void **state)
+{
+	enum sa_mode mode = SA_TUNNEL;
+	struct result r;
+
+	good(&r, IN "mode = transport\n" OUT "mode = transport\n");
+	assert_true(r.out.mode == SA_TRANSPORT && r.in.mode == SA_TRANSPORT);
+	assert_int_equal(safile_mode(file, &mode), 0);
+	assert_int_equal(mode, SA_TRANSPORT);
+	good(&r, IN "mode = tunnel\n" OUT);
+	assert_true(r.out.mode == SA_TUNNEL && r.in.mode == SA_TUNNEL);
+	assert_int_equal(safile_mode(file, &mode), 0);
+	assert_int_equal(mode, SA_TUNNEL);
+	assert_int_equal(safile_mode("/nonexistent", &mode), -ENOENT);
+	write_mode(IN, strlen(IN), 0600);
+	assert_int_equal(safile_mode(file, &mode), -EINVAL);
 }
 
 /* Two keys in one direction: the cipher's, then the HMAC's. No salt. */
@@ -282,7 +302,7 @@ static void test_all_errors_in_one_go(void **state)
 
 	load_text(&r, "[out]\nspi = 1\nalg = aes-gcm-128\nkey = 12\nsalt = x\nfoo = 1\n[in]\n");
 	snprintf(want, sizeof want,
-		 "%s:6: unknown key; there are spi, alg, key, auth-key, salt, esn and window\n"
+		 "%s:6: unknown key; there are spi, alg, key, auth-key, salt, esn, window and mode\n"
 		 "%s:2: spi: below 256 is reserved (RFC 4303 2.1)\n"
 		 "%s:4: key: has 2 hex digits, 32 are needed\n%s:5: salt: digit 1 is not "
 		 "hexadecimal\n",
@@ -450,9 +470,10 @@ static void test_pair(void **state)
 
 	for (enum aead_alg alg = AEAD_NONE + 1; alg < AEAD_MAX; alg++) {
 		const struct aead_desc *d = aead_by_alg(alg);
+		enum sa_mode mode = alg % 2 ? SA_TUNNEL : SA_TRANSPORT;
 
 		snprintf(base, sizeof base, "%s/keys%u", dir, alg);
-		assert_int_equal(safile_pair(base, "west", "east", alg, pa, pb, stderr), 0);
+		assert_int_equal(safile_pair(base, "west", "east", alg, mode, pa, pb, stderr), 0);
 		snprintf(want, sizeof want, "%s/west/east.sa", base);
 		assert_string_equal(pa, want);
 		snprintf(want, sizeof want, "%s/east/west.sa", base);
@@ -463,6 +484,7 @@ static void test_pair(void **state)
 		load_path(&a, pa);
 		load_path(&b, pb);
 		assert_int_equal(a.out.alg, alg);
+		assert_true(a.out.mode == mode && b.out.mode == mode && a.in.mode == mode);
 		assert_fits(&a.out, &b.in);
 		assert_fits(&b.out, &a.in);
 		assert_int_not_equal(a.out.spi, a.in.spi);
@@ -485,7 +507,7 @@ static void test_pairs_differ(void **state)
 
 	for (unsigned int i = 0; i < N; i++) {
 		snprintf(host, sizeof host, "h%u", i);
-		assert_int_equal(safile_pair(dir, "west", host, AEAD_AES_GCM_128, pa, pb, stderr),
+		assert_int_equal(safile_pair(dir, "west", host, AEAD_AES_GCM_128, SA_TUNNEL, pa, pb, stderr),
 				 0);
 		load_path(&r, pa);
 		seen[n++] = r.out.fingerprint;
@@ -510,18 +532,18 @@ static void test_pair_refused(void **state)
 	FILE *f = open_memstream(&before, &len);
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(bad); i++)
-		assert_int_equal(safile_pair(dir, bad[i].a, bad[i].b, AEAD_AES_GCM_128, pa, pb, f),
+		assert_int_equal(safile_pair(dir, bad[i].a, bad[i].b, AEAD_AES_GCM_128, SA_TUNNEL, pa, pb, f),
 				 -EINVAL);
-	assert_int_equal(safile_pair(dir, "a", "b", AEAD_NONE, pa, pb, f), -EINVAL);
-	assert_int_equal(safile_pair("/nonexistent/x", "a", "b", AEAD_AES_GCM_128, pa, pb, f),
+	assert_int_equal(safile_pair(dir, "a", "b", AEAD_NONE, SA_TUNNEL, pa, pb, f), -EINVAL);
+	assert_int_equal(safile_pair("/nonexistent/x", "a", "b", AEAD_AES_GCM_128, SA_TUNNEL, pa, pb, f),
 			 -ENOENT);
 	fclose(f);
 	free(before);
 
-	assert_int_equal(safile_pair(dir, "a", "b", AEAD_AES_GCM_128, pa, pb, stderr), 0);
+	assert_int_equal(safile_pair(dir, "a", "b", AEAD_AES_GCM_128, SA_TUNNEL, pa, pb, stderr), 0);
 	load_path(&r1, pa);
 	f = open_memstream(&after, &len);
-	assert_int_equal(safile_pair(dir, "a", "b", AEAD_AES_GCM_128, pa, pb, f), -EEXIST);
+	assert_int_equal(safile_pair(dir, "a", "b", AEAD_AES_GCM_128, SA_TUNNEL, pa, pb, f), -EEXIST);
 	fclose(f);
 	assert_non_null(strstr(after, "File exists"));
 	free(after);
@@ -530,14 +552,14 @@ static void test_pair_refused(void **state)
 
 	/* the second file is in the way: the first one must not stay behind alone */
 	assert_int_equal(unlink(pa), 0);
-	assert_int_equal(safile_pair(dir, "a", "b", AEAD_AES_GCM_128, pa, pb, NULL), -EEXIST);
+	assert_int_equal(safile_pair(dir, "a", "b", AEAD_AES_GCM_128, SA_TUNNEL, pa, pb, NULL), -EEXIST);
 	assert_int_equal(access(pa, F_OK), -1);
 }
 
 /* ipsecd.conf(5) has every key and, in its table, every suite with its lengths and its level. */
 static void test_manual(void **state)
 {
-	static const char *const keys[] = {"spi", "alg", "key", "auth-key", "salt", "esn", "window"};
+	static const char *const keys[] = {"spi", "alg", "key", "auth-key", "salt", "esn", "window", "mode"};
 	static char text[1 << 16];
 	char line[200], salt[8], auth[8];
 	FILE *f = fopen("docs/man/ipsecd.conf.5", "re");
@@ -569,6 +591,7 @@ int main(void)
 		CASE(test_good),
 		CASE(test_defaults_and_spellings),
 		CASE(test_refused),
+		CASE(test_mode),
 		CASE(test_cbc),
 		CASE(test_nearly_the_same),
 		CASE(test_all_errors_in_one_go),

@@ -4,6 +4,7 @@
  * packet and in trains whose bytes touch; checksums that a NAT has broken.
  */
 #include "crypto_rig.h"
+#include "conf.h"
 #include "csum.h"
 #include "esp.h"
 #include "pkt.h"
@@ -214,11 +215,11 @@ static uint32_t send_raw(const uint8_t *raw, uint32_t len, uint8_t *at)
 	return p.len;
 }
 
-static struct transport_outer outer_of(const uint8_t *raw)
+static struct rx_meta outer_of(const uint8_t *raw)
 {
 	bool is4 = raw[0] >> 4 == 4;
 
-	return (struct transport_outer){
+	return (struct rx_meta){
 		.src = addr(is4 ? "198.51.100.1" : "2001:db8::1"),
 		.dst = addr(is4 ? remote4 : remote6),
 		.tos = is4 ? raw[1] : (uint8_t)(raw[0] << 4 | raw[1] >> 4),
@@ -244,7 +245,7 @@ static void forget_the_rest(uint8_t *ip)
 static void whole_header(const uint8_t *raw, uint32_t len, bool udp)
 {
 	static uint8_t buf[MAX_LEN + 200];
-	struct transport_outer o = outer_of(raw);
+	struct rx_meta o = outer_of(raw);
 	uint32_t hdr = raw[0] >> 4 == 4 ? 20 : 40, at = hdr + (udp ? 8 : 0), n;
 	struct fence f = fence_new(sizeof buf);
 	struct esp_pkt p;
@@ -261,7 +262,7 @@ static void whole_header(const uint8_t *raw, uint32_t len, bool udp)
 	assert_int_equal(p.drop, DROP_NONE);
 	o.ip = frame;
 	o.hdr_len = (uint8_t)hdr;
-	o.udp = udp;
+	o.encap = udp ? ENCAP_UDP : ENCAP_ESP;
 	assert_int_equal(transport_spare(&p, &pair.in, &o), 0);
 	transport_restore(&p, &pair.in, &o, NULL);
 	assert_int_equal(p.len, len);
@@ -286,7 +287,7 @@ static void train(uint8_t (*raw)[MAX_LEN], const uint32_t *len, unsigned int n)
 	}
 	esp_open(&pair.in, p, n, NULL);
 	for (unsigned int i = 0; i < n; i++) {
-		struct transport_outer o = outer_of(raw[i]);
+		struct rx_meta o = outer_of(raw[i]);
 
 		assert_int_equal(p[i].drop, DROP_NONE);
 		o.front = i ? ESP_ICV_MIN : 64;
@@ -360,12 +361,12 @@ static void test_next_headers(void **state)
 static bool through_nat(const uint8_t *raw, uint32_t len, uint8_t proto, bool udp, uint8_t *got)
 {
 	uint32_t hdr = raw[0] >> 4 == 4 ? 20 : 40, n;
-	struct transport_outer o = outer_of(raw);
+	struct rx_meta o = outer_of(raw);
 	static uint8_t buf[MAX_LEN + 200];
 	struct esp_pkt p;
 
 	o.src = addr(hdr == 20 ? "192.0.2.77" : "2001:db8:77::1");
-	o.udp = udp;
+	o.encap = udp ? ENCAP_UDP : ENCAP_ESP;
 	o.front = 64;
 	n = send_raw(raw, len, buf + 64);
 	p = (struct esp_pkt){.data = buf + 64, .len = n};

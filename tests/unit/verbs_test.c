@@ -138,7 +138,7 @@ static void show_has_every_field(void **state)
 		    "remote port encap fwmark table dev src mtu learned");
 	assert_int_equal(num(json_object_get(l, "path"), "port"), 4500);
 	s = at(l, "sas", 0);
-	assert_keys(s, "dir spi alg esn window fingerprint seq packets bytes replay_drops "
+	assert_keys(s, "dir spi alg mode esn window fingerprint seq packets bytes replay_drops "
 		       "icv_drops last_used_age_s age_s "
 		       "live in_use refused");
 	assert_str(s, "spi", "0xc2690000");

@@ -26,6 +26,7 @@ class Sa:
     alg: str = "aes-gcm-256"
     esn: bool = True
     window: int = 0  # 0 = not written: the default
+    mode: str = ""   # "" = not written: tunnel
     spi: int = field(default_factory=fresh_spi)
     key: bytes = b""
     auth: bytes = b""
@@ -66,6 +67,7 @@ class Sa:
                  f"esn  = {'yes' if self.esn else 'no'}"]
         lines += [f"auth-key = {self.auth.hex()}"] if self.auth else []
         lines += [f"salt = {self.salt.hex()}"] if self.salt else []
+        lines += [f"mode = {self.mode}"] if self.mode else []
         if self.window and section == "in":
             lines.append(f"window = {self.window}")
         return "\n".join(lines) + "\n"
@@ -74,8 +76,8 @@ class Sa:
 class Pair:
     """Both directions between west and east. a is west's outbound, b is east's."""
 
-    def __init__(self, alg="aes-gcm-256", esn=True, window=0):
-        self.a, self.b = Sa(alg, esn, window), Sa(alg, esn, window)
+    def __init__(self, alg="aes-gcm-256", esn=True, window=0, mode=""):
+        self.a, self.b = Sa(alg, esn, window, mode), Sa(alg, esn, window, mode)
 
     def write(self, path, side):
         out, back = (self.a, self.b) if side == "a" else (self.b, self.a)

@@ -28,11 +28,11 @@ def need_ping(ns, dst, timeout=5, **kw):
     assert ping(ns, dst, **kw), f"{ns.role}: answers missing from {dst}"
 
 
-def tcp_transfer(src, dst, addr, size, timeout=60, port=5001):
-    """Send random bytes; both ends hash what they see. Returns (sent, received) digests."""
+def tcp_transfer(src, dst, addr, size, timeout=60, port=5001, own=None):
+    """Send random bytes; both ends hash what they see. Returns (sent, received) digests. own: addr as dst has it."""
     srv = dst.socket(family(addr), socket.SOCK_STREAM)
     srv.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    srv.bind((addr, port))
+    srv.bind((own or addr, port))
     srv.listen(1)
     srv.settimeout(timeout)
     box = {}
