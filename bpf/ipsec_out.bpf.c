@@ -136,6 +136,8 @@ static __always_inline enum drop admit(struct __sk_buff *skb, const struct link_
 		return DROP_NO_LINK;
 	if (!(l->flags & LINK_F_OUT_SA))
 		return DROP_NO_SA;
+	if (!r->ip.hops) /* forwarding would have stopped it: RFC 1122 3.2.1.7, RFC 8200 3 */
+		return DROP_TTL;
 	if (l->flags & LINK_F_LOOP || loops(skb, r))
 		return DROP_ROUTE_LOOP;
 	return DROP_NONE;

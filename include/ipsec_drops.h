@@ -22,7 +22,7 @@
 	X(BAD_NEXT_HEADER, "bad-next-header", "inner next header is not one this SA carries")      \
 	X(INNER_SRC, "inner-src", "inner source is not allowed on this link (inner = ...)")        \
 	X(INNER_VERSION, "inner-version", "inner packet is not valid IPv4 or IPv6")                \
-	X(TTL, "ttl", "inner TTL or hop limit ran out")                                            \
+	X(TTL, "ttl", "raw packet whose TTL or hop limit is 0")                                    \
 	X(DF_TOO_BIG, "df-too-big", "does not fit and may not be fragmented")                      \
 	X(ECN_CE_NOT_ECT, "ecn-ce-not-ect", "outer CE on an inner not-ECT packet: RFC 6040")       \
 	X(NO_ROUTE, "no-route", "no route to the path's remote address")                           \
@@ -36,7 +36,7 @@
 	X(TX_REFUSED, "tx-refused", "a firewall rule or queue discipline refused the envelope")    \
 	X(TX_ERROR, "tx-error", "sending the envelope failed for another reason")                  \
 	X(QUEUE_FULL, "queue-full", "a funnel or socket queue overflowed")                         \
-	X(UMEM_EMPTY, "umem-empty", "no free UMEM frame")                                          \
+	X(UMEM_EMPTY, "umem-empty", "a funnel had no free frame: its worker fell behind")          \
 	X(WORKER_GONE, "worker-gone", "handed to a worker that died")                              \
 	X(FRAG_UNSUPPORTED, "frag-unsupported", "fragment where none can be handled")              \
 	X(ENCAP_MISMATCH, "encap-mismatch", "came plain on a UDP path or the other way round")     \

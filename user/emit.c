@@ -1,9 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <errno.h>
+#include <time.h>
+#include <linux/errqueue.h>
+#include <netinet/icmp6.h>
 #include <netinet/ip.h>
+#include <netinet/ip_icmp.h>
 #include <netinet/udp.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <linux/sockios.h>
 #include "emit.h"
+#include "ipsec_wire.h"
+#include "load.h"
 #include "util.h"
 
 #ifndef UDP_SEGMENT
@@ -35,12 +43,11 @@ enum drop emit_drop_reason(int err)
 	case ENOBUFS: /* queue discipline, or XFRM/netfilter refusing */
 		return DROP_TX_REFUSED;
 	case ENETUNREACH:
+	case EHOSTUNREACH: /* an unreachable route: neighbours speak through the error queue */
 	case ENETDOWN:
 	case ENONET:
 	case EADDRNOTAVAIL:
 		return DROP_NO_ROUTE;
-	case EHOSTUNREACH:
-		return DROP_NO_NEIGH;
 	case EMSGSIZE:
 		return DROP_DF_TOO_BIG;
 	default:
@@ -155,9 +162,31 @@ static void refused(const struct run *r, unsigned int count, int err)
 		r->link->ctr->drops_out[emit_drop_reason(err)] += count;
 }
 
+static void remember(struct emit *e, const struct run *r, bool whole)
+{
+	struct sent *s = &e->sent[e->n_sent++ % EMIT_SENT];
+	struct esp_hdr h;
+
+	memcpy(&h, r->data, sizeof h);
+	*s = (struct sent){.spi_be = h.spi_be, .seq = ntohl(h.seq_be), .inner_bytes = r->inner_bytes,
+			   .link = r->link->id, .gen = r->link->gen, .n = r->n, .probe = r->probe,
+			   .whole = whole};
+}
+
+/* A full raw socket says ENOBUFS where UDP says EAGAIN; so does a queue discipline that refuses. */
+static int told(int fd, int err)
+{
+	int used = 0, room = 0;
+	socklen_t len = sizeof room;
+
+	if (err != ENOBUFS || ioctl(fd, SIOCOUTQ, &used) || getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, &len))
+		return err;
+	return used / 2 >= room ? EAGAIN : ENOBUFS;
+}
+
 static int send_one(int fd, struct msghdr *m)
 {
-	return sendmsg(fd, m, MSG_DONTWAIT) < 0 ? errno : 0;
+	return sendmsg(fd, m, MSG_DONTWAIT) < 0 ? told(fd, errno) : 0;
 }
 
 /*
@@ -185,6 +214,7 @@ static void retry(struct emit *e, int fd, struct batch *b, unsigned int i, int e
 		refused(r, b->count[i], err);
 		return;
 	}
+	remember(e, r, false);
 	for (unsigned int k = 0; k < b->count[i]; k++) {
 		one.n = 0;
 		add_msg(&one, r, b->first[i] + k, 1);
@@ -205,7 +235,7 @@ static void send_batch(struct emit *e, int fd, struct batch *b)
 		n = sendmmsg(fd, b->msgs + i, b->n - i, MSG_DONTWAIT);
 		bump(&e->stats->sendmmsgs, 1);
 		if (n <= 0) {
-			retry(e, fd, b, i, n < 0 ? errno : EIO);
+			retry(e, fd, b, i, n < 0 ? told(fd, errno) : EIO);
 			i++;
 			continue;
 		}
@@ -215,6 +245,51 @@ static void send_batch(struct emit *e, int fd, struct batch *b)
 		}
 	}
 	b->n = 0;
+}
+
+/* ---- errors that come later ---- */
+
+/* The run of which this is an envelope, newest first. NULL = too long ago, or never ours. */
+static const struct sent *recall(const struct emit *e, const struct esp_hdr *h)
+{
+	const struct sent *s;
+
+	for (unsigned int i = 1; i <= MIN(e->n_sent, (unsigned int)EMIT_SENT); i++) {
+		s = &e->sent[(e->n_sent - i) % EMIT_SENT];
+		if (s->spi_be == h->spi_be && ntohl(h->seq_be) - s->seq < s->n)
+			return s;
+	}
+	return NULL;
+}
+
+static const struct sock_extended_err *extended_err(struct msghdr *m)
+{
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c))
+		if ((c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR) ||
+		    (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR))
+			return (const void *)CMSG_DATA(c);
+	return NULL;
+}
+
+static struct in6_addr offender(const struct sock_extended_err *ee)
+{
+	const struct sockaddr_in6 *sa = (const void *)SO_EE_OFFENDER(ee);
+
+	return sa->sin6_family == AF_INET6 ? sa->sin6_addr :
+					     addr_from4(((const struct sockaddr_in *)sa)->sin_addr);
+}
+
+/* Does our own stack say that there is no such neighbour? RFC 1122 2.3.2.1, RFC 4861 7.2.2. */
+static bool no_neighbour(const struct emit *e, const struct sock_extended_err *ee)
+{
+	struct in6_addr from;
+
+	if (!(ee->ee_origin == SO_EE_ORIGIN_ICMP && ee->ee_type == ICMP_UNREACH && ee->ee_code == ICMP_UNREACH_HOST) &&
+	    !(ee->ee_origin == SO_EE_ORIGIN_ICMP6 && ee->ee_type == ICMP6_DST_UNREACH &&
+	      ee->ee_code == ICMP6_DST_UNREACH_ADDR))
+		return false;
+	from = offender(ee);
+	return load_addr_has(e->load, &from);
 }
 
 static int sock_of(const struct socks *s, const struct wpath *p)
@@ -241,6 +316,7 @@ void emit_flush(struct emit *e)
 		if (fd != cur && b.n)
 			send_batch(e, cur, &b);
 		cur = fd;
+		remember(e, r, p->encap == ENCAP_UDP);
 		if (p->encap == ENCAP_UDP) {
 			add_msg(&b, r, 0, r->n);
 			bump(&e->stats->udp_gso_runs, r->n > 1);
@@ -265,9 +341,11 @@ void emit_run(struct emit *e, const struct run *r)
 	e->runs[e->n++] = *r;
 }
 
-void emit_errors(struct emit *e)
+void emit_errors(struct emit *e, void (*lost)(void *arg, const struct sent *s, unsigned int n), void *arg)
 {
 	int fds[] = {e->socks->raw4, e->socks->raw6, e->socks->udp4, e->socks->udp6};
+	const struct sock_extended_err *ee;
+	const struct sent *s;
 	uint8_t data[64], ctl[256];
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(fds); i++) {
@@ -275,9 +353,16 @@ void emit_errors(struct emit *e)
 			struct iovec iov = {data, sizeof data};
 			struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = ctl,
 					   .msg_controllen = sizeof ctl};
+			ssize_t n = recvmsg(fds[i], &m, MSG_ERRQUEUE | MSG_DONTWAIT);
 
-			if (recvmsg(fds[i], &m, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
+			if (n < 0)
 				break;
+			ee = n >= ESP_HDR_LEN ? extended_err(&m) : NULL;
+			if (!ee || !no_neighbour(e, ee))
+				continue;
+			s = recall(e, (const struct esp_hdr *)data);
+			if (s)
+				lost(arg, s, s->whole ? s->n : 1);
 		}
 	}
 }

@@ -15,7 +15,7 @@
 #include "sock.h"
 #include "worker.h"
 
-enum { EMIT_MAX = 256, EMIT_RUN_SEGS = 64, EMIT_RUN_BYTES = 65000 };
+enum { EMIT_MAX = 256, EMIT_RUN_SEGS = 64, EMIT_RUN_BYTES = 65000, EMIT_SENT = 256 };
 
 /** struct run - consecutive envelopes of one link at data, seg bytes each, the last may be shorter */
 struct run {
@@ -31,18 +31,37 @@ struct run {
 	struct wlink *link;
 };
 
+/** struct sent - what an error queue may still tell of a run that the stack took */
+struct sent {
+	uint32_t spi_be;
+	uint32_t seq;         /* of the first envelope, low half */
+	uint32_t inner_bytes; /* of all n */
+	uint16_t link, gen;
+	uint16_t n;
+	bool probe;
+	bool whole; /* one message: it arrives or dies as one */
+};
+
 struct emit {
 	struct socks *socks;
 	struct worker_stats *stats;
+	struct load *load;
 	unsigned int n;
 	struct run runs[EMIT_MAX];
+	unsigned int n_sent; /* ever: the newest is sent[(n_sent - 1) % EMIT_SENT] */
+	struct sent sent[EMIT_SENT];
 };
 
 /** emit_run() - queue; r->data must stay until emit_flush(). Flushes by itself when full. */
 void emit_run(struct emit *e, const struct run *r);
 void emit_flush(struct emit *e);
-/** emit_errors() - drain the sockets' error queues (ICMP, unresolved neighbours) */
-void emit_errors(struct emit *e);
+/**
+ * emit_errors() - drain the sockets' error queues
+ * @lost: called when our own stack says that n envelopes of s found no next hop: a neighbour that
+ *        does not answer is known only seconds after sendmsg() took them. What an ICMP message from
+ *        elsewhere claims is nobody's (I4).
+ */
+void emit_errors(struct emit *e, void (*lost)(void *arg, const struct sent *s, unsigned int n), void *arg);
 /** emit_drop_reason() - what an errno of sendmsg() means */
 enum drop emit_drop_reason(int err);
 

@@ -123,7 +123,8 @@ static void take(struct worker *w, struct wlink *l, const struct sa_in *sa, stru
 
 	if (p->next == NEXT_NONE) {
 		l->ctr->in_probes++;
-		probe_input(w, l, p->data, p->len);
+		if (!probe_input(w, l, p->data, p->len))
+			l->ctr->drops_in[DROP_DUMMY]++;
 		return;
 	}
 	d = admit(w, l, sa, p, m);
@@ -246,8 +247,10 @@ static unsigned int message(struct worker *w, struct msghdr *m, uint32_t len, bo
 	struct outer o;
 	uint32_t n;
 
-	if (!outer_message(&o, m, len, udp, v4))
+	if (!outer_message(&o, m, len, udp, v4)) {
+		bump(&w->stats.torn, 1);
 		return 0;
+	}
 	o.meta.front = RX_HEADROOM;
 	for (; o.len; o.esp += n, o.len -= n, count++) {
 		n = MIN(o.seg, o.len);

@@ -73,6 +73,8 @@ int load_env_set(struct load *l, uint32_t spi_be, const struct in6_addr *dst, ui
 int load_env_del(struct load *l, uint32_t spi_be, const struct in6_addr *dst);
 /** load_addr_set() - addresses of the underlay: only envelopes to these are ours */
 int load_addr_set(struct load *l, const struct in6_addr *a);
+/** load_addr_has() - is this an address of the underlay? Any thread */
+bool load_addr_has(struct load *l, const struct in6_addr *a);
 int load_addr_del(struct load *l, const struct in6_addr *a);
 /** load_protect_set() - flags: enum protect_flags */
 int load_protect_set(struct load *l, const struct prefix *p, uint32_t flags);

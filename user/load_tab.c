@@ -232,6 +232,14 @@ int load_addr_set(struct load *l, const struct in6_addr *a)
 	return addr_put(l, MAP_local_addr, a);
 }
 
+bool load_addr_has(struct load *l, const struct in6_addr *a)
+{
+	struct addr_key k = addr_key(a);
+	uint8_t v;
+
+	return !bpf_map_lookup_elem(l->map[MAP_local_addr], &k, &v);
+}
+
 int load_addr_del(struct load *l, const struct in6_addr *a)
 {
 	return addr_del(l, MAP_local_addr, a);

@@ -61,7 +61,7 @@ static void trim(struct worker *w, struct run *r, const struct esp_pkt *p)
 	while (ok < r->n && !p[ok].drop)
 		ok++;
 	for (unsigned int i = ok; i < r->n && !r->probe; i++)
-		r->link->ctr->drops_out[p[i].drop]++;
+		r->link->ctr->drops_out[p[i].drop ? p[i].drop : DROP_TX_ERROR]++;
 	if (ok < r->n) {
 		r->inner_bytes = (uint64_t)r->inner_bytes * ok / r->n;
 		r->n = ok;

@@ -73,7 +73,7 @@ static void fill(struct port *p)
 
 static int make_umem(struct port *p)
 {
-	struct xsk_umem_config uc = {.fill_size = PORT_RING * 2, .comp_size = 64, .frame_size = PORT_FRAME,
+	struct xsk_umem_config uc = {.fill_size = PORT_RING, .comp_size = 64, .frame_size = PORT_FRAME,
 				     .frame_headroom = 0};
 	size_t len = (size_t)PORT_FRAME * PORT_FRAMES;
 

@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include "load.h"
 
-enum { PORT_FRAME = 4096, PORT_FRAMES = 4096, PORT_RING = 2048, PORT_BATCH = 64 };
+enum { PORT_FRAME = 4096, PORT_FRAMES = 2048, PORT_RING = 2048, PORT_BATCH = 64 };
 
 struct port_conf {
 	const char *name;   /* of the sending end; the receiving end is name + "r" */

@@ -150,15 +150,15 @@ static void jump(struct wlink *l, uint64_t floor)
 		o->seq = MIN(floor, o->seq_limit);
 }
 
-void probe_input(struct worker *w, struct wlink *l, const uint8_t *data, uint32_t len)
+bool probe_input(struct worker *w, struct wlink *l, const uint8_t *data, uint32_t len)
 {
 	struct probe p;
 
 	if (len < sizeof p)
-		return;
+		return false;
 	memcpy(&p, data, sizeof p);
 	if (memcmp(p.magic, PROBE_MAGIC, 4))
-		return;
+		return false;
 	atomic_store_explicit(&l->live.peer_speaks, 1, memory_order_relaxed);
 	if (p.flags & PROBE_F_HEARD)
 		atomic_store_explicit(&l->live.peer_heard_ns, w->now, memory_order_relaxed);
@@ -179,4 +179,5 @@ void probe_input(struct worker *w, struct wlink *l, const uint8_t *data, uint32_
 		p.floor_be = be64(rx_floor(l));
 		send_probe(w, l, &p);
 	}
+	return true;
 }

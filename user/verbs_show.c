@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include "load.h"
 #include "log.h"
+#include "port.h"
 #include "verbs_int.h"
 
 static const char *const drop_names[DROP_MAX] = {[DROP_NONE] = NULL,
@@ -479,6 +480,24 @@ static json_t *conservation_one(struct verbs *v, const struct link *l)
 	return o;
 }
 
+/* What workers and the kernel dropped before it belonged to a link, since this daemon started. */
+static void add_worker_drops(const struct daemon *d, __u64 *drops)
+{
+	for (unsigned int i = 0; i < d->n_workers; i++) {
+		const struct worker_stats *s = d->workers[i] ? worker_stats(d->workers[i]) : NULL;
+		struct port_stats raw, wire;
+
+		if (!s)
+			continue;
+		drops[DROP_NO_SA] += LOAD_ATOMIC(s->no_sa);
+		drops[DROP_SHORT] += LOAD_ATOMIC(s->torn);
+		if (!worker_port_stats(d->workers[i], &raw, &wire))
+			continue;
+		drops[DROP_QUEUE_FULL] += raw.ring_full + wire.ring_full;
+		drops[DROP_UMEM_EMPTY] += raw.fill_empty + wire.fill_empty;
+	}
+}
+
 static json_t *json_global(const struct daemon *d)
 {
 	json_t *o = json_object();
@@ -486,6 +505,7 @@ static json_t *json_global(const struct daemon *d)
 
 	if (d->load && load_glob_ctr(d->load, &g))
 		memset(&g, 0, sizeof g);
+	add_worker_drops(d, g.drops);
 	vj_int(o, "wire_pass", g.wire_pass);
 	vj_int(o, "wire_pass_frag", g.wire_pass_frag);
 	vj_int(o, "guard_pass", g.guard_pass);
@@ -531,7 +551,7 @@ static json_t *perf_one(const struct daemon *d, unsigned int i, uint64_t now)
 		STAT(sendmsgs_segs);
 	STAT(recvmmsgs), STAT(recv_pkts), STAT(xsk_rx), STAT(xsk_tx), STAT(xsk_kicks),
 		STAT(udp_gso_runs);
-	STAT(tx_eagain), STAT(no_sa), STAT(bad_stamp);
+	STAT(tx_eagain), STAT(no_sa), STAT(torn), STAT(bad_stamp);
 #undef STAT
 	return o;
 }

@@ -181,6 +181,26 @@ static void take_calls(struct worker *w)
 
 /* ---- loop ---- */
 
+/* The stack had taken them and found no neighbour to give them to: emitted no more. */
+static void no_neighbour(void *arg, const struct sent *s, unsigned int n)
+{
+	struct worker *w = arg;
+	struct wlink *l = worker_link(w, s->link);
+	__u64 *emitted;
+
+	if (!l || l->gen != s->gen)
+		return;
+	atomic_store_explicit(&l->live.tx_errno, EHOSTUNREACH, memory_order_relaxed);
+	emitted = s->probe ? &l->ctr->out_probes : &l->ctr->out_pkts;
+	if (*emitted < n) /* counters that began anew in between */
+		return;
+	*emitted -= n;
+	if (s->probe)
+		return;
+	l->ctr->drops_out[DROP_NO_NEIGH] += n;
+	l->ctr->out_bytes -= MIN((uint64_t)s->inner_bytes * n / s->n, l->ctr->out_bytes);
+}
+
 static void tick(struct worker *w)
 {
 	if (w->now < w->next_tick)
@@ -188,7 +208,7 @@ static void tick(struct worker *w)
 	w->next_tick = w->now + TICK_NS;
 	for (unsigned int i = 0; i < w->n_active; i++)
 		probe_tick(w, w->active[i]);
-	emit_errors(&w->emit);
+	emit_errors(&w->emit, no_neighbour, w);
 }
 
 static unsigned int serve(struct worker *w, unsigned int what)
@@ -222,7 +242,7 @@ static void turn(struct worker *w, const struct epoll_event *ev, int n)
 	for (int i = 0; i < n; i++) {
 		ready |= 1u << ev[i].data.u32;
 		if (ev[i].events & EPOLLERR)
-			emit_errors(&w->emit);
+			emit_errors(&w->emit, no_neighbour, w);
 	}
 	for (unsigned int round = 0; found && round < ROUNDS_MAX; round++) {
 		found = 0;
@@ -386,6 +406,7 @@ int worker_new(struct worker **wp, const struct worker_conf *c)
 	w->socks = (struct socks){-1, -1, -1, -1, false};
 	w->emit.socks = &w->socks;
 	w->emit.stats = &w->stats;
+	w->emit.load = c->load;
 	what = "TAP";
 	err = tap_open(&w->tap, c->backend_fd, c->index, c->gso_queue);
 	if (err)

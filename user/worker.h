@@ -115,7 +115,7 @@ void worker_sa_in_clear(struct worker *w, struct wsa_in *sa);
 /** struct worker_stats - written by the worker, read relaxed by anyone */
 struct worker_stats {
 	_Atomic uint64_t loops, sleeps, tap_reads, tap_writes, sendmmsgs, sendmsgs_segs, recvmmsgs, recv_pkts;
-	_Atomic uint64_t xsk_rx, xsk_tx, xsk_kicks, udp_gso_runs, tx_eagain, no_sa, bad_stamp;
+	_Atomic uint64_t xsk_rx, xsk_tx, xsk_kicks, udp_gso_runs, tx_eagain, no_sa, torn, bad_stamp;
 };
 /** bump() - add to a counter only this thread writes: a plain add, no bus lock */
 static inline void bump(_Atomic uint64_t *c, uint64_t n)

@@ -125,8 +125,8 @@ void inbound_flush(struct worker *w);
 
 /* probe.c */
 void probe_tick(struct worker *w, struct wlink *l);
-/** probe_input() - an authentic dummy packet came in on l */
-void probe_input(struct worker *w, struct wlink *l, const uint8_t *data, uint32_t len);
+/** probe_input() - an authentic dummy packet came in on l. Return: was it a probe of an ipsecd? */
+bool probe_input(struct worker *w, struct wlink *l, const uint8_t *data, uint32_t len);
 /** probe_ping_reply() - is this inner packet the answer to our echo? Then it is consumed */
 bool probe_ping_reply(struct worker *w, struct wlink *l, const uint8_t *ip, uint32_t len);
 

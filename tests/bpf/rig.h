@@ -116,6 +116,7 @@ struct pkt {
 	uint16_t cut;        /* frame truncated to that many bytes */
 	uint8_t icmp;        /* first byte of the payload: ICMPv6 type */
 	uint8_t hops;        /* 0 = 64 */
+	bool spent;          /* hops 0 */
 	bool l3;             /* no Ethernet header */
 	struct stamp stamp;  /* instead of MAC addresses when kind is set */
 };
@@ -154,7 +155,7 @@ static inline unsigned int ip4_fill(const struct pkt *d, uint8_t *p)
 	p[0] = (d->version ? d->version : 4) << 4 | (d->ihl ? d->ihl : 5 + d->opts);
 	put16(p + 2, len + d->tot_len_add);
 	put16(p + 6, d->frag);
-	p[8] = d->hops ? d->hops : 64;
+	p[8] = d->spent ? 0 : d->hops ? d->hops : 64;
 	p[9] = d->proto;
 	memcpy(p + 12, s.s6_addr + 12, 4);
 	memcpy(p + 16, t.s6_addr + 12, 4);
@@ -170,7 +171,7 @@ static inline unsigned int ip6_fill(const struct pkt *d, uint8_t *p)
 	p[0] = (d->version ? d->version : 6) << 4;
 	put16(p + 4, len + d->tot_len_add);
 	p[6] = d->proto;
-	p[7] = d->hops ? d->hops : 64;
+	p[7] = d->spent ? 0 : d->hops ? d->hops : 64;
 	memcpy(p + 8, &s, 16);
 	memcpy(p + 24, &t, 16);
 	return 40 + len;

@@ -356,7 +356,7 @@ static void exit_codes(void **state)
 		{"show ipsec:99", EXIT_NOT_FOUND, "no link ipsec:99"},
 		{"sa list", 0, "0xc2690000"},
 		{"path list", 0, "198.51.100.1"},
-		{"drops", 0, "inner TTL"},
+		{"drops", 0, "hop limit is 0"},
 		{"show --watch --count 2", 0, "0/s"},
 		{"show config", 0, "[link ipsec1]"},
 		{"mtu east", 0, "leaves 1438"},
