@@ -6,6 +6,8 @@
 
 Inner MTU 1400, wild MTU 1500, neighbours static (gateways that take every frame swallow ARP too).
 """
+import json
+
 from lib.topo import Net
 from lib.util import sh
 
@@ -16,6 +18,11 @@ NET_L, NET_R = "10.91.1.0/24", "10.91.2.0/24"
 LAN_L, LAN_R = "10.91.1.1", "10.91.2.1"
 WILD_L, WILD_R = "10.92.0.1", "10.92.0.2"
 TUN_L, TUN_R = "10.93.0.1", "10.93.0.2"
+
+
+def rx_packets(ns, dev):
+    """Packets a device has received; /sys belongs to the mounting namespace, so `ip` is asked."""
+    return json.loads(ns.out(["ip", "-j", "-s", "link", "show", "dev", dev]))[0]["stats64"]["rx"]["packets"]
 
 
 class Bed(Net):

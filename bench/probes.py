@@ -4,16 +4,18 @@
 A probe runs under a Watch, which measures the machine's idle state before and what others took meanwhile; the
 driver throws disturbed figures away.
 """
+import contextlib
 import json
 import os
 import re
+import statistics
 import subprocess
 import time
 from dataclasses import dataclass
 from typing import Callable
 
 import machine
-from bed import HOST_R, TUN_R
+from bed import HOST_L, HOST_R, TUN_R, WILD_L, WILD_R, rx_packets
 from lib.util import sh, tool, wait_until
 from peers import Unavailable
 
@@ -102,11 +104,12 @@ class Burst:
         return self.loss <= LOSS_MAX and self.sent >= 0.97 * self.offered
 
 
-def burst(t, watch, size, pps, seconds):
-    rx = t.bed.hr.popen([blast("udpblast"), "sink", "7000", seconds + 5], stdout=subprocess.PIPE, text=True)
+def burst(t, watch, size, pps, seconds, src=None, dst=None):
+    src, dst = src or t.bed.hl, dst or t.bed.hr
+    rx = dst.popen([blast("udpblast"), "sink", "7000", seconds + 5], stdout=subprocess.PIPE, text=True)
     time.sleep(0.15)
     with watch:
-        tx = t.bed.hl.out([blast("udpblast"), "send", HOST_R, 7000, size, int(pps), seconds])
+        tx = src.out([blast("udpblast"), "send", HOST_R if dst is t.bed.hr else HOST_L, 7000, size, int(pps), seconds])
     got, sent = numbers(rx.communicate(timeout=seconds + 10)[0]), numbers(tx)
     s = sent["ns"] / 1e9
     return Burst(pps, sent["tx"] / s, got["rx"] / s, 1 - got["rx"] / max(1, sent["tx"]), got["rx"], watch.meter)
@@ -201,55 +204,187 @@ def loaded(t, plan, watch, last):
 
 # --- one core, XDP frames in, nothing else on it ---
 
-def net_stat(ns, dev):
-    """rx_packets of a device; /sys belongs to the mounting namespace, so `ip` is asked."""
-    j = json.loads(ns.out(["ip", "-j", "-s", "link", "show", "dev", dev]))[0]
-    return j["stats64"]["rx"]["packets"]
-
-
 def pin(pids, core):
     for pid in pids:
         for tid in os.listdir(f"/proc/{pid}/task"):
             os.sched_setaffinity(int(tid), {core})
 
 
+@contextlib.contextmanager
+def one_core(t, ns, dev):
+    """The gateway on core 0; we, the generator and everything else started meanwhile on core 1; XDP drops what
+    arrives at dev."""
+    pin(t.pids, 0)
+    everywhere = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {1})
+    sink = ns.popen([blast("xdpblast"), "drop", dev, "120"], stderr=subprocess.DEVNULL)
+    try:
+        time.sleep(0.3)
+        if sink.poll() is not None:
+            raise Broken(f"no XDP_DROP on {dev} of {ns.role}")
+        yield
+    finally:
+        end(sink)
+        os.sched_setaffinity(0, everywhere)
+
+
+def end(p):
+    if p and p.poll() is None:
+        p.terminate()
+        p.wait(timeout=10)
+
+
 def encrypt(case, size):
-    """size: of the inner packet. Frames made on core 1, encrypted on core 0, counted and dropped on the wild wire."""
+    """size: of the inner packet, but 64 is the frame as in secgw's figures. Envelopes are counted on the wild wire."""
     def probe(t, plan, watch, last):
-        pin(t.pids, 0)
-        sink = t.bed.gr.popen([blast("xdpblast"), "drop", "wan", plan.wire + 8])
-        gen = None
-        try:
-            time.sleep(0.3)
-            gen = t.bed.hl.popen(["taskset", "-c", "1", blast("xdpblast"), "gen", "eth0", plan.wire + 6, size + 14 if size > 64 else 64,
-                                  t.bed.gl.mac("lan")], stdout=subprocess.DEVNULL)
-            time.sleep(0.8)
-            with watch:
-                n0, t0 = net_stat(t.bed.gr, "wan"), time.monotonic()
-                time.sleep(plan.wire)
-                n1, t1 = net_stat(t.bed.gr, "wan"), time.monotonic()
-        finally:
-            for p in (gen, sink):
-                if p:
-                    p.terminate()
-                    p.wait(timeout=10)
-        t.remarks = [f"core 0 {watch.meter.core_busy[0]:.0%} busy"] if not t.spins else []
+        with one_core(t, t.bed.gr, "wan"):
+            gen = t.bed.hl.popen([blast("xdpblast"), "gen", "eth0", plan.wire + 6, size + 14 if size > 64 else 64, t.bed.gl.mac("lan")])
+            try:
+                time.sleep(0.8)
+                with watch:
+                    n0, t0 = rx_packets(t.bed.gr, "wan"), time.monotonic()
+                    time.sleep(plan.wire)
+                    n1, t1 = rx_packets(t.bed.gr, "wan"), time.monotonic()
+            finally:
+                end(gen)
+        t.remark_once(f"core 0 {watch.meter.core_busy[0]:.0%} busy")
         return {case: (n1 - n0) / (t1 - t0) / 1e6}
     return probe
 
 
+def envelopes(t, kind, dev, size, count, pps, seconds):
+    """The arguments of xdpblast good and bad: envelopes as the left gateway would send them."""
+    size = size if size > 64 else 50  # a frame of 64 bytes carries that
+    return [blast("xdpblast"), kind, dev, seconds, size, t.bed.gr.mac("wan"), WILD_L, WILD_R, *t.sealing, t.take_seq(count), count, int(pps)]
+
+
+def delivered(t, watch, size, pps, seconds):
+    """Packets per second that come out of the gateway while sealed ones arrive at that rate, each once."""
+    count = int(min(pps * seconds, 1.5e9 / (size + 90)))
+    gen = t.bed.gl.popen(envelopes(t, "good", "wan", size, count, pps, seconds * 4 + 20), stdout=subprocess.PIPE, text=True)
+    seen = []
+    try:
+        with watch:
+            while gen.poll() is None:
+                seen.append((time.monotonic(), t.received()))
+                time.sleep(0.1)
+    finally:
+        end(gen)
+    sent = numbers(gen.communicate()[0])
+    first = next((i for i, (_, n) in enumerate(seen) if n > seen[0][1] + 10), None)  # a probe or two may come first
+    top = max(n for _, n in seen)
+    until = next(i for i, (_, n) in enumerate(seen) if n == top)
+    if not sent.get("sent") or first is None or until - first < 2:
+        raise Broken("too few envelopes were taken in")
+    return (top - seen[first][1]) / (seen[until][0] - seen[first][0])
+
+
+def decrypt(case, size):
+    """The right gateway alone; envelopes arrive a third faster than it can take."""
+    def probe(t, plan, watch, last):
+        with one_core(t, t.bed.hr, "eth0"):
+            guess = last[case] * 1e6 if case in last else delivered(t, watch, size, 6e5, 0.7)
+            rate = delivered(t, watch, size, guess * 1.3, plan.wire)
+        t.remark_once(f"core 0 {watch.meter.core_busy[0]:.0%} busy")
+        return {case: rate / 1e6}
+    return probe
+
+
+# --- garbage beside a good flow ---
+
+GARBAGE_PPS = 1e6
+
+
+@contextlib.contextmanager
+def garbage_on(t, dev, count=30000):
+    """Unknown SPI, wrong ICV and old numbers in turn, at GARBAGE_PPS if the generator's core can."""
+    gen = t.bed.gl.popen(["taskset", "-c", "1", *envelopes(t, "bad", dev, 64, count, GARBAGE_PPS, 120)], stdout=subprocess.PIPE, text=True)
+    got = {}
+    try:
+        time.sleep(0.5)
+        yield got
+    finally:
+        end(gen)
+        n = numbers(gen.communicate()[0])
+        got["pps"] = n["sent"] / max(1, n["ns"]) * 1e9 if "sent" in n else 0
+
+
+def garbage(t, plan, watch, last):
+    """Goodput of 1372 B datagrams beside garbage at the gateway, against the same generator aimed at a dead end:
+    the core it burns is gone either way."""
+    bed = t.bed
+    sh(["ip", "link", "add", "dead", "netns", bed.gl.name, "type", "veth", "peer", "name", "end", "netns", bed.hl.name])
+    bed.gl.ip("link set dead up")
+    bed.hl.ip("link set end up")
+    sink = bed.hl.popen([blast("xdpblast"), "drop", "end", "300"])
+    try:
+        burst(t, watch, 1372, 20000, 1)  # numbers below are old from here on
+        with garbage_on(t, "dead"):
+            pace = burst(t, watch, 1372, 0, plan.step).got / 2
+        with garbage_on(t, "dead") as quiet:
+            base = burst(t, watch, 1372, pace, plan.udp)
+            tcp_base = iperf(bed.hl, bed.hr, HOST_R, 1, plan.tcp)[0]
+        with garbage_on(t, "wan") as loud:
+            hurt = burst(t, watch, 1372, pace, plan.udp)
+            tcp_hurt = iperf(bed.hl, bed.hr, HOST_R, 1, plan.tcp)[0]
+    finally:
+        end(sink)
+        bed.gl.ip("link del dead")
+    t.remark_once(f"good flow {pace / 1000:.0f} kpps of 1372 B, garbage {loud['pps'] / 1e6:.2f} Mpps (dead end {quiet['pps'] / 1e6:.2f}); "
+                  f"a TCP stream keeps {100 * tcp_hurt / tcp_base:.0f} %")
+    return {"garbage": 100 * hurt.got / base.got}
+
+
+# --- ten thousand links ---
+
+def lookup_cost(t, plan, watch):
+    """CPU seconds of the whole machine per million packets, both directions, at a rate all can bear."""
+    total = 0
+    for ns in (t.bed.hl, t.bed.hr):
+        to = t.bed.hr if ns is t.bed.hl else t.bed.hl
+        b = burst(t, watch, 64, 20000, plan.udp, ns, to)
+        total += b.meter.busy_s / (b.packets / 1e6)
+    return total, at(pings(t.bed.hl, HOST_R, plan.pings), 0.5)
+
+
+def links10k(many, plan, watch, last):
+    """The left gateway with 10,000 links against the same with one, side by side."""
+    with many.twin("path") as one:
+        rounds = [(lookup_cost(one, plan, watch), lookup_cost(many, plan, watch)) for _ in range(3)]
+    cost1, cost, rtt1, rtt = (statistics.median(r[i][k] for r in rounds) for k in (0, 1) for i in (0, 1))
+    many.remark_once(f"{cost:.1f} against {cost1:.1f} CPU-s/Mpkt, rtt {rtt:.0f} against {rtt1:.0f} us; {many.created}")
+    return {"links10k": cost / cost1}
+
+
 # --- the ESP stage alone ---
+
+def esp_bench(*args):
+    p = sh([blast("esp_bench"), *args], check=False)
+    if p.returncode or "DROPS" in p.stdout:
+        raise Broken(f"esp_bench: {(p.stdout + p.stderr).strip().splitlines()[-1]}")
+    return p.stdout
+
 
 def esp_stage(t, plan, watch, last):
     """Clocks per packet of esp_seal() and esp_open(), batch 32, one SA, one core; no tunnel involved."""
     with watch:
-        out = sh(["taskset", "-c", "1", blast("esp_bench"), "-a", "aes-gcm-128", "-b", "32", "ipsec-mb"]).stdout
+        out = esp_bench("-a", "aes-gcm-128", "-b", "32", "ipsec-mb")
     found = {}
     for size, seal, open_ in re.findall(r"(\d+) B\s+seal\s+([0-9.]+)\s+open\s+([0-9.]+)", out):
         found[f"esp_enc{size}"], found[f"esp_dec{size}"] = float(seal), float(open_)
     if len(found) != 4:
         raise Broken(out.strip().splitlines()[-1])
+    t.remark_once(f"{re.search('[0-9.]+ clocks per cycle', out)[0]}, {re.search('^(ipsec-mb.*), batch', out, re.M)[1]}")
     return found
+
+
+def esp_threads(t, plan, watch, last):
+    """Two threads seal for one SA; CPU per packet against one thread that owns it."""
+    with watch:
+        out = esp_bench("-t", "-b", "32")
+    alone, a, b = map(float, re.search(r"alone ([0-9.]+), shared by two ([0-9.]+) ([0-9.]+)", out).groups())
+    t.remark_once("seal, 64 B, numbers by one atomic add a batch")
+    return {"esp_2threads": (a + b) / 2 / alone}
 
 
 @dataclass(frozen=True)
@@ -257,8 +392,9 @@ class Probe:
     name: str
     gives: tuple  # cases
     run: Callable
-    kind: str = "path"  # what the wires must be; None = no tunnel at all, espwire's own code only
+    kind: str = "path"  # what the wires must be; "none" = no tunnel at all, espwire's own code only
     quick: bool = False
+    once: bool = False  # too long for every round
     ours: bool = False  # only espwire
     stolen: bool = False  # somebody else owns UDP 4500
 
@@ -272,8 +408,10 @@ PROBES = (
     Probe("rtt", ("rtt_p50", "rtt_p99"), rtt),
     Probe("loaded", ("loaded_rtt_p99",), loaded),
     Probe("tcp1_4500", ("tcp1_4500",), tcp("tcp1_4500", 1), ours=True, stolen=True),
-    Probe("enc64", ("enc64",), encrypt("enc64", 64), kind="enc", quick=True),
-    Probe("enc512", ("enc512",), encrypt("enc512", 512), kind="enc"),
-    Probe("enc1400", ("enc1400",), encrypt("enc1400", 1400), kind="enc", quick=True),
-    Probe("esp", ("esp_enc64", "esp_enc1400", "esp_dec64", "esp_dec1400"), esp_stage, kind=None, quick=True, ours=True),
+    *(Probe(f"enc{n}", (f"enc{n}",), encrypt(f"enc{n}", n), kind="enc", quick=n != 512) for n in (64, 512, 1400)),
+    *(Probe(f"dec{n}", (f"dec{n}",), decrypt(f"dec{n}", n), kind="dec") for n in (64, 512, 1400)),
+    Probe("garbage", ("garbage",), garbage, ours=True),
+    Probe("esp", ("esp_enc64", "esp_enc1400", "esp_dec64", "esp_dec1400"), esp_stage, kind="none", quick=True, ours=True),
+    Probe("esp_2threads", ("esp_2threads",), esp_threads, kind="none", quick=True, ours=True),
+    Probe("links10k", ("links10k",), links10k, kind="links", once=True, ours=True),
 )

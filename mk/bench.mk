@@ -1,15 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # `make bench`: espwire beside its peers in one run (docs/performance.md). The peers' packages are asked for
 # only here, and ipsec-secgw, which no package holds, is built from Debian's source of dpdk.
-BENCH_BIN := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/*.c))
+BENCH_BIN := $(patsubst bench/%.c,$(B)/bench/%,$(filter-out %.bpf.c,$(wildcard bench/*.c)))
 BENCH_DEPS := $(B)/bench/.deps
 
 $(B)/bench:
 	$(Q)mkdir -p $@
 
+$(B)/bench/%.bpf.o: bench/%.bpf.c $(VMLINUX_H) | $(B)/bench
+	$(call msg,BPF,$<)
+	$(Q)$(CLANG) -g -O2 -Wall -Wextra -Werror -Wno-unused-parameter -mcpu=v3 -target bpf -D__TARGET_ARCH_x86 \
+		-I$(dir $(VMLINUX_H)) -c $< -o $@
+
+$(B)/bench/%.skel.h: $(B)/bench/%.bpf.o
+	$(call msg,SKEL,$@)
+	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf > $@
+
+$(B)/bench/xdpblast: $(B)/bench/xdpblast.skel.h
 $(B)/bench/%: bench/%.c $(SHARED_OBJ) | $(B)/bench
 	$(call msg,CC,$<)
-	$(Q)$(CC) $(CFLAGS_ALL) -Wno-missing-prototypes $(LDFLAGS_ALL) -o $@ $< $(SHARED_OBJ) $(LIBS)
+	$(Q)$(CC) $(CFLAGS_ALL) -Wno-missing-prototypes $(LDFLAGS_ALL) -I$(B)/bench -o $@ $< $(SHARED_OBJ) $(LIBS)
 
 deps-bench: ## install the peers that `make bench` compares with (as root)
 	@apt-get -q update

@@ -15,8 +15,8 @@ class Unavailable(Exception):
 class Tunnel:
     """One implementation on fresh wires. Use as a context manager; `up` may raise Unavailable.
 
-    kind is what the wires are wanted for: "path" (host to host), or "enc" / "dec" (one core, one direction,
-    XDP frames).
+    kind is what the wires are wanted for: "path" (host to host), "enc" or "dec" (one core, one direction, XDP
+    frames), "links" (the left gateway has ten thousand) or "none" (nothing is brought up).
     """
 
     name = None
@@ -25,13 +25,21 @@ class Tunnel:
     offload = True  # may super-packets cross the LAN wires?
     spins = False  # burns its cores also when idle
 
+    @classmethod
+    def ways(cls, kind):
+        """The variants worth trying on such wires."""
+        return cls.variants
+
     def __init__(self, kind="path", variant="", stolen=False):
         self.kind, self.variant, self.stolen = kind, variant, stolen
-        self.pids, self.notes = [], []
+        self.pids, self.notes, self.remarks = [], [], []
+        self.seq = 1 << 20
 
     def __enter__(self):
         self.dir = tempfile.mkdtemp(prefix="bench-")
         self.bed = None
+        if self.kind == "none":
+            return self
         try:
             self.bed = Bed(self.offload)
             self.up()
@@ -42,10 +50,10 @@ class Tunnel:
 
     def __exit__(self, *_):
         try:
-            self.down()
-        finally:
             if self.bed:
+                self.down()
                 self.bed.close()
+        finally:
             shutil.rmtree(self.dir, ignore_errors=True)
 
     @classmethod
@@ -57,6 +65,25 @@ class Tunnel:
 
     def down(self):
         pass
+
+    # --- for probes ---
+
+    sealing = None  # (encapsulation, SA file): how the left gateway seals, for kind "dec"
+
+    def take_seq(self, count):
+        """The first of count sequence numbers that nobody has used."""
+        first, self.seq = self.seq, self.seq + count
+        return first
+
+    def received(self):
+        """Packets that came out of the right gateway."""
+        raise NotImplementedError
+
+    def remark_once(self, text):
+        """Belongs to the figure being taken, not to the tunnel."""
+        self.remarks = [text]
+
+    # --- for implementations ---
 
     def path(self, name):
         return os.path.join(self.dir, name)

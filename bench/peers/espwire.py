@@ -2,7 +2,9 @@
 """espwire on both gateways, with everything a user has: guards on all layers, counters, liveness, a firewall."""
 import os
 import socket
+import time
 
+from bed import WILD_R
 from lib.daemon import Daemon
 from lib.keys import Pair
 from lib.topo import conf_text
@@ -16,47 +18,69 @@ FIREWALL = ("table inet bench { chain out { type filter hook output priority 0; 
             "chain in { type filter hook input priority 0; meta l4proto { esp, udp } counter; }; }")
 
 
+LINKS = 10000
+
+
+def fillers(where):
+    """Sections of LINKS - 1 links that carry nothing: each has an address, a path, keys of its own."""
+    made = []
+    for n in range(2, LINKS + 1):
+        at = 4 * n
+        net = f"10.{128 + (at >> 16)}.{at >> 8 & 255}"
+        key = Pair(ALG).write(os.path.join(where, f"filler{n}.sa"), "a")
+        made.append((f"ipsec{n}", {"peer": f"filler{n}", "address": f"{net}.{at & 255 | 1} peer {net}.{at & 255 | 2}",
+                                   "path": WILD_R, "liveness": "off", "sa": f"file:{key}"}))
+    return made
+
+
 class Espwire(Tunnel):
     name = "espwire"
-    kinds = ("path", "enc", "dec")
+    kinds = ("path", "enc", "dec", "links", "none")
 
     def up(self):
         self.need(tool("ipsecd"), tool("ipsecctl"), "nft")
-        self.daemons, self.thief = [], []
-        if self.kind != "path":  # XDP frames enter a veth only where it polls
-            for ns in (self.bed.gl, self.bed.gr):
+        self.daemons, self.thief, bed = [], [], self.bed
+        self.sealing = ("udp", self.path("a.sa"))
+        if self.kind in ("enc", "dec"):  # XDP frames enter a veth only where it polls
+            for ns in (bed.gl, bed.gr):
                 ns.run(["ethtool", "-K", "lan", "gro", "on"])
         pair = Pair(ALG)
-        for ns, side, me, far in ((self.bed.gl, "a", 1, 2), (self.bed.gr, "b", 2, 1)):
+        for ns, side, me, far in ((bed.gl, "a", 1, 2), (bed.gr, "b", 2, 1)):
             ns.run(["nft", FIREWALL])
             if self.stolen:
                 self.steal_4500(ns)
-            self.daemons.append(self.daemon(ns, pair.write(self.path(f"{side}.sa"), side), me, far))
+            more = fillers(self.dir) if self.kind == "links" and side == "a" else []
+            self.daemons.append(self.daemon(ns, pair.write(self.path(f"{side}.sa"), side), me, far, more))
+        start = time.monotonic()
         for d in self.daemons:
-            d.start()
+            d.start(timeout=900 if self.kind == "links" else 20)
+        self.created = f"{LINKS} links created in {time.monotonic() - start:.0f} s"
         try:
             for d in self.daemons:
-                d.wait_up()
+                d.wait_up(timeout=60 if self.kind == "links" else 8)
         except AssertionError as e:
             raise Unavailable(str(e)[:200])
-        self.bed.into("ipsec1", "ipsec1")
+        bed.into("ipsec1", "ipsec1")
         self.need_carrying(*(d.log_file for d in self.daemons))
         self.remark()
-        if self.kind != "path":  # the other end becomes a bare wire
+        if self.kind in ("enc", "dec"):  # the other end becomes a bare wire
             self.daemons[self.kind == "enc"].destroy()
         self.pids = [p for d in self.daemons for p in d.pids()]
 
-    def daemon(self, ns, key_file, me, far):
+    def daemon(self, ns, key_file, me, far, more):
         conf = {"ipsecd": {"workers": "auto"}, "underlay": {"devices": "wan"}, "link": {
             "peer": f"gw{far}", "address": f"10.93.0.{me} peer 10.93.0.{far}", "path": f"10.92.0.{far} encap udp",
             "inner": f"10.91.{far}.0/24", "protect": f"10.91.{far}.0/24", "liveness": "500ms x 3", "sa": f"file:{key_file}"}}
-        if self.kind != "path":  # one core, and no probe falls due meanwhile
-            conf["ipsecd"]["workers"], conf["link"]["liveness"] = 1, "10m x 3"
+        if self.kind in ("enc", "dec"):  # one core; the link stays up for two minutes without its far end
+            conf["ipsecd"]["workers"], conf["link"]["liveness"] = 1, "500ms x 255"
+        if more:
+            conf["ipsecd"]["max-links"] = 16384
         for key, value in SET:
             section, _, name = key.partition(".")
             conf[section][name] = value.replace("%", f"10.92.0.{far}")
-        d = Daemon(ns, conf_text([("ipsec1", conf["link"])], conf["ipsecd"], conf["underlay"]), self.dir)
-        d.add_keys(key_file)
+        d = Daemon(ns, conf_text([("ipsec1", conf["link"]), *more], conf["ipsecd"], conf["underlay"]), self.dir)
+        for f in (key_file, *(keys["sa"].removeprefix("file:") for _, keys in more)):
+            d.add_keys(f)
         d.init_state()
         return d
 
@@ -74,6 +98,13 @@ class Espwire(Tunnel):
         if SET:
             words.append("set " + " ".join(map("=".join, SET)))
         self.notes.append(", ".join(words) + f"; guards, counters, liveness, firewall on; port 4500: {owner}")
+
+    def twin(self, kind):
+        """Another one of us, for figures side by side."""
+        return type(self)(kind)
+
+    def received(self):
+        return self.daemons[1].link()["rx"]["packets"]
 
     def down(self):
         for d in getattr(self, "daemons", []):

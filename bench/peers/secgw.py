@@ -3,7 +3,8 @@
 import os
 import time
 
-from bed import NET_L, NET_R, WILD_L, WILD_R
+from bed import NET_L, NET_R, WILD_L, WILD_R, rx_packets
+from lib import keys
 from lib.util import BUILD, ROOT, sh
 from peers import Tunnel, Unavailable
 
@@ -36,6 +37,10 @@ class Secgw(Tunnel):
     failed = None
 
     @classmethod
+    def ways(cls, kind):
+        return cls.variants if kind == "path" else cls.variants[:1]  # XDP frames want AF_XDP
+
+    @classmethod
     def prepare(cls, say):
         if os.path.exists(PROGRAM):
             return
@@ -49,6 +54,7 @@ class Secgw(Tunnel):
         if self.failed:
             raise Unavailable(self.failed)
         self.pages, self.mounted = 0, False
+        self.sealing = ("esp", self.sa_file())
         self.need(PROGRAM)
         self.hugepages()
         bed = self.bed
@@ -83,6 +89,17 @@ class Secgw(Tunnel):
         os.makedirs(self.path("huge"))
         sh(["mount", "-t", "hugetlbfs", "none", self.path("huge")])
         self.mounted = True
+
+    def sa_file(self):
+        """What its left gateway seals with, as espwire writes such things."""
+        key = KEY.replace(":", "")
+        out = keys.Sa("aes-gcm-128", esn=False, spi=1001, key=bytes.fromhex(key[:32]), salt=bytes.fromhex(key[32:]))
+        with os.fdopen(os.open(self.path("gl.sa"), os.O_WRONLY | os.O_CREAT, 0o600), "w") as f:
+            f.write(out.text("out") + keys.Sa("aes-gcm-128").text("in"))
+        return self.path("gl.sa")
+
+    def received(self):
+        return rx_packets(self.bed.hr, "eth0")
 
     def reserve(self, n):
         with open(f"{POOL}/nr_hugepages") as f:
