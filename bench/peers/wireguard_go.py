@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Debian's wireguard-go on both gateways: user space, TUN, ChaCha20-Poly1305."""
+import contextlib
 import os
 
 from bed import INNER_MTU, NET_L, NET_R, TUN_L, TUN_R, WILD_L, WILD_R
@@ -36,6 +37,14 @@ class WireguardGo(Tunnel):
         far = TUN_R if own == TUN_L else TUN_L
         ns.ip(f"addr add {own}/32 dev {dev}", f"link set {dev} mtu 1420 up",
               f"route add {far}/32 dev {dev} src {own} mtu {INNER_MTU}")
+
+    def down(self):
+        """Killed, it leaves its control socket behind."""
+        for ns in (self.bed.gl, self.bed.gr):
+            ns.kill_all()
+        for dev in getattr(self, "devs", []):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"/var/run/wireguard/{dev}.sock")
 
     def version(self):
         return sh(["dpkg-query", "-W", "-f", "${Version}", "wireguard-go"], check=False).stdout or "?"
