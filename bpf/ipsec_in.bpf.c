@@ -127,6 +127,54 @@ static __always_inline int steer(void *data, void *data_end, const struct sa_in_
 	return bpf_redirect_map(&wire_dev, k, XDP_DROP);
 }
 
+/* RFC 1122 3.2.1.2. Options, at most ten words of them, are in the sum. */
+static __always_inline bool header_intact(void *data, void *data_end, const struct ip_hdr *ip)
+{
+	__be16 *p = data + ETH_HLEN;
+	__u32 sum = 0;
+	int i;
+
+	if (ip->is6)
+		return true;
+	for (i = 0; i < 30 && ETH_HLEN + 2 * i < ip->l4_off; i++) {
+		if ((void *)(p + i + 1) > data_end)
+			return false;
+		sum += p[i];
+	}
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum == 0xffff;
+}
+
+/* RFC 1624, eqn. 3; a checksum of zero stays what it is: none. */
+static __always_inline void set_dest(struct udphdr *udp, __be16 port)
+{
+	__u32 sum = (__u16)~udp->check + (__u16)~udp->dest + port;
+
+	udp->dest = port;
+	if (!udp->check)
+		return;
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	udp->check = ~sum ?: 0xffff;
+}
+
+/*
+ * Up the stack. GRO merges datagrams for the socket their port names, and asks before TC can say
+ * anything: so UDP shows the port of its worker's socket (UDP_GRO) that far; sock_in puts 4500 back.
+ */
+static __always_inline int to_socket(void *data, void *data_end, const struct sa_in_ent *sa,
+				     const struct ip_hdr *ip)
+{
+	__u32 k = sa->worker;
+	struct worker_ent *w = bpf_map_lookup_elem(&workers, &k);
+	struct udphdr *udp = data + ip->l4_off;
+
+	if (ip->proto == IPPROTO_UDP && w && w->udp_port_be && (void *)(udp + 1) <= data_end)
+		set_dest(udp, w->udp_port_be);
+	return xdp_pass();
+}
+
 static __always_inline int envelope_in(struct xdp_md *ctx)
 {
 	void *data_end = (void *)(long)ctx->data_end;
@@ -148,6 +196,8 @@ static __always_inline int envelope_in(struct xdp_md *ctx)
 	at = find_spi(data, data_end, &ip, &key.spi_be);
 	if (at == ESP_NOT || !to_us(data, data_end, &ip))
 		return xdp_pass();
+	if (!header_intact(data, data_end, &ip))
+		return xdp_pass(); /* the stack drops it, in InHdrErrors */
 	flags = settings_flags();
 	if (at == ESP_TORN)
 		return unknown_esp(flags, DROP_SHORT);
@@ -156,7 +206,7 @@ static __always_inline int envelope_in(struct xdp_md *ctx)
 		return unknown_esp(flags, DROP_NO_SA);
 	/* too long for a single-buffer XSK frame: the sockets take it */
 	if (sa->flags & SA_IN_F_SOCKET || flags & SETTINGS_F_SOCKET || len > ETH_HLEN + FUNNEL_MTU)
-		return xdp_pass();
+		return to_socket(data, data_end, sa, &ip);
 	return steer(data, data_end, sa, &ip);
 }
 

@@ -29,12 +29,12 @@ MAP(links, BPF_MAP_TYPE_ARRAY, 1, __u32, struct link_ent);
 /* ifindex of a link's backend end -> link id. Writer: control; reader: classify. */
 MAP_F(link_by_if, BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC, 1, __u32, __u32);
 
-/* SPI -> SA. Writer: control; readers: wire_in, sock_filter, pick. */
+/* SPI -> SA. Writer: control; readers: wire_in, sock_filter, sock_in. */
 MAP_F(sa_in, BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC, 1, struct sa_in_key, struct sa_in_ent);
-/* {SPI, destination} of our own envelopes -> link id. Writer: control; reader: classify. */
+/* {SPI, destination} of our own envelopes -> link id. Writer: control; readers: classify, sock_in. */
 MAP_F(env_out, BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC, 1, struct env_key, __u32);
 
-/* Addresses of the underlay itself. Writer: control (from netlink); reader: wire_in. */
+/* Addresses of the underlay itself. Writer: control (from netlink); readers: wire_in, sock_in, guard. */
 MAP_F(local_addr, BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC, 4096, struct addr_key, __u8);
 /* What must not be seen in the clear -> enum protect_flags. Writer: control; reader: guard. */
 MAP_F(protect, BPF_MAP_TYPE_LPM_TRIE, BPF_F_NO_PREALLOC, 1, struct lpm_key, __u32);
@@ -54,9 +54,8 @@ MAP(xsks, BPF_MAP_TYPE_XSKMAP, 2 * WORKER_MAX, __u32, __u32);
  * one reordering, so LRU; 64 Ki because a small LRU evicts early on many CPUs. */
 MAP(sticky, BPF_MAP_TYPE_LRU_HASH, 65536, struct sticky_key, __u64);
 
-/* Sockets. Writer: control; readers: sock_filter, pick. */
-MAP(sock_worker, BPF_MAP_TYPE_HASH, 1024, __u64, __u32); /* SO_COOKIE -> worker */
-MAP(pick_socks, BPF_MAP_TYPE_REUSEPORT_SOCKARRAY, 2 * WORKER_MAX, __u32, __u64);
+/* Our sockets, SO_COOKIE -> worker. Writer: control; readers: sock_filter, sock_out. */
+MAP(sock_worker, BPF_MAP_TYPE_HASH, 1024, __u64, __u32);
 
 /* Counters. Writers: the programs, own CPU only; readers: control, ipsecctl. */
 MAP(link_ctr, BPF_MAP_TYPE_PERCPU_ARRAY, 1, __u32, struct link_ctr);

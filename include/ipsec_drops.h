@@ -43,7 +43,8 @@
 	X(NO_LINK, "no-link", "device or stamp belongs to no link")                                \
 	X(DUMMY, "dummy", "RFC 4303 2.6 dummy packet: counted, not a drop")                        \
 	X(NOT_TRANSPORT, "not-transport",                                                          \
-	  "transport mode: not to the peer itself, or with headers that cannot stay outside")
+	  "transport mode: not to the peer itself, or with headers that cannot stay outside")         \
+	X(NO_LISTENER, "no-listener", "IKE came to UDP 4500 and no process is bound to it")
 
 enum drop {
 	DROP_NONE = 0,

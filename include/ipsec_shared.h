@@ -122,12 +122,13 @@ struct sticky_key {
 	__u32 hash;
 };
 
-/* workers[k]; funnel ifindexes inside the backend netns */
+/* workers[k]; funnel ifindexes inside the backend netns, the port in the underlay */
 struct worker_ent {
 	__u32 tap_ifindex;
 	__u32 raw_ifindex; /* sending end of the raw XSK funnel, 0 = none yet */
 	__u32 n_queues;
-	__u32 pad;
+	__be16 udp_port_be; /* private port of the worker's UDP sockets, both families */
+	__u16 pad;
 };
 
 /* tables[mark]: which table a fwmark selects and what the last FIB answer was.
@@ -155,6 +156,7 @@ struct link_ctr {
 struct glob_ctr {
 	__u64 wire_pass;      /* not ours: left to the stack */
 	__u64 wire_pass_frag; /* fragments left to the stack to reassemble */
+	__u64 keepalives;     /* RFC 3948 2.3, swallowed: nobody is bound to UDP 4500 */
 	__u64 guard_pass;     /* matched a protect prefix and passed all the same: ESP, IKE, to a peer itself */
 	__u64 drops[DROP_MAX];
 };

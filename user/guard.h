@@ -21,6 +21,7 @@
 #define GUARD_H
 
 #include "conf.h"
+#include "ipsec_shared.h"
 #include "nl.h"
 
 /**
@@ -49,6 +50,8 @@ struct guard_set {
 	struct in6_addr *ends; /* of transport mode links: ESP, IKE and neighbour discovery, and nothing else */
 	unsigned int n_ends;   /* wins over peers */
 	bool allow_ike;         /* ESP and UDP 500, 4500 to and from anybody inside such a short prefix */
+	uint16_t ports[WORKER_MAX]; /* with allow_ike: of our own UDP sockets, as good as 4500 (sock.h) */
+	unsigned int n_ports;
 };
 
 /**

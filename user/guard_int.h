@@ -23,6 +23,8 @@ struct gplan {
 	struct in6_addr *ends; /* likewise */
 	unsigned int n_ends;
 	bool allow_ike;
+	uint16_t ports[WORKER_MAX];
+	unsigned int n_ports;
 };
 
 bool guard_contains(const struct prefix *outer, const struct prefix *inner);

@@ -368,14 +368,15 @@ static bool any_wide(const struct gplan *p, bool is4)
  * envelopes (@th: past 8 bytes of ICMP and the quoted header): the path MTU depends on them. Later
  * fragments carry no ports; without their first one, which is judged, nobody reassembles them.
  */
+#define ERROR4 "icmp type { destination-unreachable, time-exceeded, parameter-problem }"
+#define ERROR6 "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem }"
+
 static const char *const in4_wide[] = {
 	"ip daddr { 224.0.0.0/24, 255.255.255.255 } accept",
 	"udp sport 67 udp dport 68 accept",
 	"ip protocol { udp, esp } ip frag-off & 0x1fff != 0 accept",
-	"icmp type { destination-unreachable, time-exceeded, parameter-problem } @th,136,8 50 "
-	"accept",
-	"icmp type { destination-unreachable, time-exceeded, parameter-problem } @th,136,8 17 "
-	"@th,224,16 { 500, 4500 } accept",
+	ERROR4 " @th,136,8 50 accept",
+	ERROR4 " @th,136,8 17 @th,224,16 { 500, 4500 } accept",
 };
 static const char *const in6_wide[] = {
 	"ip6 saddr { ::, fe80::/10 } accept",
@@ -384,10 +385,8 @@ static const char *const in6_wide[] = {
 	"nd-neighbor-advert } accept",
 	"udp sport 547 udp dport 546 accept",
 	"frag frag-off != 0 accept",
-	"icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } "
-	"@th,112,8 50 accept",
-	"icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } "
-	"@th,112,8 17 @th,384,16 { 500, 4500 } accept",
+	ERROR6 " @th,112,8 50 accept",
+	ERROR6 " @th,112,8 17 @th,384,16 { 500, 4500 } accept",
 };
 static const char *const in_ike[] = {
 	"meta l4proto esp accept",
@@ -426,6 +425,19 @@ static const char *const out6_ends[] = {
 	"ip6 daddr @ends6 ip6 hoplimit 255 icmpv6 type { nd-router-solicit, nd-router-advert, "
 	"nd-neighbor-solicit, nd-neighbor-advert } accept",
 };
+/*
+ * Inside the host ESP in UDP, and ICMP errors about it, may have the number of a socket of ours in
+ * place of 4500 (bpf/ipsec_sock.bpf.c).
+ */
+static void own_ports(struct script *s, const char *where, const char *before, const char *after)
+{
+	char text[200];
+
+	for (unsigned int i = 0; i < s->plan->n_ports; i++) {
+		snprintf(text, sizeof text, "%s %u %s", before, s->plan->ports[i], after);
+		rule(s, where, text);
+	}
+}
 
 static void in_rules(struct script *s, bool is4)
 {
@@ -443,16 +455,21 @@ static void in_rules(struct script *s, bool is4)
 	rule(s, to, "iifname \"lo\" accept");
 	snprintf(text, sizeof text, "%s saddr @peers%d accept", ip, v);
 	rule(s, to, text);
-	if (any_end(s->plan, is4))
+	if (any_end(s->plan, is4)) {
 		rules(s, to, is4 ? in4_ends : in6_ends,
 		      is4 ? ARRAY_SIZE(in4_ends) : ARRAY_SIZE(in6_ends));
+		own_ports(s, to, is4 ? "ip saddr @ends4 udp dport" : "ip6 saddr @ends6 udp dport", "accept");
+	}
 	if (any_wide(s->plan, is4)) {
 		snprintf(text, sizeof text, "%s saddr @narrow%d goto refuse", ip, v);
 		rule(s, to, text);
 		rules(s, to, is4 ? in4_wide : in6_wide,
 		      is4 ? ARRAY_SIZE(in4_wide) : ARRAY_SIZE(in6_wide));
-		if (s->plan->allow_ike)
+		if (s->plan->allow_ike) {
 			rules(s, to, in_ike, ARRAY_SIZE(in_ike));
+			own_ports(s, to, "udp dport", "accept");
+			own_ports(s, to, is4 ? ERROR4 " @th,136,8 17 @th,224,16" : ERROR6 " @th,112,8 17 @th,384,16", "accept");
+		}
 	}
 	rule(s, to, "goto refuse");
 }
@@ -466,13 +483,17 @@ static void out6_rules(struct script *s)
 		rule(s, "out6", "ip6 daddr . oifname @allow6 accept");
 	rule(s, "out6", "oifname \"lo\" accept");
 	rule(s, "out6", "ip6 daddr @peers6 accept");
-	if (any_end(s->plan, false))
+	if (any_end(s->plan, false)) {
 		rules(s, "out6", out6_ends, ARRAY_SIZE(out6_ends));
+		own_ports(s, "out6", "ip6 daddr @ends6 udp sport", "accept");
+	}
 	if (any_wide(s->plan, false)) {
 		rule(s, "out6", "ip6 daddr @narrow6 goto refuse");
 		rules(s, "out6", out6_wide, ARRAY_SIZE(out6_wide));
-		if (s->plan->allow_ike)
+		if (s->plan->allow_ike) {
 			rules(s, "out6", out_ike, ARRAY_SIZE(out_ike));
+			own_ports(s, "out6", "udp sport", "accept");
+		}
 	}
 	rule(s, "out6", "goto refuse");
 }

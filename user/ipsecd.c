@@ -206,7 +206,6 @@ static void open_namespaces(struct daemon *d)
 static void open_maps(struct daemon *d)
 {
 	struct load_conf lc = {.pin_dir = d->pin_dir, .max_links = d->conf.max_links, .n_workers = d->n_workers};
-	struct settings_ent set = {0};
 	int err = load_open(&d->load, &lc);
 
 	if (err) {
@@ -215,8 +214,6 @@ static void open_maps(struct daemon *d)
 	}
 	d->max_links = load_max_links(d->load);
 	d->max_sas = load_max_sas(d->load);
-	set.flags = d->conf.esp_shared ? 0 : SETTINGS_F_ESP_OURS;
-	load_settings_set(d->load, &set);
 	load_beat(d->load)->pid = getpid();
 	load_beat(d->load)->control_ns = 0;
 	memset(load_beat(d->load)->worker_ns, 0, sizeof load_beat(d->load)->worker_ns);
@@ -244,6 +241,8 @@ static unsigned int name_hash(const char *s)
 
 static void make_workers(struct daemon *d)
 {
+	struct settings_ent set = {.flags = d->conf.esp_shared ? 0 : SETTINGS_F_ESP_OURS};
+
 	for (unsigned int i = 0; i < d->n_workers; i++) {
 		struct worker_conf wc = {.index = i, .first_core = name_hash(d->pin_dir),
 					 .backend_fd = d->backend_fd, .underlay_fd = d->underlay_fd,
@@ -253,9 +252,9 @@ static void make_workers(struct daemon *d)
 		if (worker_new(&d->workers[i], &wc))
 			fatalx("worker %u cannot be made", i);
 	}
-	if (!worker_owns_4500(d->workers[0]))
-		log_warnx("UDP port 4500 belongs to another process: UDP-encapsulated envelopes leave from a private port");
 	d->use_xdp = d->conf.input != INPUT_SOCKET && worker_n_xsks(d->workers[0]) == 2;
+	set.flags |= d->use_xdp ? 0 : SETTINGS_F_SOCKET;
+	load_settings_set(d->load, &set);
 	for (unsigned int i = 0; i < d->n_workers; i++)
 		if (worker_start(d->workers[i]))
 			fatalx("worker %u cannot be started", i);
@@ -410,8 +409,12 @@ static void open_events(struct ipsecd *r)
 static void bring_up(struct ipsecd *r)
 {
 	struct daemon *d = &r->d;
-	int errors = links_apply(d, &d->conf, stderr, NULL);
+	int errors;
 
+	/* before the first probe: its answer must find us, and not draw the kernel's */
+	if (underlay_refresh(d))
+		log_warnx("cannot list the underlay's devices: trying again");
+	errors = links_apply(d, &d->conf, stderr, NULL);
 	if (errors)
 		log_warnx("%d link%s not as configured: ipsecctl show names the reason", errors, errors == 1 ? "" : "s");
 	device_sweep(d);

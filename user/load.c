@@ -543,11 +543,6 @@ int load_filter_fd(struct load *l)
 	return l->prog[PROG_sock_filter];
 }
 
-int load_pick_fd(struct load *l)
-{
-	return l->prog[PROG_pick];
-}
-
 int load_xsk_fd(struct load *l)
 {
 	return l->map[MAP_xsks];

@@ -95,17 +95,10 @@ int load_funnel_set(struct load *l, uint32_t ifindex, uint32_t xsk);
 int load_xsk_fd(struct load *l);
 /** load_xsk_set() - xsks[xsk] = socket; the kernel empties the entry when the socket closes */
 int load_xsk_set(struct load *l, uint32_t xsk, int fd);
-/** load_sock_worker_set() - raw socket (SO_COOKIE) of worker; unlisted ones take nothing */
+/** load_sock_worker_set() - socket (SO_COOKIE) of worker: unlisted raw ones take nothing, listed UDP ones send from 4500 */
 int load_sock_worker_set(struct load *l, uint64_t cookie, uint32_t worker);
-/**
- * load_pick_set() - UDP 4500 socket of worker
- * A second SO_REUSEPORT group (the other family) uses index WORKER_MAX + worker.
- */
-int load_pick_set(struct load *l, uint32_t index, int fd);
 /** load_filter_fd() - for SO_ATTACH_BPF on raw protocol-50 sockets, both families */
 int load_filter_fd(struct load *l);
-/** load_pick_fd() - for SO_ATTACH_REUSEPORT_EBPF on the UDP 4500 group */
-int load_pick_fd(struct load *l);
 
 /* --- attachments: idempotent; attaching again swaps the program without a gap --- */
 
@@ -128,6 +121,12 @@ int load_detach_wire(struct load *l, uint32_t ifindex, const char *name);
  */
 int load_attach_guard(struct load *l, uint32_t ifindex, const char *name);
 int load_detach_guard(struct load *l, uint32_t ifindex, const char *name);
+/**
+ * load_attach_sock() - UDP 4500 on an underlay device: in to our sockets, out as their number
+ * After the guard, which then sees the wire's number. Inside the underlay netns.
+ */
+int load_attach_sock(struct load *l, uint32_t ifindex, const char *name);
+int load_detach_sock(struct load *l, uint32_t ifindex, const char *name);
 /** load_guard_is_tcx() - for `doctor`: does the guard outlive `tc qdisc del`? */
 bool load_guard_is_tcx(const struct load *l);
 

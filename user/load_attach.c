@@ -4,8 +4,8 @@
  * with the device; underlay devices, where others work too, get pinned bpf_links named after
  * {netns inode, ifindex}, so that a successor finds and updates them in place.
  *
- * Where tcx does not exist the guard is a clsact filter; its program is pinned under links/
- * as guard-tc-*, which tells release where to look.
+ * Where tcx does not exist guard and sock are clsact filters; their programs are pinned under links/
+ * as guard-tc-* and sock-tc-*, which tells release where to look.
  */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -25,8 +25,8 @@
 #include "log.h"
 
 enum {
-	TC_OURS = 0xe5b, /* handle of our clsact filters; priority 1 */
-	TC_PRIO = 1,
+	TC_OURS = 0xe5b, /* handle of our clsact filters */
+	TC_PRIO = 1,     /* in the backend, where nobody else is; on underlay devices see struct edge */
 	KERNEL_ENOTSUPP = 524,
 };
 
@@ -81,10 +81,10 @@ static void pin_name(const struct load *l, const char *kind, uint32_t ifindex, s
 
 /* --- TC by netlink --- */
 
-static int tc_attach(uint32_t ifindex, enum bpf_tc_attach_point point, int prog)
+static int tc_attach(uint32_t ifindex, enum bpf_tc_attach_point point, uint32_t prio, int prog)
 {
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = point);
-	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_OURS, .priority = TC_PRIO, .prog_fd = prog,
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_OURS, .priority = prio, .prog_fd = prog,
 		    .flags = BPF_TC_F_REPLACE);
 	int err = bpf_tc_hook_create(&hook);
 
@@ -93,10 +93,10 @@ static int tc_attach(uint32_t ifindex, enum bpf_tc_attach_point point, int prog)
 	return bpf_tc_attach(&hook, &opts);
 }
 
-static int tc_detach(uint32_t ifindex, enum bpf_tc_attach_point point)
+static int tc_detach(uint32_t ifindex, enum bpf_tc_attach_point point, uint32_t prio)
 {
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = point);
-	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_OURS, .priority = TC_PRIO);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_OURS, .priority = prio);
 	int err = bpf_tc_detach(&hook, &opts);
 
 	/* no qdisc, no filter or no device: EINVAL, ENOENT, ENODEV */
@@ -105,12 +105,12 @@ static int tc_detach(uint32_t ifindex, enum bpf_tc_attach_point point)
 
 int load_attach_classify(struct load *l, uint32_t ifindex)
 {
-	return tc_attach(ifindex, BPF_TC_INGRESS, l->prog[PROG_classify]);
+	return tc_attach(ifindex, BPF_TC_INGRESS, TC_PRIO, l->prog[PROG_classify]);
 }
 
 int load_attach_deliver(struct load *l, uint32_t ifindex)
 {
-	return tc_attach(ifindex, BPF_TC_INGRESS, l->prog[PROG_deliver]);
+	return tc_attach(ifindex, BPF_TC_INGRESS, TC_PRIO, l->prog[PROG_deliver]);
 }
 
 int load_attach_funnel(struct load *l, uint32_t ifindex)
@@ -223,37 +223,76 @@ int load_detach_wire(struct load *l, uint32_t ifindex, const char *name)
 	return link_detach(l, "wire", ifindex);
 }
 
-static int guard_tcx(struct load *l, uint32_t ifindex, int in, int out)
-{
-	int err = link_attach(l, "guard-out", ifindex, out, TCX_EGRESS, TCX_FIRST);
+/*
+ * Programs in pairs, one per direction. Where both stand on a device sock_out comes first, so that
+ * the guard sees what the wire will: later attached is first in tcx, a lower priority in clsact.
+ */
+static const struct edge {
+	const char *in_pin, *out_pin, *tc_pin;
+	uint32_t prio;
+	enum load_prog in[2], out[2]; /* with an Ethernet header, without */
+} guard = {"guard-in", "guard-out", "guard-tc", 2,
+	   {PROG_guard_in, PROG_guard_in_l3}, {PROG_guard_out, PROG_guard_out_l3}},
+  sock = {"sock-in", "sock-out", "sock-tc", 1,
+	  {PROG_sock_in, PROG_sock_in_l3}, {PROG_sock_out, PROG_sock_out_l3}};
 
-	return err ? err : link_attach(l, "guard-in", ifindex, in, TCX_INGRESS, TCX_FIRST);
+static int edge_tcx(struct load *l, const struct edge *e, uint32_t ifindex, int in, int out)
+{
+	int err = link_attach(l, e->out_pin, ifindex, out, TCX_EGRESS, TCX_FIRST);
+
+	return err ? err : link_attach(l, e->in_pin, ifindex, in, TCX_INGRESS, TCX_FIRST);
 }
 
-static int guard_tc(struct load *l, uint32_t ifindex, int in, int out)
+static int edge_tc(struct load *l, const struct edge *e, uint32_t ifindex, int in, int out)
 {
 	struct pin p;
-	int err = tc_attach(ifindex, BPF_TC_EGRESS, out);
+	int err = tc_attach(ifindex, BPF_TC_EGRESS, e->prio, out);
 
 	if (!err)
-		err = tc_attach(ifindex, BPF_TC_INGRESS, in);
+		err = tc_attach(ifindex, BPF_TC_INGRESS, e->prio, in);
 	if (err)
 		return err;
-	pin_name(l, "guard-tc", ifindex, &p);
+	pin_name(l, e->tc_pin, ifindex, &p);
 	p.fd = out;
 	return hostns_call(pin_put, &p);
 }
 
-int load_attach_guard(struct load *l, uint32_t ifindex, const char *name)
+static int edge_attach(struct load *l, const struct edge *e, uint32_t ifindex, const char *name)
 {
 	int l3 = is_l3(name);
-	int err, in, out;
+	int in, out;
 
 	if (l3 < 0)
 		return l3;
-	in = l->prog[l3 ? PROG_guard_in_l3 : PROG_guard_in];
-	out = l->prog[l3 ? PROG_guard_out_l3 : PROG_guard_out];
-	err = l->tcx ? guard_tcx(l, ifindex, in, out) : guard_tc(l, ifindex, in, out);
+	in = l->prog[e->in[l3]];
+	out = l->prog[e->out[l3]];
+	return l->tcx ? edge_tcx(l, e, ifindex, in, out) : edge_tc(l, e, ifindex, in, out);
+}
+
+static int edge_tc_detach(const struct edge *e, uint32_t ifindex)
+{
+	int err = tc_detach(ifindex, BPF_TC_EGRESS, e->prio);
+
+	return err ? err : tc_detach(ifindex, BPF_TC_INGRESS, e->prio);
+}
+
+static int edge_detach(struct load *l, const struct edge *e, uint32_t ifindex)
+{
+	int err = link_detach(l, e->out_pin, ifindex);
+	struct pin p;
+
+	if (!err)
+		err = link_detach(l, e->in_pin, ifindex);
+	pin_name(l, e->tc_pin, ifindex, &p);
+	if (!err && !hostns_call(pin_drop, &p))
+		err = edge_tc_detach(e, ifindex);
+	return err;
+}
+
+int load_attach_guard(struct load *l, uint32_t ifindex, const char *name)
+{
+	int err = edge_attach(l, &guard, ifindex, name);
+
 	if (err) {
 		errno = -err;
 		log_warn("%s: attaching the guard", name);
@@ -261,24 +300,25 @@ int load_attach_guard(struct load *l, uint32_t ifindex, const char *name)
 	return err;
 }
 
-static int guard_tc_detach(uint32_t ifindex)
-{
-	int err = tc_detach(ifindex, BPF_TC_EGRESS);
-
-	return err ? err : tc_detach(ifindex, BPF_TC_INGRESS);
-}
-
 int load_detach_guard(struct load *l, uint32_t ifindex, const char *name)
 {
-	int err = link_detach(l, "guard-out", ifindex);
-	struct pin p;
+	return edge_detach(l, &guard, ifindex);
+}
 
-	if (!err)
-		err = link_detach(l, "guard-in", ifindex);
-	pin_name(l, "guard-tc", ifindex, &p);
-	if (!err && !hostns_call(pin_drop, &p))
-		err = guard_tc_detach(ifindex);
+int load_attach_sock(struct load *l, uint32_t ifindex, const char *name)
+{
+	int err = edge_attach(l, &sock, ifindex, name);
+
+	if (err) {
+		errno = -err;
+		log_warn("%s: attaching the programs of UDP 4500", name);
+	}
 	return err;
+}
+
+int load_detach_sock(struct load *l, uint32_t ifindex, const char *name)
+{
+	return edge_detach(l, &sock, ifindex);
 }
 
 bool load_guard_is_tcx(const struct load *l)
@@ -291,12 +331,17 @@ bool load_guard_is_tcx(const struct load *l)
 /* One entry of links/: take it off the device first. */
 static void undo(const char *path, const char *name)
 {
+	static const struct edge *const edges[] = {&guard, &sock};
 	unsigned long long ino;
 	unsigned int ifindex;
 	int fd;
 
-	if (sscanf(name, "guard-tc-%llu-%u", &ino, &ifindex) == 2) {
-		if (ino == netns_ino() && guard_tc_detach(ifindex))
+	for (unsigned int i = 0; i < ARRAY_SIZE(edges); i++) {
+		size_t n = strlen(edges[i]->tc_pin);
+
+		if (strncmp(name, edges[i]->tc_pin, n) || sscanf(name + n, "-%llu-%u", &ino, &ifindex) != 2)
+			continue;
+		if (ino == netns_ino() && edge_tc_detach(edges[i], ifindex))
 			log_warnx("%s: could not be taken off interface %u", name, ifindex);
 		return;
 	}

@@ -25,7 +25,6 @@ struct bpf_object;
 	X(xsks, 0, 0, 0, 0)                                                                        \
 	X(sticky, 0, 0, 0, 0)                                                                      \
 	X(sock_worker, 0, 0, 0, 0)                                                                 \
-	X(pick_socks, 0, 0, 0, 0)                                                                  \
 	X(link_ctr, 1, 1, 0, 1)                                                                    \
 	X(glob_ctr, 0, 0, 0, 1)                                                                    \
 	X(wctr, 1, 1, 0, 1)                                                                        \
@@ -44,7 +43,10 @@ struct bpf_object;
 	X(GUARD, guard_out_l3)                                                                     \
 	X(GUARD, guard_in_l3)                                                                      \
 	X(SOCK, sock_filter)                                                                       \
-	X(SOCK, pick)
+	X(SOCK, sock_in)                                                                           \
+	X(SOCK, sock_out)                                                                          \
+	X(SOCK, sock_in_l3)                                                                        \
+	X(SOCK, sock_out_l3)
 
 enum load_obj { OBJ_OUT, OBJ_IN, OBJ_GUARD, OBJ_SOCK, N_OBJS };
 enum load_map {

@@ -319,13 +319,6 @@ int load_sock_worker_set(struct load *l, uint64_t cookie, uint32_t worker)
 	return put(l, MAP_sock_worker, &cookie, &worker);
 }
 
-int load_pick_set(struct load *l, uint32_t index, int fd)
-{
-	uint64_t val = fd;
-
-	return put(l, MAP_pick_socks, &index, &val);
-}
-
 /* --- counters --- */
 
 /* Both counter structs are __u64 throughout: add them up as words. */

@@ -250,9 +250,19 @@ static int apply_workloads(struct daemon *d)
 	return err;
 }
 
+/* What is true of the instance whatever its links are. */
+static struct guard_set empty_set(const struct daemon *d)
+{
+	struct guard_set s = {.instance = d->instance, .allow_ike = true, .n_ports = d->n_workers};
+
+	for (unsigned int i = 0; i < d->n_workers; i++)
+		s.ports[i] = worker_udp_port(d->workers[i]);
+	return s;
+}
+
 int protect_apply(struct daemon *d)
 {
-	struct guard_set s = {.instance = d->instance, .allow_ike = true};
+	struct guard_set s = empty_set(d);
 	int err = collect(d, "", &s), e;
 
 	if (err) {
@@ -317,7 +327,7 @@ void protect_tick(struct daemon *d, uint64_t now)
 
 int protect_audit(struct daemon *d)
 {
-	struct guard_set s = {.instance = d->instance, .allow_ike = true};
+	struct guard_set s = empty_set(d);
 	int layers = collect(d, "", &s) ? 0 : guard_audit(d->nl_u, d->underlay_fd, &s);
 
 	set_free(&s);

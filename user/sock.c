@@ -1,28 +1,40 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <netinet/in.h> /* before linux/xfrm.h, or both define struct in6_addr */
 #include <errno.h>
-#include <netinet/in.h>
+#include <linux/xfrm.h>
 #include <netinet/ip.h>
 #include <netinet/udp.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include "ipsec_shared.h"
-#include "log.h"
 #include "ns.h"
 #include "sock.h"
-
-#ifndef SO_ATTACH_REUSEPORT_EBPF
-#define SO_ATTACH_REUSEPORT_EBPF 52
-#endif
 
 #ifndef UDP_GRO
 #define UDP_GRO 104
 #endif
 
-enum { SOCK_BUF = 8 << 20 };
+#ifndef UDP_NO_CHECK6_RX
+#define UDP_NO_CHECK6_RX 102
+#endif
+
+enum { SOCK_BUF = 8 << 20, PORT_TRIES = 32 };
 
 static int on(int fd, int level, int opt, int val)
 {
 	return setsockopt(fd, level, opt, &val, sizeof val);
+}
+
+/* Envelopes are what the default deny (guard_xfrm.c) lets pass: say so where the kernel looks first. */
+static void bypass(int fd, int family)
+{
+	struct xfrm_userpolicy_info pol = {
+		.action = XFRM_POLICY_ALLOW, .dir = XFRM_POLICY_OUT, .sel.family = family};
+
+	if (family == AF_INET)
+		setsockopt(fd, IPPROTO_IP, IP_XFRM_POLICY, &pol, sizeof pol);
+	else
+		setsockopt(fd, IPPROTO_IPV6, IPV6_XFRM_POLICY, &pol, sizeof pol);
 }
 
 /* What both families and both protocols share. */
@@ -44,6 +56,7 @@ static void tune(int fd, int family)
 		on(fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1);
 		on(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
 	}
+	bypass(fd, family);
 }
 
 /* A plain raw socket of protocol 50, so that `ip rule ipproto 50` matches what it sends. */
@@ -73,28 +86,49 @@ static int bind_port(int fd, int family, uint16_t port)
 	return r ? -errno : 0;
 }
 
-static int udp_open(int family, int pick_fd, bool *own)
+/* port 0: the kernel chooses one. */
+static int udp_open(int family, uint16_t port)
 {
 	int err, fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP);
 
 	if (fd < 0)
 		return -errno;
 	tune(fd, family);
-	on(fd, SOL_SOCKET, SO_REUSEPORT, 1);
 	on(fd, IPPROTO_UDP, UDP_GRO, 1);
-	err = bind_port(fd, family, ESP_PORT);
-	if (err == -EADDRINUSE) {
-		*own = false;
-		err = bind_port(fd, family, 0);
+	on(fd, IPPROTO_UDP, UDP_NO_CHECK6_RX, 1); /* RFC 6935: the ICV says more than a checksum */
+	err = bind_port(fd, family, port);
+	if (!err)
+		return fd;
+	close(fd);
+	return err;
+}
+
+static uint16_t port_of(int fd)
+{
+	struct sockaddr_in a = {0};
+	socklen_t len = sizeof a;
+
+	return getsockname(fd, (struct sockaddr *)&a, &len) ? 0 : ntohs(a.sin_port);
+}
+
+/* One number for both families; the other family may have lent it to somebody else. */
+static int udp_pair(struct socks *s)
+{
+	int err = 0;
+
+	for (unsigned int i = 0; i < PORT_TRIES; i++) {
+		s->udp4 = udp_open(AF_INET, 0);
+		if (s->udp4 < 0)
+			return s->udp4;
+		s->udp_port = port_of(s->udp4);
+		s->udp6 = udp_open(AF_INET6, s->udp_port);
+		err = s->udp6 < 0 ? s->udp6 : 0;
+		if (err != -EADDRINUSE)
+			break;
+		close(s->udp4);
+		s->udp4 = -1;
 	}
-	if (err) {
-		close(fd);
-		return err;
-	}
-	/* after bind(): an unbound socket with a program may not join a group that has members */
-	if (pick_fd >= 0 && on(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, pick_fd))
-		log_warn("reuseport program on UDP %u", ESP_PORT);
-	return fd;
+	return err == -EAFNOSUPPORT ? 0 : err; /* a host without IPv6 still works */
 }
 
 struct open_args {
@@ -107,21 +141,13 @@ static int open_inside(void *arg)
 	struct open_args *a = arg;
 	struct socks *s = a->s;
 
-	s->own_4500 = true;
 	s->raw4 = raw_open(AF_INET, a->c->filter_fd);
 	if (s->raw4 < 0)
 		return s->raw4;
-	s->udp4 = udp_open(AF_INET, a->c->pick_fd, &s->own_4500);
-	if (s->udp4 < 0)
-		return s->udp4;
-	/* a host without IPv6 still works */
 	s->raw6 = raw_open(AF_INET6, a->c->filter_fd);
 	if (s->raw6 < 0 && s->raw6 != -EAFNOSUPPORT)
 		return s->raw6;
-	s->udp6 = udp_open(AF_INET6, a->c->pick_fd, &s->own_4500);
-	if (s->udp6 < 0 && s->udp6 != -EAFNOSUPPORT)
-		return s->udp6;
-	return 0;
+	return udp_pair(s);
 }
 
 int socks_open(struct socks *s, const struct socks_conf *c)
@@ -145,4 +171,27 @@ void socks_close(struct socks *s)
 			close(*fds[i]);
 		*fds[i] = -1;
 	}
+}
+
+static unsigned long find_inode(const char *table, uint16_t port)
+{
+	FILE *f = fopen(table, "re");
+	unsigned long inode = 0, ino;
+	char line[512];
+	unsigned int p;
+
+	while (f && !inode && fgets(line, sizeof line, f))
+		if (sscanf(line, " %*d: %*[0-9A-Fa-f]:%x %*s %*s %*s %*s %*s %*s %*s %lu", &p, &ino) == 2 &&
+		    p == port)
+			inode = ino;
+	if (f)
+		fclose(f);
+	return inode;
+}
+
+unsigned long sock_udp_inode(uint16_t port)
+{
+	unsigned long inode = find_inode("/proc/thread-self/net/udp", port);
+
+	return inode ? inode : find_inode("/proc/thread-self/net/udp6", port);
 }

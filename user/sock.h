@@ -1,31 +1,33 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * sock - the kernel sockets of one worker in the underlay namespace: protocol 50 and UDP 4500,
- * IPv4 and IPv6. They emit (ordinary routing, rules, OUTPUT firewall), receive what XDP does not
- * steer, keep PMTU learned and keep the kernel from answering (I4).
+ * sock - the kernel sockets of one worker in the underlay namespace: protocol 50 and UDP, IPv4 and
+ * IPv6. They emit (ordinary routing, rules, OUTPUT firewall), receive what XDP does not steer, keep
+ * PMTU learned and keep the kernel from answering (I4).
  *
- * Always unconnected: a connected socket pins its source address and steals an IKE daemon's packets.
+ * UDP lies on a private port, the same for both families. 4500 is for whoever does IKE on this host,
+ * before or after us, with or without SO_REUSEPORT: bpf/ipsec_sock.bpf.c changes the number at the
+ * edge. Always unconnected: a connected socket pins its source address.
  */
 #ifndef SOCK_H
 #define SOCK_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 struct socks {
-	int raw4, raw6; /* protocol 50 */
-	int udp4, udp6; /* UDP; -1 when somebody else owns the port and sharing failed */
-	bool own_4500;  /* udp4/udp6 are bound to 4500 */
+	int raw4, raw6;    /* protocol 50; -1 = this host has no such family */
+	int udp4, udp6;
+	uint16_t udp_port; /* of both, host order */
 };
 
 struct socks_conf {
 	int underlay_fd;
 	int filter_fd;  /* BPF socket filter: only this worker's SPIs */
-	int pick_fd;    /* BPF reuseport program, -1 = none */
 };
 
-/** socks_open() - Return: 0 or -errno; a busy port 4500 is not an error (own_4500 = false, udp on a private port) */
+/** socks_open() - Return: 0 or -errno */
 int socks_open(struct socks *s, const struct socks_conf *c);
 void socks_close(struct socks *s);
+/** sock_udp_inode() - a socket of this network namespace bound to a UDP port, whoever's. Return: its inode, 0 = none */
+unsigned long sock_udp_inode(uint16_t port);
 
 #endif

@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <errno.h>
 #include <fnmatch.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #include "load.h"
 #include "log.h"
 #include "ns.h"
@@ -100,6 +106,22 @@ struct attach {
 	bool on;
 };
 
+/* With input = socket wire_in only helps GRO along (to_socket() there); where that is off it would
+ * cost, on a veth the sender's segmentation offload. Inside the underlay netns. */
+static bool gro_on(const char *name)
+{
+	struct ethtool_value v = {.cmd = ETHTOOL_GGRO};
+	struct ifreq ifr = {.ifr_data = (void *)&v};
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool on;
+
+	snprintf(ifr.ifr_name, sizeof ifr.ifr_name, "%s", name);
+	on = fd >= 0 && !ioctl(fd, SIOCETHTOOL, &ifr) && v.data;
+	if (fd >= 0)
+		close(fd);
+	return on;
+}
+
 static int attach_inside(void *arg)
 {
 	struct attach *a = arg;
@@ -109,13 +131,15 @@ static int attach_inside(void *arg)
 
 	if (!a->on) {
 		load_detach_guard(ld, u->ifindex, u->name);
+		load_detach_sock(ld, u->ifindex, u->name);
 		return load_detach_wire(ld, u->ifindex, u->name);
 	}
 	err = load_attach_guard(ld, u->ifindex, u->name);
 	u->guard = !err;
-	if (a->d->use_xdp) {
+	load_attach_sock(ld, u->ifindex, u->name);
+	if (a->d->use_xdp || gro_on(u->name)) {
 		u->wire_err = load_attach_wire(ld, u->ifindex, u->name);
-		u->wire = !u->wire_err;
+		u->wire = a->d->use_xdp && !u->wire_err;
 	} else {
 		load_detach_wire(ld, u->ifindex, u->name); /* a predecessor's */
 	}

@@ -12,6 +12,7 @@
 #include "load.h"
 #include "log.h"
 #include "port.h"
+#include "sock.h"
 #include "verbs_int.h"
 
 static const char *const drop_names[DROP_MAX] = {[DROP_NONE] = NULL,
@@ -323,14 +324,6 @@ static json_t *json_guardian(int pid)
 	return o;
 }
 
-static bool owns_4500(const struct daemon *d)
-{
-	for (unsigned int i = 0; i < d->n_workers; i++)
-		if (d->workers[i] && worker_owns_4500(d->workers[i]))
-			return true;
-	return false;
-}
-
 static unsigned int links_up(const struct daemon *d)
 {
 	unsigned int n = 0;
@@ -356,7 +349,7 @@ static json_t *json_daemon(const struct daemon *d, uint64_t now)
 	vj_int(guard, "missing", d->guard_missing);
 	vj_put(guard, "tcx", d->load ? json_boolean(load_guard_is_tcx(d->load)) : NULL);
 	vj_put(o, "guard_layers", guard);
-	vj_str(o, "port_4500", owns_4500(d) ? "ipsecd" : "other");
+	vj_str(o, "port_4500", sock_udp_inode(ESP_PORT) ? "other" : "none");
 	vj_int(o, "links", d->n_links);
 	vj_int(o, "links_up", links_up(d));
 	vj_str(o, "conf_file", d->conf_file);
@@ -509,6 +502,7 @@ static json_t *json_global(const struct daemon *d)
 	vj_int(o, "wire_pass", g.wire_pass);
 	vj_int(o, "wire_pass_frag", g.wire_pass_frag);
 	vj_int(o, "guard_pass", g.guard_pass);
+	vj_int(o, "keepalives", g.keepalives);
 	vj_put(o, "drops", json_drops(g.drops));
 	return o;
 }
@@ -544,7 +538,8 @@ static json_t *perf_one(const struct daemon *d, unsigned int i, uint64_t now)
 	vj_int(o, "worker", i);
 	vj_int(o, "taps", worker_n_taps(w));
 	vj_int(o, "xsks", worker_n_xsks(w));
-	vj_bool(o, "owns_4500", worker_owns_4500(w));
+	vj_bool(o, "owns_4500", false); /* nobody of ours binds it any more */
+	vj_int(o, "udp_port", worker_udp_port(w));
 	vj_age(o, "beat_age_s", beat ? LOAD(beat->worker_ns[i]) : 0, now);
 #define STAT(f) vj_int(o, #f, LOAD_ATOMIC(s->f))
 	STAT(loops), STAT(sleeps), STAT(tap_reads), STAT(tap_writes), STAT(sendmmsgs),

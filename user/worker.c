@@ -334,18 +334,17 @@ static int cookie(struct worker *w, int fd)
 	return load_sock_worker_set(w->conf.load, c, w->conf.index);
 }
 
-/* The socket filter and the reuseport program learn which sockets are ours. */
+/* The socket programs learn which sockets are ours. */
 static int register_socks(struct worker *w)
 {
-	struct load *ld = w->conf.load;
 	int err = cookie(w, w->socks.raw4);
 
 	if (!err)
 		err = cookie(w, w->socks.raw6);
-	if (!err && w->socks.udp4 >= 0)
-		err = load_pick_set(ld, w->conf.index, w->socks.udp4);
-	if (!err && w->socks.udp6 >= 0)
-		err = load_pick_set(ld, WORKER_MAX + w->conf.index, w->socks.udp6);
+	if (!err)
+		err = cookie(w, w->socks.udp4);
+	if (!err)
+		err = cookie(w, w->socks.udp6);
 	return err;
 }
 
@@ -389,8 +388,7 @@ static int open_ports(struct worker *w)
 int worker_new(struct worker **wp, const struct worker_conf *c)
 {
 	struct socks_conf sc = {.underlay_fd = c->underlay_fd,
-				.filter_fd = load_filter_fd(c->load),
-				.pick_fd = load_pick_fd(c->load)};
+				.filter_fd = load_filter_fd(c->load)};
 	struct worker_ent ent = {.n_queues = 1};
 	const char *what = "memory";
 	struct worker *w = calloc(1, sizeof *w);
@@ -403,7 +401,7 @@ int worker_new(struct worker **wp, const struct worker_conf *c)
 	w->evfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	pthread_mutex_init(&w->call_lock, NULL);
 	pthread_cond_init(&w->call_done, NULL);
-	w->socks = (struct socks){-1, -1, -1, -1, false};
+	w->socks = (struct socks){-1, -1, -1, -1, 0};
 	w->emit.socks = &w->socks;
 	w->emit.stats = &w->stats;
 	w->emit.load = c->load;
@@ -434,6 +432,7 @@ int worker_new(struct worker **wp, const struct worker_conf *c)
 	}
 	ent.tap_ifindex = w->tap.ifindex;
 	ent.raw_ifindex = w->raw ? port_ifindex(w->raw) : 0;
+	ent.udp_port_be = htons(w->socks.udp_port);
 	err = load_worker_set(c->load, c->index, &ent);
 	if (!err)
 		err = watch_all(w);
@@ -554,7 +553,7 @@ unsigned int worker_socks(const struct worker *w, int *out)
 	return 4;
 }
 
-bool worker_owns_4500(const struct worker *w)
+uint16_t worker_udp_port(const struct worker *w)
 {
-	return w->socks.own_4500;
+	return w->socks.udp_port;
 }

@@ -131,6 +131,7 @@ unsigned int worker_n_xsks(const struct worker *w);
 int worker_tap_ifindex(const struct worker *w);
 /** worker_socks() - the sockets' fds into out[4] (the guardian keeps duplicates). Return: how many */
 unsigned int worker_socks(const struct worker *w, int *out);
-bool worker_owns_4500(const struct worker *w);
+/** worker_udp_port() - private port of its UDP sockets, host order: what 4500 is on the wire */
+uint16_t worker_udp_port(const struct worker *w);
 
 #endif

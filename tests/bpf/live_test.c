@@ -39,6 +39,7 @@ enum {
 	FRAME = 4096,
 };
 enum { SPI_XDP = 0x1001, SPI_A = 0x15002001, SPI_B = 0x15002002, SPI_ALIEN = 0x7777 };
+enum { PORT_PRIVATE = 41000 };
 
 static int W, K, U, P;
 static int tap, tap_if, b_if, r0_if, r1_if, w0_if, w1_if, u_if, p_if;
@@ -414,15 +415,6 @@ static void gso_to_tap(void **state)
 	close(fd);
 }
 
-static uint16_t ip_csum(const uint8_t *p, unsigned int len, uint32_t sum)
-{
-	for (unsigned int i = 0; i < len; i++)
-		sum += i & 1 ? p[i] : p[i] << 8;
-	while (sum >> 16)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return sum;
-}
-
 static void small_to_xsk(void **state)
 {
 	static uint8_t f[FRAME];
@@ -439,7 +431,7 @@ static void small_to_xsk(void **state)
 	assert_memory_equal(f + 42, "hello", 5);
 	/* pseudo header: addresses, protocol, length; the sum over all is all ones when it is right
 	 */
-	assert_int_equal(ip_csum(f + 34, 13, ip_csum(f + 26, 8, IPPROTO_UDP + 13)), 0xffff);
+	assert_int_equal(sum16(f + 34, 13, sum16(f + 26, 8, IPPROTO_UDP + 13)), 0xffff);
 	ctrs_read(ld, LINK_ID, &after);
 	ctrs_check(&before, &after, want);
 	close(fd);
@@ -519,15 +511,6 @@ static const struct pkt inner = {.src = "10.2.0.1",
 				 .payload = 5,
 				 .stamp = {LINK_ID, GEN, .kind = STAMP_DELIVER}};
 
-/* The frame of p with a valid IPv4 header checksum; UDP without one. */
-static unsigned int inner_fill(const struct pkt *p, uint8_t *f)
-{
-	unsigned int len = pkt_fill(p, f, 128);
-
-	put16(f + 24, ~ip_csum(f + 14, 20, 0));
-	return len;
-}
-
 static void expect_delivery(int fd, uint64_t pkts)
 {
 	uint64_t p0, b0, p1, b1;
@@ -541,7 +524,7 @@ static void expect_delivery(int fd, uint64_t pkts)
 	unsigned int len;
 
 	p.stamp.gen += !pkts;
-	len = inner_fill(&p, f);
+	len = pkt_fill(&p, f, sizeof(f));
 	memcpy(&t.stamp, f, len);
 	rx_stats(W, "ipsec0", &p0, &b0);
 	ctrs_read(ld, LINK_ID, &before);
@@ -657,7 +640,7 @@ static void wire_refused(void **state)
 	assert_int_equal(sh("ip link del br9"), 0);
 }
 
-/* --- sockets: filter and pick --- */
+/* --- sockets: filter, and UDP 4500 --- */
 
 static int filtered(int family, int worker)
 {
@@ -703,49 +686,121 @@ static void filter(void **state)
 	filter_family(AF_INET6, "2001:db8::1", 0);
 }
 
-static void pick_family(int family, const char *local, int base)
+static int udp_on(int ns, int family, uint16_t port)
 {
-	int s[2], prog = load_pick_fd(ld), fd = sock(P, family, SOCK_DGRAM, 0, NULL, 0);
-	uint8_t esp[32], got[64];
-	int strangers = 0, err = 0, recverr = 1;
+	return sock(ns, family, SOCK_DGRAM, 0, family == AF_INET ? "0.0.0.0" : "::", port);
+}
+
+/* A UDP socket of worker w on a private port of ours; also what u0's programs need to know of it. */
+static int private_udp(int family, uint32_t w)
+{
+	struct worker_ent e = {.tap_ifindex = tap_if, .udp_port_be = htons(PORT_PRIVATE + w)};
+	int fd = udp_on(U, family, PORT_PRIVATE + w);
+	uint64_t cookie;
+	socklen_t len = sizeof(cookie);
+
+	assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len), 0);
+	assert_int_equal(load_sock_worker_set(ld, cookie, w), 0);
+	assert_int_equal(load_worker_set(ld, w, &e), 0);
+	return fd;
+}
+
+/* fd sends to 4500 at dst; does it draw an ICMP error? */
+static bool refused(int fd, const char *dst, const void *p, size_t len)
+{
+	int err = 0;
 	socklen_t err_len = sizeof(err);
 
+	send_to(fd, dst, 4500, p, len);
+	usleep(QUIET_MS * 1000);
+	assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &err_len), 0);
+	return err == ECONNREFUSED;
+}
+
+static uint64_t keepalives(void)
+{
+	struct glob_ctr g;
+
+	assert_int_equal(load_glob_ctr(ld, &g), 0);
+	return g.keepalives;
+}
+
+/* Of all that comes to 4500 each worker's socket gets its own, and an IKE daemon gets the rest. */
+static void natt_family(int family, const char *us, const char *them)
+{
+	static const uint8_t ike_msg[32], alive = 0xff;
+	uint8_t a[32], b[32], alien[32], got[64];
+	int w0 = private_udp(family, 0), w1 = private_udp(family, 1);
+	int fd = sock(P, family, SOCK_DGRAM, 0, NULL, 0), at4500, ike, other, recverr = 1;
+	struct sockaddr_in6 from;
+	socklen_t len = sizeof(from);
+	uint64_t no_sa, no_listener, n_alive;
+
+	esp_fill(a, sizeof(a), SPI_A);
+	esp_fill(b, sizeof(b), SPI_B);
+	esp_fill(alien, sizeof(alien), SPI_ALIEN);
 	/* or an ICMP error would not show on an unconnected socket */
 	assert_int_equal(setsockopt(fd, family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6,
 				    family == AF_INET ? IP_RECVERR : IPV6_RECVERR, &recverr,
 				    sizeof(recverr)), 0);
-	for (int i = 0; i < 2; i++) {
-		s[i] = sock(U, family, SOCK_DGRAM, 0, local, 4500);
-		assert_int_equal(load_pick_set(ld, base + i, s[i]), 0);
-	}
-	assert_int_equal(
-		setsockopt(s[0], SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, &prog, sizeof(prog)), 0);
-	for (int i = 0; i < 8; i++) {
-		esp_fill(esp, sizeof(esp), i & 1 ? SPI_B : SPI_A);
-		send_to(fd, local, 4500, esp, sizeof(esp));
-		assert_int_equal(recv_ms(s[i & 1], got, sizeof(got), WAIT_MS), sizeof(esp));
-	}
-	esp_fill(esp, sizeof(esp), SPI_ALIEN);
-	send_to(fd, local, 4500, esp, sizeof(esp));
-	esp_fill(esp, sizeof(esp), 0);
-	send_to(fd, local, 4500, esp, sizeof(esp));
-	send_to(fd, local, 4500, "\xff", 1);
-	/* strangers end in a socket of ours: refused by the program they would draw an ICMP error */
-	for (int i = 0; i < 2; i++)
-		while (recv_ms(s[i], got, sizeof(got), i ? 0 : QUIET_MS) > 0)
-			strangers++;
-	assert_int_equal(strangers, 3);
-	assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &err_len), 0);
-	assert_int_equal(err, 0);
-	close(s[0]);
-	close(s[1]);
-	close(fd);
+	assert_true(refused(fd, us, a, sizeof(a))); /* the control: without the programs nobody is there */
+	in(U);
+	assert_int_equal(load_attach_sock(ld, u_if, "u0"), 0);
+	no_sa = drops(DROP_NO_SA), no_listener = drops(DROP_NO_LISTENER), n_alive = keepalives();
+	assert_false(refused(fd, us, a, sizeof(a)));
+	assert_int_equal(recv_ms(w0, got, sizeof(got), WAIT_MS), sizeof(a));
+	assert_memory_equal(got, a, sizeof(a));
+	assert_false(refused(fd, us, b, sizeof(b)));
+	assert_int_equal(recv_ms(w1, got, sizeof(got), WAIT_MS), sizeof(b));
+	/* nobody does IKE: silence, and a counter for each */
+	assert_false(refused(fd, us, alien, sizeof(alien)));
+	assert_false(refused(fd, us, ike_msg, sizeof(ike_msg)));
+	assert_false(refused(fd, us, &alive, 1));
+	assert_int_equal(drops(DROP_NO_SA) - no_sa, 1);
+	assert_int_equal(drops(DROP_NO_LISTENER) - no_listener, 1);
+	assert_int_equal(keepalives() - n_alive, 1);
+	/* somebody does */
+	ike = udp_on(U, family, 4500);
+	send_to(fd, us, 4500, ike_msg, sizeof(ike_msg));
+	assert_int_equal(recv_ms(ike, got, sizeof(got), WAIT_MS), sizeof(ike_msg));
+	send_to(fd, us, 4500, &alive, 1);
+	assert_int_equal(recv_ms(ike, got, sizeof(got), WAIT_MS), 1);
+	send_to(fd, us, 4500, alien, sizeof(alien)); /* of another ESP on this host, for all we know */
+	assert_int_equal(recv_ms(ike, got, sizeof(got), WAIT_MS), sizeof(alien));
+	send_to(fd, us, 4500, a, sizeof(a));
+	assert_int_equal(recv_ms(w0, got, sizeof(got), WAIT_MS), sizeof(a));
+	assert_int_equal(recv_ms(ike, got, sizeof(got), QUIET_MS), 0);
+	/* ours leave from 4500, whoever is bound to it; everybody else's from where they are */
+	at4500 = udp_on(P, family, 4500);
+	send_to(w1, them, 4500, b, sizeof(b));
+	assert_int_equal(recvfrom(at4500, got, sizeof(got), 0, (void *)&from, &len), sizeof(b));
+	assert_int_equal(ntohs(from.sin6_port), 4500); /* where sin_port is too */
+	other = udp_on(U, family, PORT_PRIVATE + 9);
+	len = sizeof(from);
+	send_to(other, them, 4500, b, sizeof(b));
+	assert_int_equal(recvfrom(at4500, got, sizeof(got), 0, (void *)&from, &len), sizeof(b));
+	assert_int_equal(ntohs(from.sin6_port), PORT_PRIVATE + 9);
+	in(U);
+	assert_int_equal(load_detach_sock(ld, u_if, "u0"), 0);
+	for (int *f = (int[]){w0, w1, fd, ike, at4500, other, -1}; *f >= 0; f++)
+		close(*f);
+	tables_set();
 }
 
-static void pick(void **state)
+static void natt(void **state)
 {
-	pick_family(AF_INET, "192.0.2.1", 0);
-	pick_family(AF_INET6, "2001:db8::1", WORKER_MAX);
+	natt_family(AF_INET, "192.0.2.1", "192.0.2.2");
+	natt_family(AF_INET6, "2001:db8::1", "2001:db8::2");
+}
+
+/* As on kernels before 6.6. */
+static void natt_clsact(void **state)
+{
+	bool had = ld->tcx;
+
+	ld->tcx = false;
+	natt(state);
+	ld->tcx = had;
 }
 
 /* --- guard --- */
@@ -781,7 +836,7 @@ static bool lets_in(void)
 	int to = sock(U, AF_INET, SOCK_DGRAM, 0, "192.0.2.1", 7777);
 	int fd = sock(P, AF_PACKET, SOCK_RAW, 0, NULL, 0);
 	uint8_t f[128], got[16];
-	unsigned int len = inner_fill(&p, f);
+	unsigned int len = pkt_fill(&p, f, sizeof(f));
 	bool seen;
 
 	memset(f, 0xff, 6);
@@ -1113,7 +1168,8 @@ int main(void)
 		cmocka_unit_test(vlan_tag),        cmocka_unit_test(deliver),
 		cmocka_unit_test(deliver_stale),   cmocka_unit_test(wire_to_xsk),
 		cmocka_unit_test(wire_silent),     cmocka_unit_test(wire_refused),
-		cmocka_unit_test(filter),          cmocka_unit_test(pick),
+		cmocka_unit_test(filter),          cmocka_unit_test(natt),
+		cmocka_unit_test(natt_clsact),
 		cmocka_unit_test(guard_tcx),       cmocka_unit_test(guard_clsact),
 		cmocka_unit_test(guard_first),     cmocka_unit_test(guard_l3),
 		cmocka_unit_test(outlives_daemon), cmocka_unit_test(sweep),

@@ -253,6 +253,12 @@ static const struct row rows[] = {
 	{"wire: ike on 500", PROG_wire_in,
 	 {OUR4, UDP, .dport = 500, .spi = SPI, .payload = 60}, PASSED,
 	 .settings = SETTINGS_F_ESP_OURS},
+	{"wire: damaged ipv4 header", PROG_wire_in,
+	 {OUR4, ESP, .spi = SPI, .payload = 60, .sum_add = 1}, PASSED},
+	{"wire: damaged ipv4 header with options", PROG_wire_in,
+	 {OUR4, UDP, .dport = 4500, .opts = 10, .spi = SPI, .payload = 60, .sum_add = 0x100}, PASSED},
+	{"wire: intact ipv4 header with options", PROG_wire_in,
+	 {OUR4, ESP, .opts = 10, .spi = SPI, .payload = 60}, STEERED(120)},
 	{"wire: source port 4500 alone is nothing", PROG_wire_in,
 	 {OUR4, UDP, .sport = 4500, .dport = 7, .spi = SPI, .payload = 60}, PASSED,
 	 .settings = SETTINGS_F_ESP_OURS},
@@ -477,6 +483,51 @@ static void sticky_test(void **state)
 	}
 }
 
+/*
+ * Left to the sockets, a datagram shows its worker's port (for GRO), under a checksum that still
+ * holds; none stays none. Everything else of the frame is untouched.
+ */
+static void socket_port_test(void **state)
+{
+	static const struct row none = {"", PROG_wire_in, .worker = 1};
+	static const struct pkt pkts[] = {
+		{OUR4, UDP, .sport = 999, .dport = 4500, .spi = SPI_SOCKET, .payload = 61},
+		{OUR6, UDP, .sport = 4500, .dport = 4500, .spi = SPI_SOCKET, .payload = 60}};
+	static const uint16_t ports[] = {1, 4501, 41000, 65535};
+	static uint8_t in[256], out[256];
+	uint8_t pseudo[256];
+
+	row_set(&none);
+	for (unsigned int i = 0; i < 3 * ARRAY_SIZE(pkts) * ARRAY_SIZE(ports); i++) {
+		const struct pkt *p = &pkts[i / 3 % ARRAY_SIZE(pkts)];
+		struct worker_ent e = {.udp_port_be = htons(ports[i / 6])};
+		unsigned int len = pkt_fill(p, in, sizeof(in)), at = p == pkts ? 34 : 54;
+		LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = in, .data_size_in = len,
+			    .data_out = out, .data_size_out = sizeof(out), .repeat = 1);
+
+		assert_int_equal(load_worker_set(ld, 1, &e), 0);
+		/* no checksum, a right one, and one that becomes 0 and hence 0xffff */
+		in[len - 1] = i % 3 == 2 ? 0 : 7;
+		if (i % 3 == 2) {
+			put16(in + len - 3, 0);
+			put16(in + len - 3, 0xffff - sum16(in + at, len - at, 0) + 4500 - ports[i / 6]);
+		}
+		if (i % 3)
+			put16(in + at + 6, ~sum16(in + at, len - at, 0) ?: 0xffff);
+		assert_int_equal(bpf_prog_test_run_opts(ld->prog[PROG_wire_in], &run), 0);
+		assert_int_equal((int)run.retval, X_PASS);
+		assert_int_equal(out[at + 2] << 8 | out[at + 3], ports[i / 6]);
+		if (i % 3 == 0)
+			assert_int_equal(out[at + 6] << 8 | out[at + 7], 0);
+		else
+			assert_int_equal(sum16(out + at, len - at, 0), 0xffff);
+		memcpy(pseudo, in, len);
+		memcpy(pseudo + at + 2, out + at + 2, 2);
+		memcpy(pseudo + at + 6, out + at + 6, 2);
+		assert_memory_equal(out, pseudo, len);
+	}
+}
+
 static int setup(void **state)
 {
 	log_init("prog_test");
@@ -509,7 +560,7 @@ static const char *slug(const char *name)
 
 int main(void)
 {
-	static struct CMUnitTest tests[ARRAY_SIZE(rows) + 1];
+	static struct CMUnitTest tests[ARRAY_SIZE(rows) + 2];
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		tests[i] = (struct CMUnitTest){.name = slug(rows[i].name),
@@ -517,5 +568,7 @@ int main(void)
 					       .initial_state = (void *)&rows[i]};
 	tests[ARRAY_SIZE(rows)] =
 		(struct CMUnitTest){.name = "classify:sticky-flows", .test_func = sticky_test};
+	tests[ARRAY_SIZE(rows) + 1] =
+		(struct CMUnitTest){.name = "wire:socket-port", .test_func = socket_port_test};
 	return _cmocka_run_group_tests("prog", tests, ARRAY_SIZE(tests), setup, teardown);
 }

@@ -111,6 +111,7 @@ struct pkt {
 	uint8_t version;     /* 0 = by family */
 	uint16_t frag;       /* IPv4 fragment field */
 	int16_t tot_len_add; /* lie about the IP length */
+	uint16_t sum_add;    /* and about the header checksum */
 	int16_t udp_len_add; /* lie about the UDP length */
 	uint16_t pad;        /* Ethernet padding behind the IP packet */
 	uint16_t cut;        /* frame truncated to that many bytes */
@@ -125,6 +126,16 @@ static inline void put16(uint8_t *p, uint16_t v)
 {
 	p[0] = v >> 8;
 	p[1] = v;
+}
+
+/* Slow and obvious: 16-bit words added to sum, folded; not complemented. */
+static inline uint16_t sum16(const uint8_t *p, unsigned int len, uint32_t sum)
+{
+	for (unsigned int i = 0; i < len; i += 2)
+		sum += p[i] << 8 | (i + 1 < len ? p[i + 1] : 0);
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
 }
 
 static inline unsigned int l4_fill(const struct pkt *d, uint8_t *p)
@@ -160,6 +171,7 @@ static inline unsigned int ip4_fill(const struct pkt *d, uint8_t *p)
 	memcpy(p + 12, s.s6_addr + 12, 4);
 	memcpy(p + 16, t.s6_addr + 12, 4);
 	memset(p + 20, 1, 4 * d->opts);
+	put16(p + 10, ~sum16(p, hlen, 0) + d->sum_add);
 	return len;
 }
 

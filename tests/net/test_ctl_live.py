@@ -283,7 +283,12 @@ def test_doctor_and_report(lab):
     j = ctl_json(t.da, "doctor")
     status = {c["check"]: c["status"] for c in j["checks"]}
     assert status["daemon"] == status["guardian"] == status["guard"] == status["link ipsec1"] == "ok", j
-    assert f"({t.da.proc.pid})" in next(c["evidence"] for c in j["checks"] if c["check"] == "port-4500")
+    port_4500 = lambda: next(c["evidence"] for c in ctl_json(t.da, "doctor")["checks"] if c["check"] == "port-4500")
+    assert "free" in port_4500() and t.da.show()["daemon"]["port_4500"] == "none"
+    ike = t.a.socket(2, 2)
+    ike.bind(("", 4500))
+    assert f"({os.getpid()})" in port_4500() and t.da.show()["daemon"]["port_4500"] == "other"
+    ike.close()
     r = json.loads(ctl(t.da, "report").stdout)
     assert r["show"]["links"] and r["maps"]["maps"] and r["version"]["features"] and r["config"]["text"]
     for key in t.da.keys():

@@ -58,7 +58,7 @@
 #define worker_stats      f_worker_stats_of
 #define worker_n_taps     f_worker_n_taps
 #define worker_n_xsks     f_worker_n_xsks
-#define worker_owns_4500  f_worker_owns_4500
+#define worker_udp_port   f_worker_udp_port
 #define nl_route_get      f_nl_route_get
 #define nl_link_get_index f_nl_link_get_index
 
@@ -302,9 +302,9 @@ unsigned int worker_n_xsks(const struct worker *w)
 	return 2;
 }
 
-bool worker_owns_4500(const struct worker *w)
+uint16_t worker_udp_port(const struct worker *w)
 {
-	return true;
+	return 40001;
 }
 
 int nl_route_get(struct nl *nl, const struct in6_addr *dst, const struct in6_addr *src,
