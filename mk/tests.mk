@@ -18,7 +18,10 @@ net-tools: $(NET_TOOLS)
 check-net: all $(NET_TOOLS) ## namespace tests only (root)
 	@B=$(B) tests/run net
 
-test: all $(UNIT_BIN) $(BPF_TEST_BIN) $(NET_TOOLS) ## every layer: unit, BPF programs, namespaces, XFRM in a VM (root)
-	@B=$(B) tests/run unit bpf net vm
+check-conform: ## docs/conformance.md against the results of the last run
+	@B=$(B) tests/conformance/conform.py
 
-.PHONY: net-tools check-net test
+test: all $(UNIT_BIN) $(BPF_TEST_BIN) $(NET_TOOLS) ## every layer: unit, BPF programs, namespaces, XFRM in a VM, conformance (root)
+	@B=$(B) tests/run unit bpf net vm conform
+
+.PHONY: net-tools check-net check-conform test

@@ -43,6 +43,9 @@ def pytest_pyfunc_call(pyfuncitem):
     lab = pyfuncitem.funcargs.get("lab")
     if lab:
         lab.verify()
+        drops = lab.drops_seen()
+        if drops:
+            pyfuncitem.user_properties.append(("drops", " ".join(sorted(drops))))
     return True
 
 
@@ -156,6 +159,10 @@ class Lab:
         if "keys" not in self.skip_checks:
             leak.check_keys(self.daemons)
         self.verify_taps()
+
+    def drops_seen(self):
+        """Reasons in the books of the daemons that run; docs/conformance.md names the tests that provoke each."""
+        return set().union(*(d.drop_reasons() for d in self.daemons if d.running()))
 
     def verify_taps(self):
         if self._tap:

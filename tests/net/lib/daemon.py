@@ -136,6 +136,12 @@ class Daemon:
         assert not check, f"no link {name} in {j}"
         return None
 
+    def drop_reasons(self):
+        """Every reason that is not 0 in its books, whatever link and direction."""
+        j = self.json("drops", check=False) or {}
+        books = [l[way] for l in j.get("links", []) for way in ("out", "in")] + [j.get("global", {}).get("drops", {})]
+        return {reason for b in books for reason, n in b.items() if n}
+
     def is_up(self, name="ipsec1"):
         l = self.link(name, check=False)
         return bool(l) and l["state"] == "up"
