@@ -113,6 +113,8 @@ static int out_to_worker(struct worker *w, void *arg)
 	struct sa *sa = arg;
 
 	sa->link->w->out = sa->wout;
+	if (sa->window < WINDOW_NARROW)
+		worker_stay(w);
 	return 0;
 }
 

@@ -447,11 +447,7 @@ fail:
 	return err;
 }
 
-/*
- * One worker, one core. A thread that moves while its last packets still wait in the old core's
- * backlog sends the next ones past them: more reordering than a peer's window of 32 forgives.
- * Which core: counted from the instance's name on, so that two instances do not meet on the first.
- */
+/* Which core: counted from the instance's name on, so that two instances do not meet on the first. */
 static void pin(struct worker *w)
 {
 	cpu_set_t may, one;
@@ -466,6 +462,15 @@ static void pin(struct worker *w)
 	CPU_ZERO(&one);
 	CPU_SET(cpu, &one);
 	pthread_setaffinity_np(w->thread, sizeof one, &one);
+}
+
+void worker_stay(struct worker *w)
+{
+	if (w->stays)
+		return;
+	w->stays = true;
+	if (atomic_load(&w->running))
+		pin(w);
 }
 
 int worker_start(struct worker *w)
@@ -483,7 +488,8 @@ int worker_start(struct worker *w)
 		atomic_store(&w->running, false);
 		return -err;
 	}
-	pin(w);
+	if (w->stays)
+		pin(w);
 	snprintf(name, sizeof name, "worker%u", w->conf.index);
 	pthread_setname_np(w->thread, name);
 	return 0;

@@ -112,6 +112,15 @@ void worker_link_clear(struct worker *w, uint16_t id);
 int worker_sa_in_set(struct worker *w, struct wsa_in *sa);   /* by slot and SPI */
 void worker_sa_in_clear(struct worker *w, struct wsa_in *sa);
 
+/**
+ * worker_stay() - keep the worker on one core from now on; inside worker_call() too
+ * A thread that the scheduler moves while its last envelopes wait in the old core's backlog sends the
+ * next ones past them, up to a round's worth (OUT_PKTS). A peer with a window of WINDOW_NARROW or more
+ * forgives that, and free choice of the core makes small packets a third faster where cores are shared.
+ */
+void worker_stay(struct worker *w);
+enum { WINDOW_NARROW = 1024 };
+
 /** struct worker_stats - written by the worker, read relaxed by anyone */
 struct worker_stats {
 	_Atomic uint64_t loops, sleeps, tap_reads, tap_writes, sendmmsgs, sendmsgs_segs, recvmmsgs, recv_pkts;

@@ -62,6 +62,7 @@ struct worker {
 	struct worker_conf conf;
 	pthread_t thread;
 	_Atomic bool running, stop;
+	bool stays; /* on one core, see worker_stay() */
 	int epfd, evfd;
 
 	/* mailbox: any thread puts, the worker takes */

@@ -44,7 +44,7 @@ class Espwire(Tunnel):
         if self.kind in ("enc", "dec"):  # XDP frames enter a veth only where it polls
             for ns in (bed.gl, bed.gr):
                 ns.run(["ethtool", "-K", "lan", "gro", "on"])
-        pair = Pair(ALG)
+        pair = Pair(ALG, window=4096)
         for ns, side, me, far in ((bed.gl, "a", 1, 2), (bed.gr, "b", 2, 1)):
             ns.run(["nft", FIREWALL])
             if self.stolen:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The device: what `ip` shows is what a routing daemon needs (design, section 4, "Device")."""
 import json
+import os
 
 import pytest
 
@@ -184,3 +185,13 @@ def test_notify_and_release(lab):
     assert "unreachable" not in t.a.out("ip route show") + t.a.out("ip -6 route show fd02::/48")
     assert t.a.out("ip xfrm policy") == ""
     assert "espwire" not in t.a.out("nft list ruleset")
+
+
+@pytest.mark.parametrize("window,cores", [(64, 1), (4096, os.cpu_count())])
+def test_worker_keeps_its_core_for_a_narrow_window(lab, window, cores):
+    """Moved while its last envelopes wait in the old core's backlog, it would send the next ones past them."""
+    t = lab.two_gateways(hosts=False, window=window, ipsecd={"workers": 1})
+    pid = t.da.proc.pid
+    tids = [tid for tid in os.listdir(f"/proc/{pid}/task")
+            if open(f"/proc/{pid}/task/{tid}/comm").read().startswith("worker")]
+    assert [len(os.sched_getaffinity(int(tid))) for tid in tids] == [cores]

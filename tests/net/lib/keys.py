@@ -68,7 +68,7 @@ class Sa:
         lines += [f"auth-key = {self.auth.hex()}"] if self.auth else []
         lines += [f"salt = {self.salt.hex()}"] if self.salt else []
         lines += [f"mode = {self.mode}"] if self.mode else []
-        if self.window and section == "in":
+        if self.window:
             lines.append(f"window = {self.window}")
         return "\n".join(lines) + "\n"
 
