@@ -92,7 +92,7 @@ struct probe {
 	__u8 type;     /* enum probe_type */
 	__u8 flags;    /* enum probe_flags */
 	__be16 interval_ms_be;
-	__be64 nonce_be;  /* request: random; reply: copied */
+	__u64 nonce;      /* request: random; reply: copied. Opaque, in no byte order */
 	__be64 stamp_be;  /* request: sender's clock; reply: copied */
 	__be64 floor_be;  /* lowest sequence number the sender's receiver will still take:
 			   * the peer's sender jumps above it (RFC 4303 allows gaps) */

@@ -12,6 +12,7 @@
 #include "emit.h"
 #include "ipsec_wire.h"
 #include "load.h"
+#include "pkt.h"
 #include "util.h"
 
 #ifndef UDP_SEGMENT
@@ -164,13 +165,10 @@ static void refused(const struct run *r, unsigned int count, int err)
 
 static void remember(struct emit *e, const struct run *r, bool whole)
 {
-	struct sent *s = &e->sent[e->n_sent++ % EMIT_SENT];
-	struct esp_hdr h;
-
-	memcpy(&h, r->data, sizeof h);
-	*s = (struct sent){.spi_be = h.spi_be, .seq = ntohl(h.seq_be), .inner_bytes = r->inner_bytes,
-			   .link = r->link->id, .gen = r->link->gen, .n = r->n, .probe = r->probe,
-			   .whole = whole};
+	e->sent[e->n_sent++ % EMIT_SENT] =
+		(struct sent){.spi = be32(r->data), .seq = be32(r->data + 4), .inner_bytes = r->inner_bytes,
+			      .link = r->link->id, .gen = r->link->gen, .n = r->n, .probe = r->probe,
+			      .whole = whole};
 }
 
 /* A full raw socket says ENOBUFS where UDP says EAGAIN; so does a queue discipline that refuses. */
@@ -250,13 +248,13 @@ static void send_batch(struct emit *e, int fd, struct batch *b)
 /* ---- errors that come later ---- */
 
 /* The run of which this is an envelope, newest first. NULL = too long ago, or never ours. */
-static const struct sent *recall(const struct emit *e, const struct esp_hdr *h)
+static const struct sent *recall(const struct emit *e, const uint8_t *esp)
 {
 	const struct sent *s;
 
 	for (unsigned int i = 1; i <= MIN(e->n_sent, (unsigned int)EMIT_SENT); i++) {
 		s = &e->sent[(e->n_sent - i) % EMIT_SENT];
-		if (s->spi_be == h->spi_be && ntohl(h->seq_be) - s->seq < s->n)
+		if (s->spi == be32(esp) && be32(esp + 4) - s->seq < s->n)
 			return s;
 	}
 	return NULL;
@@ -360,7 +358,7 @@ void emit_errors(struct emit *e, void (*lost)(void *arg, const struct sent *s, u
 			ee = n >= ESP_HDR_LEN ? extended_err(&m) : NULL;
 			if (!ee || !no_neighbour(e, ee))
 				continue;
-			s = recall(e, (const struct esp_hdr *)data);
+			s = recall(e, data);
 			if (s)
 				lost(arg, s, s->whole ? s->n : 1);
 		}

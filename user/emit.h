@@ -33,7 +33,7 @@ struct run {
 
 /** struct sent - what an error queue may still tell of a run that the stack took */
 struct sent {
-	uint32_t spi_be;
+	uint32_t spi;
 	uint32_t seq;         /* of the first envelope, low half */
 	uint32_t inner_bytes; /* of all n */
 	uint16_t link, gen;

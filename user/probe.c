@@ -4,17 +4,13 @@
  * inside the ciphertext; to foreign peers an inner echo (liveness = ping). Worker thread only.
  * A reply is never answered, so nothing can ping-pong.
  */
+#include <endian.h>
 #include <netinet/icmp6.h>
 #include <netinet/ip.h>
 #include <netinet/ip6.h>
 #include <netinet/ip_icmp.h>
 #include <sys/random.h>
 #include "worker_priv.h"
-
-static uint64_t be64(uint64_t v)
-{
-	return __builtin_bswap64(v);
-}
 
 /* Highest number our receiver has taken: the peer must send above it. */
 static uint64_t rx_floor(const struct wlink *l)
@@ -43,9 +39,9 @@ static void ask(struct worker *w, struct wlink *l)
 
 	if (getrandom(&l->probe_nonce, sizeof l->probe_nonce, GRND_NONBLOCK) < 0)
 		l->probe_nonce++;
-	p.nonce_be = l->probe_nonce;
-	p.stamp_be = be64(w->now);
-	p.floor_be = be64(rx_floor(l));
+	p.nonce = l->probe_nonce;
+	p.stamp_be = htobe64(w->now);
+	p.floor_be = htobe64(rx_floor(l));
 	send_probe(w, l, &p);
 }
 
@@ -163,12 +159,12 @@ bool probe_input(struct worker *w, struct wlink *l, const uint8_t *data, uint32_
 	if (p.flags & PROBE_F_HEARD)
 		atomic_store_explicit(&l->live.peer_heard_ns, w->now, memory_order_relaxed);
 	if (l->out)
-		jump(l, be64(p.floor_be));
-	if (p.type == PROBE_REPLY && p.nonce_be == l->probe_nonce && l->probe_nonce) {
+		jump(l, be64toh(p.floor_be));
+	if (p.type == PROBE_REPLY && p.nonce == l->probe_nonce && l->probe_nonce) {
 		l->probe_nonce = 0;
 		atomic_store_explicit(&l->live.roundtrip_ns, w->now, memory_order_relaxed);
 		atomic_store_explicit(&l->live.peer_heard_ns, w->now, memory_order_relaxed);
-		atomic_store_explicit(&l->live.rtt_ns, w->now - be64(p.stamp_be), memory_order_relaxed);
+		atomic_store_explicit(&l->live.rtt_ns, w->now - be64toh(p.stamp_be), memory_order_relaxed);
 	}
 	/* the peer asks while we have no answer of our own yet: ask too, and both ends come up together */
 	if (p.type == PROBE_REQUEST && w->now > l->live.roundtrip_ns + 2 * l->interval_ns)
@@ -176,7 +172,7 @@ bool probe_input(struct worker *w, struct wlink *l, const uint8_t *data, uint32_
 	if (p.type == PROBE_REQUEST && l->out && l->admin_up) {
 		p.type = PROBE_REPLY;
 		p.flags = PROBE_F_HEARD;
-		p.floor_be = be64(rx_floor(l));
+		p.floor_be = htobe64(rx_floor(l));
 		send_probe(w, l, &p);
 	}
 	return true;

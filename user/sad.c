@@ -14,7 +14,7 @@ enum { MARK_MIN_STEP = 1024, MARK_JUMP = 1 << 18 };
 
 static bool same_identity(const struct sa_ctr *c, const struct sa_conf *s)
 {
-	return c->dir == s->dir && c->spi_be == htonl(s->spi) && c->fingerprint == s->fingerprint;
+	return c->dir == s->dir && ntohl(c->spi_be) == s->spi && c->fingerprint == s->fingerprint;
 }
 
 /* A predecessor's slot for this very SA, else a free one. Return: slot or -ENOSPC */
