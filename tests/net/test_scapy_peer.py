@@ -88,7 +88,7 @@ def test_byte_exact(lab, alg, esn, outer, encap):
     ("aes-cbc-128-hmac-sha2-256", False, 4, "udp"), ("aes-cbc-256-hmac-sha2-256", True, 6, "esp"),
     ("aes-cbc-256-hmac-sha2-384", False, 6, "udp"), ("aes-cbc-256-hmac-sha2-512", True, 4, "esp")])
 def test_byte_exact_old_suites(lab, alg, esn, outer, encap):
-    """Through the whole daemon; every combination, without it, is in tests/unit."""
+    """A cut through the combinations, each through the whole daemon."""
     t = byte_exact(lab, alg, esn, outer, encap)
     fills_the_wire(t, t.pair.a, outer, encap)
 
