@@ -303,10 +303,12 @@ static json_t *flat_sas(struct ctl *c, json_t *r)
 
 static const char *sa_state(json_t *s)
 {
-	return !jnull(s, "refused") ? "refused"
-	       : !jtrue(s, "live")  ? "idle"
-	       : jtrue(s, "in_use") ? "in-use"
-				    : "ready";
+	return !jnull(s, "refused")	    ? "refused"
+	       : !jnull(s, "life.ended")    ? "ended"
+	       : !jtrue(s, "live")	    ? "idle"
+	       : !jnull(s, "life.soft_reached") ? "renew"
+	       : jtrue(s, "in_use")	    ? "in-use"
+					    : "ready";
 }
 
 static void sa_row(struct table *t, json_t *s)
@@ -320,7 +322,7 @@ static void sa_row(struct table *t, json_t *s)
 			     seq, fmt_count(packets, jnum(s, "packets")),
 			     fmt_bytes(bytes, jnum(s, "bytes")),
 			     fmt_age(used, jat(s, "last_used_age_s")), jstr(s, "fingerprint")});
-	table_color(t, 4, !strcmp(state, "refused") ? RED : NULL);
+	table_color(t, 4, strcmp(state, "refused") && strcmp(state, "ended") ? NULL : RED);
 }
 
 int cmd_sa_list(struct ctl *c, int argc, char **argv)
@@ -342,6 +344,10 @@ int cmd_sa_list(struct ctl *c, int argc, char **argv)
 			if (!jnull(s, "refused"))
 				printf("%s %s refused: %s\n", jstr(s, "link"), jstr(s, "dir"),
 				       jstr(s, "refused"));
+			else if (!jnull(s, "life.ended") || !jnull(s, "life.soft_reached"))
+				printf("%s %s %s: its %s lifetime is over (%s)\n", jstr(s, "link"), jstr(s, "dir"),
+				       jstr(s, "spi"), jnull(s, "life.ended") ? "soft" : "hard",
+				       jstr(s, jnull(s, "life.ended") ? "life.soft_reached" : "life.ended"));
 	}
 	json_decref(flat);
 	json_decref(r);

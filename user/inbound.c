@@ -151,39 +151,70 @@ static void count_drop(struct wsa_in *sa, struct wlink *l, enum drop d)
 		sa->ctr->icv_drops++;
 }
 
+/* What the cipher works on, RFC 4301 4.4.2.1. 0 for what is too short to be opened. */
+static uint32_t cipher_len(const struct sa_in *sa, uint32_t env)
+{
+	uint32_t fixed = esp_headroom(sa->layout) + sa->layout.icv_len;
+
+	return env > fixed ? env - fixed : 0;
+}
+
+/* An authentic packet: the SA's if its life still has room, then the link's. */
+static void accept_one(struct worker *w, struct wsa_in *sa, struct wlink *l, struct esp_pkt *p,
+		       const struct rx_meta *m, uint32_t bytes)
+{
+	enum drop d = life_take(&sa->life, w->now, bytes);
+
+	if (d) {
+		count_drop(sa, l, d);
+		return;
+	}
+	atomic_store_explicit(&l->live.heard_ns, w->now, memory_order_relaxed);
+	sa->ctr->pkts++;
+	sa->ctr->bytes += bytes;
+	sa->ctr->last_used_ns = w->now;
+	if (p->seq == sa->ctr->top)
+		learn(w, l, m);
+	take(w, l, &sa->sa, p, m);
+}
+
+static void drop_batch(struct inq *q, struct wlink *l, enum drop d)
+{
+	for (unsigned int i = 0; i < q->n; i++)
+		count_drop(q->sa, l, d);
+	q->n = 0;
+}
+
 /* Open the gathered envelopes of one SA and pass on what is authentic. */
 static void open_batch(struct worker *w)
 {
 	struct inq *q = &w->in;
 	struct wsa_in *sa = q->sa;
+	uint32_t bytes[ESP_BATCH];
 	struct wlink *l;
-	uint64_t ok = 0, bytes = 0, lost = 0;
+	uint64_t lost = 0;
+	enum drop over;
 
 	if (!q->n)
 		return;
 	l = worker_link(w, sa->link);
+	over = life_check(&sa->life, w->now);
+	if (over) {
+		drop_batch(q, l, over);
+		return;
+	}
 	for (unsigned int i = 0; i < q->n; i++)
-		bytes += q->pkts[i].len;
+		bytes[i] = cipher_len(&sa->sa, q->pkts[i].len);
 	esp_open(&sa->sa, q->pkts, q->n, &lost);
 	if (lost < SKIP) /* more at once is a sender that restarted above its durable mark */
 		l->ctr->lost += lost;
 	for (unsigned int i = 0; i < q->n; i++) {
 		struct esp_pkt *p = &q->pkts[i];
 
-		if (p->drop) {
+		if (p->drop)
 			count_drop(sa, l, p->drop);
-			continue;
-		}
-		ok++;
-		if (p->seq == sa->ctr->top)
-			learn(w, l, &q->meta[i]);
-		take(w, l, &sa->sa, p, &q->meta[i]);
-	}
-	if (ok) {
-		atomic_store_explicit(&l->live.heard_ns, w->now, memory_order_relaxed);
-		sa->ctr->pkts += ok;
-		sa->ctr->bytes += bytes;
-		sa->ctr->last_used_ns = w->now;
+		else
+			accept_one(w, sa, l, p, &q->meta[i], bytes[i]);
 	}
 	q->n = 0;
 }

@@ -20,7 +20,7 @@
 #include "ledger.h"
 #include "util.h"
 
-enum { IMAGE_MAX = 512, NAME_LEN = 40, LOCK_TRIES = 10 };
+enum { VERSION = 2, IMAGE_MAX = 512, NAME_LEN = 40, LOCK_TRIES = 10 };
 
 /* struct marks - what the file says */
 struct marks {
@@ -30,6 +30,8 @@ struct marks {
 			      accepted */
 	uint64_t iv;       /* out: highest that may have been used */
 	uint64_t clock_ms; /* wall clock when that was written */
+	uint64_t born_ms;  /* wall clock of ledger_create() */
+	uint64_t pkts, bytes; /* of the lifetime, used */
 };
 
 /* struct ledger - an open, locked file. m is durable and never goes back. */
@@ -80,17 +82,22 @@ static bool clock_sane(uint64_t ms)
 
 /* --- the image ----------------------------------------------------------------- */
 
-/* Return: length, or -EIO when there is no SHA-256. */
-static int render(const struct marks *m, char buf[IMAGE_MAX])
+/* Version 1 ends with the clock. Return: length, or -EIO when there is no SHA-256. */
+static int render(const struct marks *m, int version, char buf[IMAGE_MAX])
 {
 	uint8_t md[EVP_MAX_MD_SIZE];
 	unsigned int md_len = 0;
 	int n;
 
 	n = snprintf(buf, IMAGE_MAX,
-		     "espwire-ledger 1\nkey %016" PRIx64 "\ndir %s\nseq %" PRIu64 "\niv %" PRIu64
-		     "\nclock %" PRIu64 "\nsum ",
-		     m->fingerprint, dir_name(m->dir), m->seq, m->iv, m->clock_ms);
+		     "espwire-ledger %d\nkey %016" PRIx64 "\ndir %s\nseq %" PRIu64 "\niv %" PRIu64
+		     "\nclock %" PRIu64 "\n",
+		     version, m->fingerprint, dir_name(m->dir), m->seq, m->iv, m->clock_ms);
+	if (version > 1)
+		n += snprintf(buf + n, IMAGE_MAX - n,
+			      "born %" PRIu64 "\npackets %" PRIu64 "\nbytes %" PRIu64 "\n", m->born_ms,
+			      m->pkts, m->bytes);
+	n += snprintf(buf + n, IMAGE_MAX - n, "sum ");
 	if (!EVP_Digest(buf, n, md, &md_len, EVP_sha256(), NULL))
 		return -EIO;
 	for (unsigned int i = 0; i < md_len; i++)
@@ -102,14 +109,19 @@ static int render(const struct marks *m, char buf[IMAGE_MAX])
 static int parse(const char *buf, int len, struct marks *m)
 {
 	char again[IMAGE_MAX], dir[4] = "";
+	int version, n;
 
-	if (sscanf(buf,
-		   "espwire-ledger 1 key %16" SCNx64 " dir %3s seq %20" SCNu64 " iv %20" SCNu64
-		   " clock %20" SCNu64,
-		   &m->fingerprint, dir, &m->seq, &m->iv, &m->clock_ms) != 5)
+	n = sscanf(buf,
+		   "espwire-ledger %1d key %16" SCNx64 " dir %3s seq %20" SCNu64 " iv %20" SCNu64
+		   " clock %20" SCNu64 " born %20" SCNu64 " packets %20" SCNu64 " bytes %20" SCNu64,
+		   &version, &m->fingerprint, dir, &m->seq, &m->iv, &m->clock_ms, &m->born_ms, &m->pkts,
+		   &m->bytes);
+	if (!(n == 9 && version == VERSION) && !(n == 6 && version == 1))
 		return -EBADMSG;
 	m->dir = strcmp(dir, "out") ? SA_IN : SA_OUT;
-	return render(m, again) == len && !memcmp(again, buf, len) ? 0 : -EBADMSG;
+	if (version == 1)
+		m->born_ms = m->clock_ms;
+	return render(m, version, again) == len && !memcmp(again, buf, len) ? 0 : -EBADMSG;
 }
 
 static int load(int fd, struct marks *m)
@@ -145,7 +157,7 @@ static int move_high(int fd)
 static int write_new(int dirfd, const char *name, const struct marks *m, bool sync)
 {
 	char buf[IMAGE_MAX];
-	int len = render(m, buf), fd, err = 0;
+	int len = render(m, VERSION, buf), fd, err = 0;
 	ssize_t n;
 
 	if (len < 0)
@@ -274,8 +286,9 @@ static int create_in(int dirfd, const char *name, const struct marks *m)
 
 int ledger_create(const char *dir, const struct sa_conf *sa, FILE *errs)
 {
+	uint64_t now = ledger_clock_ms();
 	struct marks m = {
-		.fingerprint = sa->fingerprint, .dir = sa->dir, .clock_ms = ledger_clock_ms()};
+		.fingerprint = sa->fingerprint, .dir = sa->dir, .clock_ms = now, .born_ms = now};
 	char name[NAME_LEN];
 	int dirfd, err;
 
@@ -448,17 +461,19 @@ static uint64_t add_up_to(uint64_t a, uint64_t step, uint64_t max)
 	return a >= max || max - a < step ? max : a + step;
 }
 
-/* Raise the marks to at least seq and iv. */
-static int lift(struct ledger *l, uint64_t seq, uint64_t iv)
+/* Raise the marks to at least those of to. */
+static int lift(struct ledger *l, const struct marks *to)
 {
 	struct marks m = l->m;
 
 	if (l->broken)
 		return -EIO;
-	if (seq <= m.seq && iv <= m.iv)
+	if (to->seq <= m.seq && to->iv <= m.iv && to->pkts <= m.pkts && to->bytes <= m.bytes)
 		return 0;
-	m.seq = MAX(m.seq, seq);
-	m.iv = MAX(m.iv, iv);
+	m.seq = MAX(m.seq, to->seq);
+	m.iv = MAX(m.iv, to->iv);
+	m.pkts = MAX(m.pkts, to->pkts);
+	m.bytes = MAX(m.bytes, to->bytes);
 	m.clock_ms = MAX(m.clock_ms, ledger_clock_ms());
 	return commit(l, &m);
 }
@@ -467,8 +482,9 @@ static int reserve(struct ledger *l, uint64_t seq_used, uint64_t iv_used, uint64
 		   uint64_t *iv_limit)
 {
 	uint64_t step = l->esn ? LEDGER_SEQ_STEP : LEDGER_SEQ_STEP_NO_ESN;
-	int err = lift(l, add_up_to(seq_used, step, seq_max(l)),
-		       add_up_to(iv_used, LEDGER_IV_STEP, UINT64_MAX));
+	struct marks to = {.seq = add_up_to(seq_used, step, seq_max(l)),
+			   .iv = add_up_to(iv_used, LEDGER_IV_STEP, UINT64_MAX)};
+	int err = lift(l, &to);
 
 	if (err)
 		return err;
@@ -486,11 +502,22 @@ static uint64_t first_iv(const struct ledger *l)
 	return MAX(l->m.iv + 1, clock_sane(now) ? now << LEDGER_IV_SHIFT : 0);
 }
 
+/* A clock that was set back makes nothing younger than it was when last written. */
+static void start_life(const struct ledger *l, struct life_conf *c)
+{
+	uint64_t now = MAX(ledger_clock_ms(), l->m.clock_ms);
+
+	c->age_ms = now > l->m.born_ms ? now - l->m.born_ms : 0;
+	c->used_pkts = l->m.pkts;
+	c->used_bytes = l->m.bytes;
+}
+
 int ledger_start(struct ledger *l, struct sa_conf *c, uint64_t *seq_limit, uint64_t *iv_limit)
 {
 	uint64_t iv, seq = l->m.seq;
 	int err;
 
+	start_life(l, &c->life);
 	if (l->m.dir == SA_IN) {
 		c->seq_start = seq;
 		return 0;
@@ -517,7 +544,18 @@ int ledger_reserve(struct ledger *l, uint64_t seq_used, uint64_t iv_used, uint64
 
 int ledger_mark_in(struct ledger *l, uint64_t mark)
 {
-	return l->m.dir == SA_IN ? lift(l, mark, 0) : -EINVAL;
+	return l->m.dir == SA_IN ? lift(l, &(struct marks){.seq = mark}) : -EINVAL;
+}
+
+int ledger_use(struct ledger *l, uint64_t pkts, uint64_t bytes)
+{
+	return lift(l, &(struct marks){.pkts = pkts, .bytes = bytes});
+}
+
+void ledger_used(const struct ledger *l, uint64_t *pkts, uint64_t *bytes)
+{
+	*pkts = l->m.pkts;
+	*bytes = l->m.bytes;
 }
 
 uint64_t ledger_mark(const struct ledger *l)

@@ -4,7 +4,7 @@
  *
  * One small text file per key fingerprint and direction in the state directory, created only by
  * ledger_create() (`ipsecctl static init`). Contents: version, fingerprint, direction, seq mark,
- * IV mark, wall-clock mark (ms), SHA-256. Written as write-new + fsync + rename + fsync of the
+ * IV mark, wall-clock mark (ms), birth (ms), packets and bytes used, SHA-256. Written as write-new + fsync + rename + fsync of the
  * directory; held under flock while in use, so that one sender owns a key.
  *
  * Out: numbers are reserved ahead (ledger_reserve()) before the worker may use them. IVs start
@@ -12,6 +12,8 @@
  * is always above even when the state is an older copy. Sequence numbers start at the seq mark + 1.
  * In: the receive mark is raised ahead of what the window accepts, so that a machine that lost
  * its memory (pinned maps) accepts nothing twice.
+ * Lifetimes (life.h) are counted from birth, which is ledger_create(): a restart renews nothing. A
+ * file of version 1, which had no birth, was born at its clock mark.
  *
  * Refuses, with a sentence that says what to do: missing, truncated, corrupt, foreign fingerprint
  * or direction, unwritable, locked by another process, and (out) a clock behind the stored mark.
@@ -55,7 +57,8 @@ int ledger_open(struct ledger **lp, const char *dir, const struct sa_conf *sa, F
 void ledger_close(struct ledger *l);
 
 /**
- * ledger_start() - fill c->seq_start, c->iv_start (out) or c->seq_start (in) for a fresh start
+ * ledger_start() - fill c->seq_start, c->iv_start (out) or c->seq_start (in) for a fresh start, and
+ * what of c->life is gone
  * Out: also reserves the first block, durable before it returns; *seq_limit, *iv_limit receive the
  * highest numbers that may be used. In: they are left alone, may be NULL, and nothing is written.
  * Return: 0, -EOVERFLOW when the key's numbers are used up (make new keys), or -errno
@@ -79,5 +82,9 @@ int ledger_reserve(struct ledger *l, uint64_t seq_used, uint64_t iv_used, uint64
 int ledger_mark_in(struct ledger *l, uint64_t mark);
 /** ledger_mark() - the durable sequence mark */
 uint64_t ledger_mark(const struct ledger *l);
+/** ledger_use() - after a restart without memory, so much of the lifetime counts as used; never goes back */
+int ledger_use(struct ledger *l, uint64_t pkts, uint64_t bytes);
+/** ledger_used() - as stored */
+void ledger_used(const struct ledger *l, uint64_t *pkts, uint64_t *bytes);
 
 #endif

@@ -84,7 +84,7 @@ static void event(struct daemon *d, const struct link *l, const char *what)
 
 static void push_ent(struct daemon *d, struct link *l)
 {
-	const struct sa *out = sad_out(l);
+	const struct sa *out = sad_current(l);
 	struct link_ent e = {.flags = LINK_F_USED, .b_ifindex = l->b_ifindex, .worker = l->worker, .gen = l->gen,
 			     .mtu = l->mtu};
 
@@ -575,6 +575,15 @@ static bool any_refused(const struct link *l)
 	return false;
 }
 
+/* Without an SA to use: has its life ended, was it refused, or was there none? */
+static enum link_reason why_no_sa(const struct link *l)
+{
+	for (const struct sa *sa = l->sas; sa; sa = sa->next)
+		if (sa->ended)
+			return sa->ended == LIFE_SEQUENCE ? LINK_SA_EXHAUSTED : LINK_SA_EXPIRED;
+	return any_refused(l) ? LINK_SA_REFUSED : LINK_NO_SA;
+}
+
 /* The worker's clock readings may be newer than ours: compare sums, never differences. */
 static enum link_reason by_liveness(const struct link *l, uint64_t now)
 {
@@ -600,7 +609,7 @@ static enum link_reason compute(const struct link *l, uint64_t now)
 	if (!l->admin_up || !l->dev_up)
 		return LINK_ADMIN_DOWN;
 	if (!out || !in)
-		return any_refused(l) ? LINK_SA_REFUSED : LINK_NO_SA;
+		return why_no_sa(l);
 	if (!l->n_paths || IN6_IS_ADDR_UNSPECIFIED(&p->remote))
 		return LINK_NO_ENDPOINT;
 	if (p->loop)

@@ -28,6 +28,7 @@
 	X(NO_ANSWER, "no-answer", "nothing authentic heard from the peer")                         \
 	X(ONE_WAY, "one-way", "the peer is heard but does not hear us")                            \
 	X(SA_EXHAUSTED, "sa-exhausted", "the sequence space is used up: renew the SA")              \
+	X(SA_EXPIRED, "sa-expired", "the SA's hard lifetime is over: renew the SA")                 \
 	X(NO_DEVICE, "no-device", "the device could not be made or was deleted")
 
 enum link_reason {
@@ -54,6 +55,10 @@ struct sa {
 	uint16_t sgen;
 	bool live;              /* installed in the worker */
 	char refused[256];      /* why not, "" when live */
+	struct life_conf life;
+	uint64_t soft_ns;       /* when its soft lifetime in time is reached, CLOCK_BOOTTIME */
+	enum life_cause soft;   /* the soft limit reached: its successor is due */
+	enum life_cause ended;  /* the hard one: no longer live, but still there to say why packets die */
 	struct ledger *ledger;  /* static SAs */
 	struct wsa_in *win;
 	struct wsa_out *wout;
@@ -61,6 +66,7 @@ struct sa {
 	uint64_t seq_limit, iv_limit; /* out: reserved durably up to here */
 	bool adopted;                 /* the slot and its exact window are a predecessor's */
 	uint64_t last_top;            /* in: at the last tick */
+	uint64_t last_pkts, last_bytes; /* the same, where lifetimes count them */
 	struct in6_addr env_dst;      /* out: as it stands in env_out */
 };
 

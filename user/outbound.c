@@ -16,6 +16,12 @@ static uint8_t outer_tos(const uint8_t *ip, uint8_t family)
 	return family == 4 ? ip[1] : (uint8_t)(ip[0] << 4 | ip[1] >> 4);
 }
 
+/* What the cipher works on, RFC 4301 4.4.2.1: payload, padding and trailer. */
+static uint32_t cipher_len(struct esp_layout l, uint32_t env)
+{
+	return env - esp_headroom(l) - l.icv_len;
+}
+
 static void seal(struct worker *w, struct wlink *l, struct esp_pkt *p, unsigned int n)
 {
 	struct wsa_out *o = l->out;
@@ -26,7 +32,7 @@ static void seal(struct worker *w, struct wlink *l, struct esp_pkt *p, unsigned 
 		if (p[i].drop)
 			continue;
 		ok++;
-		bytes += p[i].len;
+		bytes += cipher_len(o->sa.layout, p[i].len);
 	}
 	o->ctr->pkts += ok;
 	o->ctr->bytes += bytes;
@@ -123,14 +129,18 @@ static bool joins(const struct outq *q, const struct wlink *l, uint32_t env, con
 	       r->probe == probe && r->n < EMIT_RUN_SEGS && r->len + env <= EMIT_RUN_BYTES;
 }
 
-static void push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, const struct head *h, bool probe)
+static enum drop push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, const struct head *h,
+		      bool probe)
 {
 	const struct esp_layout suite = l->out->sa.layout;
 	uint32_t padded = tfc_len(l, len), env = esp_envelope_len(suite, padded);
 	struct outq *q = &w->out;
 	uint8_t *data = q->arena + q->used + esp_headroom(suite);
+	enum drop d = life_take(&l->out->life, w->now, cipher_len(suite, env));
 	struct run *r;
 
+	if (d)
+		return d;
 	memset(data + len, 0, padded - len);
 
 	if (joins(q, l, env, h, probe)) {
@@ -147,13 +157,14 @@ static void push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, 
 	q->closed = env < r->seg; /* UDP_SEGMENT: only the last may be shorter */
 	q->pkts[q->n_pkts++] = (struct esp_pkt){.data = data, .len = padded, .next = next};
 	q->used += env;
+	return DROP_NONE;
 }
 
-void out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, uint8_t tos, bool probe)
+enum drop out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, uint8_t tos, bool probe)
 {
 	const struct head h = {.tos = tos};
 
-	push(w, l, len, next, &h, probe);
+	return push(w, l, len, next, &h, probe);
 }
 
 /* RFC 4303 3.1.1: the packet's own header is the envelope's; what is behind it moves up to ESP. */
@@ -173,8 +184,7 @@ static enum drop push_transport(struct worker *w, struct wlink *l, uint8_t *ip, 
 	h.ttl = t.ttl;
 	len -= t.hdr_len;
 	memmove(ip, ip + t.hdr_len, len);
-	push(w, l, len, t.next, &h, probe);
-	return DROP_NONE;
+	return push(w, l, len, t.next, &h, probe);
 }
 
 enum drop out_push_ip(struct worker *w, struct wlink *l, uint32_t len, bool probe)
@@ -184,8 +194,7 @@ enum drop out_push_ip(struct worker *w, struct wlink *l, uint32_t len, bool prob
 
 	if (l->out->sa.transport)
 		return push_transport(w, l, ip, len, probe);
-	out_push(w, l, len, family == 4 ? NEXT_IP4 : NEXT_IP6, outer_tos(ip, family), probe);
-	return DROP_NONE;
+	return out_push(w, l, len, family == 4 ? NEXT_IP4 : NEXT_IP6, outer_tos(ip, family), probe);
 }
 
 static enum drop can_send(const struct wlink *l)

@@ -52,16 +52,6 @@ static int check(const struct sa_conf *c, enum sa_dir dir)
 	return 0;
 }
 
-/* Highest sequence number this configuration may ever use. */
-static uint64_t seq_limit(const struct sa_conf *c, uint64_t first)
-{
-	uint64_t end = c->esn ? UINT64_MAX : UINT32_MAX;
-
-	if (c->hard_pkts && c->hard_pkts - 1 < end - first)
-		end = first + c->hard_pkts - 1;
-	return end;
-}
-
 int sa_out_init(struct sa_out *sa, const struct sa_conf *c)
 {
 	uint64_t first_seq = c->seq_start ? c->seq_start : 1;
@@ -75,7 +65,7 @@ int sa_out_init(struct sa_out *sa, const struct sa_conf *c)
 	*sa = (struct sa_out){
 		.seq = first_seq - 1,
 		.iv = first_iv - 1,
-		.seq_limit = seq_limit(c, first_seq),
+		.seq_limit = c->esn ? UINT64_MAX : UINT32_MAX,
 		.iv_limit = UINT64_MAX,
 		.spi_be = htonl(c->spi),
 		.layout = sa_layout(c->alg),
@@ -119,4 +109,18 @@ void sa_in_fini(struct sa_in *sa)
 {
 	aead_free(sa->aead);
 	explicit_bzero(sa, sizeof *sa);
+}
+
+void sa_out_end(struct sa_out *sa)
+{
+	aead_free(sa->aead);
+	sa->aead = NULL;
+	explicit_bzero(sa->salt, sizeof sa->salt);
+}
+
+void sa_in_end(struct sa_in *sa)
+{
+	aead_free(sa->aead);
+	sa->aead = NULL;
+	explicit_bzero(sa->salt, sizeof sa->salt);
 }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include "aead.h"
 #include "ipsec_wire.h"
+#include "life.h"
 #include "replay.h"
 
 enum sa_dir { SA_OUT = 1, SA_IN = 2 };
@@ -29,7 +30,7 @@ struct sa_conf {
 	uint32_t window;         /* in: replay window; out: smallest window the peer may have */
 	uint64_t seq_start;      /* out: first sequence number; in: nothing <= this is accepted */
 	uint64_t iv_start;       /* out: first IV */
-	uint64_t hard_pkts;      /* 0 = only the algorithm's own limit */
+	struct life_conf life;
 	uint64_t fingerprint;    /* sa_fingerprint() */
 };
 
@@ -71,7 +72,7 @@ struct sa_in {
 
 /**
  * sa_out_init() - hot half of an outbound SA; the caller keeps and wipes c
- * seq_start and iv_start 0 mean 1; hard_pkts becomes part of seq_limit.
+ * seq_start and iv_start 0 mean 1. Lifetimes are the worker's: life.h.
  * Return: 0; -EINVAL for direction, SPI, algorithm or a first number that does not fit; -errno
  */
 int sa_out_init(struct sa_out *sa, const struct sa_conf *c);
@@ -84,6 +85,9 @@ int sa_in_init(struct sa_in *sa, const struct sa_conf *c, uint64_t *top, uint64_
 /** sa_out_fini() / sa_in_fini() - wipe and release the expanded key; all zero is fine */
 void sa_out_fini(struct sa_out *sa);
 void sa_in_fini(struct sa_in *sa);
+/** sa_out_end() / sa_in_end() - its life is over: no key stays, what says whose packets it was does */
+void sa_out_end(struct sa_out *sa);
+void sa_in_end(struct sa_in *sa);
 
 _Static_assert(sizeof(struct sa_out) <= 64, "one cache line");
 _Static_assert(sizeof(struct sa_in) <= 64, "one cache line");

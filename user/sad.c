@@ -8,7 +8,44 @@
 #include "safile.h"
 #include "sad.h"
 
-enum { MARK_MIN_STEP = 1024, MARK_JUMP = 1 << 18 };
+enum { MARK_MIN_STEP = 1024, MARK_JUMP = 1 << 18, USED_MIN_BYTES = 1 << 20 };
+
+/* ---- events ---- */
+
+static const char *dir_name(const struct sa *sa)
+{
+	return sa->dir == SA_OUT ? "out" : "in";
+}
+
+static const struct sa_ctr *counters(const struct sa *sa)
+{
+	return sa->dir == SA_OUT ? sa->wout->ctr : sa->win->ctr;
+}
+
+static uint64_t relaxed(const __u64 *v)
+{
+	return __atomic_load_n(v, __ATOMIC_RELAXED);
+}
+
+static void event(struct daemon *d, const struct sa *sa, const char *what, enum life_cause cause)
+{
+	const struct sa_ctr *c = counters(sa);
+	char spi[16], fp[20];
+	json_t *ev;
+
+	if (!d->on_event)
+		return;
+	snprintf(spi, sizeof spi, "0x%08x", sa->spi);
+	snprintf(fp, sizeof fp, "%016llx", (unsigned long long)sa->fingerprint);
+	ev = json_pack("{s:i s:s s:s s:s s:s s:s s:s s:s? s:I s:I s:I}", "schema", 1, "event", what, "link",
+		       sa->link->conf.name, "peer", sa->link->conf.peer, "dir", dir_name(sa), "spi", spi,
+		       "fingerprint", fp, "cause", life_name(cause), "packets", (json_int_t)relaxed(&c->pkts),
+		       "bytes", (json_int_t)relaxed(&c->bytes), "seq", (json_int_t)relaxed(&c->top));
+	if (!ev)
+		return;
+	d->on_event(d, ev);
+	json_decref(ev);
+}
 
 /* ---- slots in the pinned maps ---- */
 
@@ -142,6 +179,7 @@ static int install_in(struct daemon *d, struct sa *sa, const struct sa_conf *con
 	w->sgen = sa->sgen;
 	w->link = l->id;
 	w->ctr = ctr;
+	life_init(&w->life, &c->life, now_ns());
 	if (sa->adopted) /* the window itself survived: exact, where the durable mark is only safe */
 		c->seq_start = 0;
 	err = sa_in_init(&w->sa, c, (uint64_t *)&ctr->top, load_replay(d->load) + ctr->word_off);
@@ -172,6 +210,7 @@ static int install_out(struct daemon *d, struct sa *sa, const struct sa_conf *c)
 	w->slot = sa->slot;
 	w->sgen = sa->sgen;
 	w->ctr = &load_sactr(d->load)[sa->slot];
+	life_init(&w->life, &c->life, now_ns());
 	err = sa_out_init(&w->sa, c);
 	if (err) {
 		free(w);
@@ -250,10 +289,8 @@ static struct sa *sa_new(struct link *l, const struct sa_conf *c)
 static int refuse(struct sa *sa, const char *text, FILE *errs)
 {
 	snprintf(sa->refused, sizeof sa->refused, "%.*s", (int)strcspn(text, "\n"), text);
-	fprintf(errs, "%s: %s sa 0x%08x: %s\n", sa->link->conf.name, sa->dir == SA_OUT ? "out" : "in", sa->spi,
-		sa->refused);
-	log_warnx("%s: %s sa 0x%08x refused: %s", sa->link->conf.name, sa->dir == SA_OUT ? "out" : "in", sa->spi,
-		  sa->refused);
+	fprintf(errs, "%s: %s sa 0x%08x: %s\n", sa->link->conf.name, dir_name(sa), sa->spi, sa->refused);
+	log_warnx("%s: %s sa 0x%08x refused: %s", sa->link->conf.name, dir_name(sa), sa->spi, sa->refused);
 	return 0;
 }
 
@@ -271,6 +308,27 @@ static bool spi_in_use(struct daemon *d, const struct sa_conf *c)
 		if (d->sas[i] && d->sas[i]->dir == SA_IN && c->dir == SA_IN && d->sas[i]->spi == c->spi)
 			return true;
 	return false;
+}
+
+static bool used_up(const struct life_conf *c)
+{
+	return (c->hard.pkts && c->used_pkts >= c->hard.pkts) || (c->hard.bytes && c->used_bytes >= c->hard.bytes);
+}
+
+/* What is used: exactly, by a predecessor's counters; else what is durable. A life that ended has ended. */
+static void bind_life(struct daemon *d, struct sa *sa, struct sa_conf *c)
+{
+	struct sa_ctr *ctr = &load_sactr(d->load)[sa->slot];
+
+	if (!sa->adopted) {
+		ctr->pkts = c->life.used_pkts;
+		ctr->bytes = c->life.used_bytes;
+	} else if (!used_up(&c->life)) {
+		c->life.used_pkts = ctr->pkts;
+		c->life.used_bytes = ctr->bytes;
+	}
+	sa->life = c->life;
+	sa->soft_ns = life_at(c->life.soft.time_s, c->life.age_ms, now_ns());
 }
 
 static int install_static(struct daemon *d, struct link *l, struct sa_conf *c, FILE *errs)
@@ -301,8 +359,10 @@ static int install_static(struct daemon *d, struct link *l, struct sa_conf *c, F
 	}
 	free(text);
 	err = slot_bind(d, sa, c);
-	if (!err)
+	if (!err) {
+		bind_life(d, sa, c);
 		err = c->dir == SA_IN ? install_in(d, sa, c) : install_out(d, sa, c);
+	}
 	if (err)
 		return refuse(sa, err == -ENOSPC ? "no SA slot left: raise max-links" : strerror(-err), errs);
 	sa->live = true;
@@ -358,7 +418,7 @@ void sad_flush_link(struct daemon *d, struct link *l)
 	while ((sa = l->sas)) {
 		l->sas = sa->next;
 		/* the window goes with the slot: from now on the durable mark guards what was received */
-		if (sa->live && sa->dir == SA_IN && sa->ledger)
+		if (sa->win && sa->ledger)
 			ledger_mark_in(sa->ledger, sa->win->ctr->top);
 		sa_uninstall(d, sa);
 		slot_free(d, sa);
@@ -368,7 +428,7 @@ void sad_flush_link(struct daemon *d, struct link *l)
 
 void sad_close(struct daemon *d, struct sa *sa)
 {
-	if (sa->live && sa->dir == SA_IN && sa->ledger)
+	if (sa->win && sa->ledger)
 		ledger_mark_in(sa->ledger, sa->win->ctr->top);
 	if (sa->win) {
 		sa_in_fini(&sa->win->sa);
@@ -418,6 +478,16 @@ struct sa *sad_in(const struct link *l)
 	return find(l, SA_IN);
 }
 
+struct sa *sad_current(const struct link *l)
+{
+	const struct wsa_out *out = __atomic_load_n(&l->w->out, __ATOMIC_RELAXED);
+
+	for (struct sa *sa = l->sas; sa; sa = sa->next)
+		if (out && sa->wout == out)
+			return sa;
+	return NULL;
+}
+
 struct esp_layout sad_layout(const struct link *l)
 {
 	const struct sa *out = sad_out(l);
@@ -463,7 +533,7 @@ static void reserve(struct daemon *d, struct sa *sa)
  */
 static void raise_mark(struct sa *sa)
 {
-	uint64_t top = __atomic_load_n(&sa->win->ctr->top, __ATOMIC_RELAXED);
+	uint64_t top = relaxed(&sa->win->ctr->top);
 	uint64_t moved = top - sa->last_top;
 	uint64_t step = MARK_MIN_STEP;
 
@@ -477,14 +547,124 @@ static void raise_mark(struct sa *sa)
 		log_rl("%s: in sa 0x%08x: cannot store the receive mark", sa->link->conf.name, sa->spi);
 }
 
+/* ---- lifetimes ---- */
+
+static bool counts_use(const struct life_conf *c)
+{
+	return c->soft.pkts || c->soft.bytes || c->hard.pkts || c->hard.bytes;
+}
+
+/* Ahead of what is used, like the receive mark; at a hard limit only once that has ended the SA. */
+static uint64_t ahead(uint64_t used, uint64_t durable, uint64_t moved, uint64_t least, uint64_t hard)
+{
+	uint64_t step = MAX(moved * 40, least);
+
+	if (used + step / 2 < durable)
+		return 0;
+	return hard ? MIN(used + step, hard - 1) : used + step;
+}
+
+static void store_use(struct sa *sa)
+{
+	const struct sa_ctr *c = counters(sa);
+	uint64_t pkts = relaxed(&c->pkts), bytes = relaxed(&c->bytes), had_pkts, had_bytes;
+	uint64_t to_pkts, to_bytes;
+
+	if (!counts_use(&sa->life))
+		return;
+	ledger_used(sa->ledger, &had_pkts, &had_bytes);
+	to_pkts = ahead(pkts, had_pkts, pkts - sa->last_pkts, MARK_MIN_STEP, sa->life.hard.pkts);
+	to_bytes = ahead(bytes, had_bytes, bytes - sa->last_bytes, USED_MIN_BYTES, sa->life.hard.bytes);
+	sa->last_pkts = pkts;
+	sa->last_bytes = bytes;
+	if (ledger_use(sa->ledger, to_pkts, to_bytes))
+		log_rl("%s: %s sa 0x%08x: cannot store what is used of its lifetime", sa->link->conf.name,
+		       dir_name(sa), sa->spi);
+}
+
+static uint64_t last_number(const struct sa *sa)
+{
+	return sa->esn ? UINT64_MAX : UINT32_MAX;
+}
+
+/* The numbers of RFC 4303 3.3.3 are a lifetime, too; soft when seven eighths are used. */
+static enum life_cause soft_reached(const struct sa *sa, uint64_t now)
+{
+	const struct sa_ctr *c = counters(sa);
+	enum life_cause cause = life_soft(&sa->life.soft, sa->soft_ns, now, relaxed(&c->bytes), relaxed(&c->pkts));
+
+	if (!cause && relaxed(&c->top) > last_number(sa) / 8 * 7)
+		cause = LIFE_SEQUENCE;
+	return cause;
+}
+
+static enum life_cause hard_reached(const struct sa *sa, uint64_t now)
+{
+	enum life_cause cause = life_over(sa->dir == SA_OUT ? &sa->wout->life : &sa->win->life, now);
+
+	/* inbound ones may still get what was late */
+	if (!cause && sa->dir == SA_OUT && relaxed(&counters(sa)->top) == last_number(sa))
+		cause = LIFE_SEQUENCE;
+	return cause;
+}
+
+/* From here on every packet is refused with the reason; the key is not needed for that. */
+static int end_in_worker(struct worker *w, void *arg)
+{
+	struct sa *sa = arg;
+	struct life *life = sa->dir == SA_OUT ? &sa->wout->life : &sa->win->life;
+
+	atomic_store_explicit(&life->over, sa->ended, memory_order_relaxed);
+	if (sa->dir == SA_OUT)
+		sa_out_end(&sa->wout->sa);
+	else
+		sa_in_end(&sa->win->sa);
+	return 0;
+}
+
+static void end_sa(struct daemon *d, struct sa *sa, enum life_cause cause)
+{
+	sa->ended = cause;
+	sa->live = false;
+	worker_call(d->workers[sa->link->worker], end_in_worker, sa);
+	if (sa->ledger && (cause == LIFE_PACKETS || cause == LIFE_BYTES))
+		ledger_use(sa->ledger, cause == LIFE_PACKETS ? sa->life.hard.pkts : 0,
+			   cause == LIFE_BYTES ? sa->life.hard.bytes : 0);
+	log_warnx("%s: %s sa 0x%08x: its hard lifetime is over (%s)", sa->link->conf.name, dir_name(sa), sa->spi,
+		  life_name(cause));
+	event(d, sa, "sa-hard", cause);
+}
+
+static void watch_life(struct daemon *d, struct sa *sa, uint64_t now)
+{
+	enum life_cause cause = hard_reached(sa, now);
+
+	if (cause) {
+		end_sa(d, sa, cause);
+		return;
+	}
+	cause = sa->soft ? LIFE_NONE : soft_reached(sa, now);
+	if (!cause)
+		return;
+	sa->soft = cause;
+	log_info("%s: %s sa 0x%08x: its soft lifetime is over (%s): renew it", sa->link->conf.name, dir_name(sa),
+		 sa->spi, life_name(cause));
+	event(d, sa, "sa-soft", cause);
+}
+
 void sad_tick(struct daemon *d, struct link *l)
 {
+	uint64_t now = now_ns();
+
 	for (struct sa *sa = l->sas; sa; sa = sa->next) {
-		if (!sa->live || !sa->ledger)
+		if (!sa->live)
 			continue;
-		if (sa->dir == SA_OUT)
+		if (sa->ledger && sa->dir == SA_OUT)
 			reserve(d, sa);
-		else
+		else if (sa->ledger)
 			raise_mark(sa);
+		if (sa->ledger)
+			store_use(sa);
+		watch_life(d, sa, now);
 	}
 }

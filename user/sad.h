@@ -23,14 +23,19 @@ int sad_load_static(struct daemon *d, struct link *l, FILE *errs);
 void sad_flush_link(struct daemon *d, struct link *l);
 /** sad_close() - at exit, workers stopped: wipe keys, release the ledger; the slot keeps its window for the successor */
 void sad_close(struct daemon *d, struct sa *sa);
-/** sad_out() - the outbound SA in use, NULL if none */
+/** sad_out() - the outbound SA in use, NULL if none may be used */
 struct sa *sad_out(const struct link *l);
 struct sa *sad_in(const struct link *l);
+/** sad_current() - the outbound SA that packets meet, also one whose life is over; NULL = none */
+struct sa *sad_current(const struct link *l);
 /** sad_layout() - what the suite in use adds to an envelope; the common layout while there is none */
 struct esp_layout sad_layout(const struct link *l);
 /** sad_is_transport() - does the link's SA file say transport mode? One that cannot be read: no */
 bool sad_is_transport(const struct link *l);
-/** sad_tick() - reserve ahead, raise receive marks */
+/**
+ * sad_tick() - reserve ahead, raise receive marks, watch lifetimes
+ * Events `sa-soft` and `sa-hard`, each once per SA: what an IKE daemon renews and deletes by.
+ */
 void sad_tick(struct daemon *d, struct link *l);
 /** sad_remote_changed() - the route-loop table follows the path's remote address */
 void sad_remote_changed(struct daemon *d, struct link *l);

@@ -17,9 +17,21 @@
 #include "safile.h"
 #include "util.h"
 
-enum { KEY_SPI, KEY_ALG, KEY_KEY, KEY_AUTH, KEY_SALT, KEY_ESN, KEY_WINDOW, KEY_MODE, N_KEYS };
-static const char *const key_names[N_KEYS] = {"spi",  "alg", "key",   "auth-key",
-					      "salt", "esn", "window", "mode"};
+enum {
+	KEY_SPI,
+	KEY_ALG,
+	KEY_KEY,
+	KEY_AUTH,
+	KEY_SALT,
+	KEY_ESN,
+	KEY_WINDOW,
+	KEY_MODE,
+	KEY_LIFE, /* soft-time, the first of six */
+	N_KEYS = KEY_LIFE + 6
+};
+static const char *const key_names[N_KEYS] = {
+	"spi",	     "alg",	  "key",	"auth-key",	"salt",		"esn",	      "window",
+	"mode",	     "soft-time", "hard-time",	"soft-bytes",	"hard-bytes",	"soft-packets", "hard-packets"};
 static const char *const mode_names[] = {[SA_TUNNEL] = "tunnel", [SA_TRANSPORT] = "transport"};
 
 /* struct half - one section while it is read; text points into the file's buffer */
@@ -196,6 +208,60 @@ static void take_mode(struct parser *p, struct half *h)
 		complain(p, h->line[KEY_MODE], "mode: tunnel or transport");
 }
 
+struct unit {
+	const char *suffix;
+	uint64_t factor;
+};
+
+static bool parse_units(const char *s, const struct unit *u, uint64_t *out)
+{
+	size_t n = strspn(s, "0123456789");
+
+	if (!n || n > 18)
+		return false;
+	while (u->suffix && strcmp(u->suffix, s + n))
+		u++;
+	*out = strtoull(s, NULL, 10);
+	return u->suffix && *out && !__builtin_mul_overflow(*out, u->factor, out) && *out <= INT64_MAX;
+}
+
+/* One kind of lifetime: the soft limit and, behind it, the hard one. */
+static void take_life(struct parser *p, struct half *h, int key, const struct unit *units,
+		      uint64_t *soft, uint64_t *hard)
+{
+	uint64_t *out[] = {soft, hard};
+	int had = p->errors;
+
+	for (int i = 0; i < 2; i++)
+		if (h->text[key + i] && !parse_units(h->text[key + i], units, out[i]))
+			complain(p, h->line[key + i], "%s: a number, not 0, %s", key_names[key + i],
+				 units->suffix[0] ? "with s, m, h or d behind it" :
+						    "maybe with k, M, G, T, Ki, Mi, Gi or Ti behind it");
+	if (p->errors == had && *soft && *hard && *soft >= *hard)
+		complain(p, h->line[key], "%s: is not below %s: a successor needs time to come up",
+			 key_names[key], key_names[key + 1]);
+}
+
+static void take_lives(struct parser *p, struct half *h)
+{
+	static const struct unit times[] = {{"s", 1}, {"m", 60}, {"h", 3600}, {"d", 86400}, {0}};
+	static const struct unit counts[] = {{"", 1},
+					     {"k", 1000},
+					     {"M", 1000000},
+					     {"G", 1000000000},
+					     {"T", 1000000000000},
+					     {"Ki", 1 << 10},
+					     {"Mi", 1 << 20},
+					     {"Gi", 1 << 30},
+					     {"Ti", UINT64_C(1) << 40},
+					     {0}};
+	struct life_conf *l = &h->sa->life;
+
+	take_life(p, h, KEY_LIFE, times, &l->soft.time_s, &l->hard.time_s);
+	take_life(p, h, KEY_LIFE + 2, counts, &l->soft.bytes, &l->hard.bytes);
+	take_life(p, h, KEY_LIFE + 4, counts, &l->soft.pkts, &l->hard.pkts);
+}
+
 static void take_half(struct parser *p, struct half *h)
 {
 	static const int needed[] = {KEY_SPI, KEY_ALG};
@@ -214,6 +280,7 @@ static void take_half(struct parser *p, struct half *h)
 	take_esn(p, h);
 	take_window(p, h);
 	take_mode(p, h);
+	take_lives(p, h);
 	h->sa->fingerprint = sa_fingerprint(h->sa);
 }
 
@@ -257,8 +324,8 @@ static void take_line(struct parser *p, char *s)
 		;
 	if (key == N_KEYS)
 		complain(p, p->line,
-			 "unknown key; there are spi, alg, key, auth-key, salt, esn, window and "
-			 "mode");
+			 "unknown key; there are spi, alg, key, auth-key, salt, esn, window, mode, and "
+			 "soft- and hard-time, -bytes and -packets");
 	else if (!*value)
 		complain(p, p->line, "%s: a value is missing", key_names[key]);
 	else if (!p->cur)

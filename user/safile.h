@@ -12,6 +12,10 @@
  *   esn      = yes             esn      = yes        default yes
  *   window   = 4096            window   = 4096
  *   mode     = tunnel          mode     = tunnel     or transport; the same in both
+ *   soft-time, hard-time, soft-bytes, hard-bytes, soft-packets, hard-packets    default none
+ *
+ * Lifetimes: times in s, m, h or d, counts with k, M, G, T, Ki, Mi, Gi or Ti. A soft one lies below
+ * the hard one of its kind. What of them is used up already is the ledger's to know.
  *
  * window in [in]: our replay window, 64..65536 in steps of 64, default 4096. In [out]: the
  * smallest window the peer may have, 32..65536, default 32 (sa_conf.window).

@@ -140,6 +140,35 @@ static const struct sa_ctr *sa_counters(const struct sa *s)
 	return s->win ? s->win->ctr : NULL;
 }
 
+static void put_limit(json_t *o, const char *key, uint64_t v)
+{
+	vj_put(o, key, v ? json_integer((json_int_t)v) : NULL);
+}
+
+static json_t *json_limit(const struct life_limit *l)
+{
+	json_t *o = json_object();
+
+	put_limit(o, "time_s", l->time_s);
+	put_limit(o, "bytes", l->bytes);
+	put_limit(o, "packets", l->pkts);
+	return o;
+}
+
+static json_t *json_life(const struct sa *s, uint64_t now)
+{
+	const struct life *l = s->dir == SA_OUT ? s->wout ? &s->wout->life : NULL : s->win ? &s->win->life : NULL;
+	json_t *o = json_object();
+
+	vj_put(o, "soft", json_limit(&s->life.soft));
+	vj_put(o, "hard", json_limit(&s->life.hard));
+	vj_str(o, "soft_reached", life_name(s->soft));
+	vj_str(o, "ended", life_name(s->ended));
+	/* a moment of the future is an age seen from there */
+	vj_age(o, "left_s", l && s->life.hard.time_s ? now : 0, l ? l->end_ns : 0);
+	return o;
+}
+
 static json_t *json_sa(const struct sa *s, uint64_t now)
 {
 	static const struct sa_ctr none;
@@ -166,6 +195,7 @@ static json_t *json_sa(const struct sa *s, uint64_t now)
 	vj_bool(o, "live", s->live);
 	vj_bool(o, "in_use", s->dir == SA_OUT ? verbs_sa_out(s->link) == s : s->live);
 	vj_str(o, "refused", s->refused);
+	vj_put(o, "life", json_life(s, now));
 	return o;
 }
 

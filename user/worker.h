@@ -45,8 +45,7 @@ struct wsa_in {
 	uint16_t sgen;
 	uint16_t link;
 	struct sa_ctr *ctr;
-	uint64_t floor_mark; /* static: durable receive mark; raise asked when top passes it */
-	_Atomic uint64_t *mark_wanted;
+	struct life life;
 };
 
 /** struct wsa_out - an outbound SA in the worker */
@@ -55,6 +54,7 @@ struct wsa_out {
 	uint32_t slot;
 	uint16_t sgen;
 	struct sa_ctr *ctr;
+	struct life life; /* taken from when a packet joins the round, before it is sealed */
 };
 
 /** struct wlink - the worker's half of a link */

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from lib.daemon import Monitor
 from lib.keys import Pair
 from lib.topo import conf_text
 from lib.traffic import need_ping, ping
@@ -158,26 +159,6 @@ def test_bad_configuration_changes_nothing(lab):
     assert p.returncode == 1 and "bad.conf:3" in p.stderr and "bad.conf:4" in p.stderr
     assert ctl(t.da, "show", "config").stdout == before
     assert t.da.is_up()
-
-
-class Monitor:
-    def __init__(self, d):
-        self.p = d.ns.popen([tool("ipsecctl"), "-i", d.instance, "-j", "monitor"], stdout=subprocess.PIPE, text=True)
-        self.events = []
-        os.set_blocking(self.p.stdout.fileno(), False)
-        self.rest = ""
-
-    def read(self):
-        try:
-            self.rest += self.p.stdout.read() or ""
-        except TypeError:
-            pass
-        *lines, self.rest = self.rest.split("\n")
-        self.events += [json.loads(line) for line in lines]
-        return self.events
-
-    def saw(self, **want):
-        return any(all(e.get(k) == v for k, v in want.items()) for e in self.read())
 
 
 def test_monitor_tells_what_happens(lab):

@@ -227,21 +227,97 @@ static void test_reserve(void **state)
 	assert_int_equal(again.iv_first, iv + 1);
 }
 
-/* A valid file that says these numbers; written out here as the format is documented. */
-static void forge(uint64_t seq, uint64_t iv)
+/* A valid file with these lines at its end; written out here as the format is documented. */
+static void forge_file(int version, uint64_t seq, uint64_t iv, const char *lines)
 {
 	char text[FILE_MAX];
 	uint8_t md[32];
 	int n = snprintf(text, sizeof text,
-			 "espwire-ledger 1\nkey %016" PRIx64 "\ndir out\nseq %" PRIu64
-			 "\niv %" PRIu64 "\nclock %" PRIu64 "\nsum ",
-			 FP, seq, iv, T0);
+			 "espwire-ledger %d\nkey %016" PRIx64 "\ndir out\nseq %" PRIu64
+			 "\niv %" PRIu64 "\nclock %" PRIu64 "\n%ssum ",
+			 version, FP, seq, iv, T0, lines);
 
 	assert_int_equal(EVP_Digest(text, n, md, NULL, EVP_sha256(), NULL), 1);
 	for (unsigned int i = 0; i < sizeof md; i++)
 		n += snprintf(text + n, sizeof text - n, "%02x", md[i]);
 	text[n++] = '\n';
 	spill(file, text, n);
+}
+
+static void forge(uint64_t seq, uint64_t iv)
+{
+	forge_file(1, seq, iv, "");
+}
+
+/* Age and use go on where they were, whatever happens to the process or to the clock. */
+static void test_life(void **state)
+{
+	struct sa_conf c = sa_of(SA_OUT, FP);
+	uint64_t seq, iv, pkts, bytes;
+	struct ledger *l;
+
+	create(SA_OUT);
+	test_now = T0 + 5000;
+	l = opened(&c);
+	assert_int_equal(ledger_start(l, &c, &seq, &iv), 0);
+	assert_int_equal(c.life.age_ms, 5000);
+	assert_int_equal(c.life.used_pkts + c.life.used_bytes, 0);
+	assert_int_equal(ledger_use(l, 10, 1000), 0);
+	assert_int_equal(ledger_use(l, 9, 2000), 0); /* nothing goes back */
+	ledger_used(l, &pkts, &bytes);
+	assert_int_equal(pkts, 10);
+	assert_int_equal(bytes, 2000);
+	ledger_close(l);
+
+	test_now = T0 + 7000;
+	l = opened(&c);
+	assert_int_equal(ledger_start(l, &c, &seq, &iv), 0);
+	assert_int_equal(c.life.age_ms, 7000);
+	assert_int_equal(c.life.used_pkts, 10);
+	assert_int_equal(c.life.used_bytes, 2000);
+	ledger_close(l);
+}
+
+/* An inbound SA works with a clock that was set back; younger than it was it does not become. */
+static void test_life_clock_back(void **state)
+{
+	struct sa_conf c = sa_of(SA_IN, FP);
+	struct ledger *l;
+
+	create(SA_IN);
+	test_now = T0 + 9000;
+	l = opened(&c);
+	assert_int_equal(ledger_mark_in(l, 5), 0); /* what is written has the clock with it */
+	ledger_close(l);
+	test_now = T0 - 86400000;
+	l = opened(&c);
+	assert_int_equal(ledger_start(l, &c, NULL, NULL), 0);
+	assert_int_equal(c.life.age_ms, 9000);
+	ledger_close(l);
+}
+
+/* Version 1 had no birth: its clock mark is the earliest that is known. Version 2 must have all. */
+static void test_versions(void **state)
+{
+	struct sa_conf c = sa_of(SA_OUT, FP);
+	uint64_t seq, iv;
+	struct ledger *l;
+
+	test_now = T0 + 1000;
+	forge_file(1, 7, 5, "");
+	l = opened(&c);
+	assert_int_equal(ledger_start(l, &c, &seq, &iv), 0);
+	assert_int_equal(c.life.age_ms, 1000);
+	assert_int_equal(c.seq_start, 8);
+	ledger_close(l);
+	l = opened(&c); /* written as version 2 by now */
+	ledger_close(l);
+	forge_file(2, 7, 5, "");
+	refused(&c, -EBADMSG, "is damaged");
+	forge_file(3, 7, 5, "born 1\npackets 0\nbytes 0\n");
+	refused(&c, -EBADMSG, "is damaged");
+	forge_file(1, 7, 5, "born 1\npackets 0\nbytes 0\n");
+	refused(&c, -EBADMSG, "is damaged");
 }
 
 /* Near the end of the numbers: the last ones are used, nothing wraps, then never again. */
@@ -912,6 +988,9 @@ int main(void)
 		CASE(test_reserve),
 		CASE(test_numbers_end),
 		CASE(test_in),
+		CASE(test_life),
+		CASE(test_life_clock_back),
+		CASE(test_versions),
 		CASE(test_missing),
 		CASE(test_truncated),
 		CASE(test_flipped),

@@ -161,6 +161,22 @@ static void test_defaults_and_spellings(void **state)
 	assert_int_equal(a.in.spi, b.in.spi);
 }
 
+static void test_lifetimes(void **state)
+{
+	struct result r;
+
+	good(&r, IN "soft-time = 90m\nhard-time = 2h\nsoft-bytes = 3Gi\nhard-packets = 1M\n" OUT
+		 "hard-time = 1d\nhard-bytes = 4T\n");
+	assert_int_equal(r.in.life.soft.time_s, 5400);
+	assert_int_equal(r.in.life.hard.time_s, 7200);
+	assert_true(r.in.life.soft.bytes == UINT64_C(3) << 30);
+	assert_int_equal(r.in.life.hard.bytes, 0);
+	assert_int_equal(r.in.life.hard.pkts, 1000000);
+	assert_int_equal(r.out.life.hard.time_s, 86400);
+	assert_true(r.out.life.hard.bytes == UINT64_C(4000000000000));
+	assert_int_equal(r.out.life.soft.time_s, 0);
+}
+
 static void test_refused(void **state)
 {
 	static const struct {
@@ -226,7 +242,16 @@ static void test_refused(void **state)
 		{IN OUT "window = 31\n", "11: window: a number from 32 to 65536"},
 		{IN OUT "salt = 11223344\n", "11: salt: is given twice, first on line 10"},
 		{IN OUT "slat = 11223344\n",
-		 "11: unknown key; there are spi, alg, key, auth-key, salt, esn, window and mode"},
+		 "11: unknown key; there are spi, alg, key, auth-key, salt, esn, window, mode, and soft- and "
+		 "hard-time, -bytes and -packets"},
+		{IN OUT "hard-time = 3600\n", "11: hard-time: a number, not 0, with s, m, h or d behind it"},
+		{IN OUT "hard-time = 0s\n", "11: hard-time: a number, not 0, with s, m, h or d behind it"},
+		{IN OUT "soft-bytes = -1\n",
+		 "11: soft-bytes: a number, not 0, maybe with k, M, G, T, Ki, Mi, Gi or Ti behind it"},
+		{IN OUT "hard-bytes = 9000000000T\n",
+		 "11: hard-bytes: a number, not 0, maybe with k, M, G, T, Ki, Mi, Gi or Ti behind it"},
+		{IN OUT "soft-packets = 1k\nhard-packets = 1000\n",
+		 "11: soft-packets: is not below hard-packets: a successor needs time to come up"},
 		{IN OUT "esn\n", "11: write KEY = VALUE"},
 		{IN OUT "mode = beet\n", "11: mode: tunnel or transport"},
 		{IN OUT "mode = transport\n", "11: mode: [out] and [in] differ"},
@@ -298,11 +323,12 @@ static void test_nearly_the_same(void **state)
 static void test_all_errors_in_one_go(void **state)
 {
 	struct result r;
-	char want[4 * sizeof file + 200];
+	char want[4 * sizeof file + 300];
 
 	load_text(&r, "[out]\nspi = 1\nalg = aes-gcm-128\nkey = 12\nsalt = x\nfoo = 1\n[in]\n");
 	snprintf(want, sizeof want,
-		 "%s:6: unknown key; there are spi, alg, key, auth-key, salt, esn, window and mode\n"
+		 "%s:6: unknown key; there are spi, alg, key, auth-key, salt, esn, window, mode, and soft- and "
+		 "hard-time, -bytes and -packets\n"
 		 "%s:2: spi: below 256 is reserved (RFC 4303 2.1)\n"
 		 "%s:4: key: has 2 hex digits, 32 are needed\n%s:5: salt: digit 1 is not "
 		 "hexadecimal\n",
@@ -559,7 +585,9 @@ static void test_pair_refused(void **state)
 /* ipsecd.conf(5) has every key and, in its table, every suite with its lengths and its level. */
 static void test_manual(void **state)
 {
-	static const char *const keys[] = {"spi", "alg", "key", "auth-key", "salt", "esn", "window", "mode"};
+	static const char *const keys[] = {"spi",	   "alg",	"key",	      "auth-key",   "salt",
+					   "esn",	   "window",	"mode",	      "soft-time",  "hard-time",
+					   "soft-bytes",   "hard-bytes", "soft-packets", "hard-packets"};
 	static char text[1 << 16];
 	char line[200], salt[8], auth[8];
 	FILE *f = fopen("docs/man/ipsecd.conf.5", "re");
@@ -590,6 +618,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(test_good),
 		CASE(test_defaults_and_spellings),
+		CASE(test_lifetimes),
 		CASE(test_refused),
 		CASE(test_mode),
 		CASE(test_cbc),

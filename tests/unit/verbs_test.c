@@ -140,7 +140,7 @@ static void show_has_every_field(void **state)
 	s = at(l, "sas", 0);
 	assert_keys(s, "dir spi alg mode esn window fingerprint seq packets bytes replay_drops "
 		       "icv_drops last_used_age_s age_s "
-		       "live in_use refused");
+		       "live in_use refused life");
 	assert_str(s, "spi", "0xc2690000");
 	assert_str(s, "fingerprint", "0123456789abcdef");
 	l = at(r, "links", 1);

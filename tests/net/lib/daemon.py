@@ -208,3 +208,28 @@ class Daemon:
                 os.unlink(p)
         for d in (self.pin_dir, self.state_dir, self.run_dir):
             shutil.rmtree(d, ignore_errors=True)
+
+
+class Monitor:
+    """ipsecctl monitor --json, and every event it has told."""
+
+    def __init__(self, d):
+        self.p = d.ns.popen([tool("ipsecctl"), "-i", d.instance, "-j", "monitor"], stdout=subprocess.PIPE, text=True)
+        self.events = []
+        os.set_blocking(self.p.stdout.fileno(), False)
+        self.rest = ""
+
+    def read(self):
+        try:
+            self.rest += self.p.stdout.read() or ""
+        except TypeError:
+            pass
+        *lines, self.rest = self.rest.split("\n")
+        self.events += [json.loads(line) for line in lines]
+        return self.events
+
+    def all(self, **want):
+        return [e for e in self.read() if all(e.get(k) == v for k, v in want.items())]
+
+    def saw(self, **want):
+        return bool(self.all(**want))

@@ -27,6 +27,7 @@ class Sa:
     esn: bool = True
     window: int = 0  # 0 = not written: the default
     mode: str = ""   # "" = not written: tunnel
+    life: dict = field(default_factory=dict)  # lifetime keys as in the file
     spi: int = field(default_factory=fresh_spi)
     key: bytes = b""
     auth: bytes = b""
@@ -68,6 +69,7 @@ class Sa:
         lines += [f"auth-key = {self.auth.hex()}"] if self.auth else []
         lines += [f"salt = {self.salt.hex()}"] if self.salt else []
         lines += [f"mode = {self.mode}"] if self.mode else []
+        lines += [f"{k} = {v}" for k, v in self.life.items()]
         if self.window:
             lines.append(f"window = {self.window}")
         return "\n".join(lines) + "\n"
