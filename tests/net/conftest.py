@@ -101,9 +101,9 @@ class Lab:
         return pair, pair.write(self.path(f"{tag}-a.sa"), "a"), pair.write(self.path(f"{tag}-b.sa"), "b")
 
     def two_gateways(self, start=True, ipsecd=None, underlay=None, mtu=1500, alg="aes-gcm-256", esn=True, window=0,
-                     path_a=None, path_b=None, wait=True, hosts=True, **over):
+                     path_a=None, path_b=None, wait=True, hosts=True, bad=False, **over):
         """The standing bed: two hosts, two ipsecd, one link. Returns the topology with .da, .db, .pair."""
-        t = self.two_hosts(mtu=mtu, hosts=hosts)
+        t = self.two_hosts(mtu=mtu, hosts=hosts, bad=bad)
         t.pair, ka, kb = self.pair_files(alg=alg, esn=esn, window=window)
         t.da = self.daemon(t.a, conf_text([t.link("a", ka, path_a, **over)], ipsecd, underlay), keys=[ka], start=start)
         t.db = self.daemon(t.b, conf_text([t.link("b", kb, path_b, **over)], ipsecd, underlay), keys=[kb], start=start)
@@ -122,9 +122,9 @@ class Lab:
         assert f"input by {want}" in d.log_now(), d.log_now()
 
     def peer_bed(self, outer=4, encap="esp", start=True, ipsecd=None, answer=(), alg="aes-gcm-256", esn=True, window=0,
-                 mtu=1500, check=True, **over):
+                 mtu=1500, check=True, bad=False, **over):
         """One ipsecd (gwA) and the independent peer on gwB. Returns the topology with .da, .peer, .pair."""
-        t = self.two_hosts(mtu=mtu)
+        t = self.two_hosts(mtu=mtu, bad=bad)
         t.pair, ka, _ = self.pair_files(alg=alg, esn=esn, window=window)
         a, b = t.outer[f"a{outer}"], t.outer[f"b{outer}"]
         over.setdefault("liveness", "off")

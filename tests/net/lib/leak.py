@@ -6,39 +6,22 @@ import json
 import os
 import random
 import secrets
-import select
 import struct
-import subprocess
 
-from lib.util import sh, tool, wait_until
+from lib.util import Helper, sh, tool, wait_until
 
 
-class Sniffer:
+class Sniffer(Helper):
     """The tap process: see sniff.c for what it checks."""
 
     def __init__(self, workdir, pcap_bytes=64 << 20):
+        super().__init__("sniff")
         self.dir = os.path.join(workdir, "pcap")
         os.makedirs(self.dir, exist_ok=True)
         self.canary = secrets.token_bytes(24)
-        self.proc = subprocess.Popen([tool("sniff")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         self.labels = {}
-        self.buf = b""
         self.ask(f"pcap {self.dir} {pcap_bytes}")
         self.ask(f"canary {self.canary.hex()}")
-        self.final = None
-
-    def ask(self, line, timeout=30):
-        self.proc.stdin.write(line.encode() + b"\n")
-        while b"\n" not in self.buf:
-            ready, _, _ = select.select([self.proc.stdout], [], [], timeout)
-            data = os.read(self.proc.stdout.fileno(), 1 << 16) if ready else b""
-            if not data:
-                raise AssertionError(f"the tap did not answer: {line}")
-            self.buf += data
-        text, self.buf = self.buf.split(b"\n", 1)
-        answer = json.loads(text)
-        assert answer.get("ok", True), f"the tap refused: {line}"
-        return answer
 
     def tap(self, ns, dev):
         label = f"{ns.role}.{dev}"
@@ -58,11 +41,6 @@ class Sniffer:
         """Frames of one tap, oldest first. Report first: it flushes."""
         self.report()
         return read_pcap(os.path.join(self.dir, f"{ns.role}.{dev}.{'out' if out else 'in'}.pcap"))
-
-    def close(self):
-        self.proc.stdin.close()
-        self.proc.wait(timeout=10)
-        self.proc.stdout.close()
 
 
 def read_pcap(path):

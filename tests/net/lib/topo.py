@@ -12,6 +12,7 @@ import subprocess
 import threading
 import ctypes
 
+from lib.impair import Impair
 from lib.util import sh, wait_until
 
 _counter = itertools.count(1)
@@ -134,6 +135,7 @@ class Net:
     def __init__(self):
         self.spaces = []
         self.on_underlay = []  # callbacks(ns, dev): the leak tap
+        self.closers = []
 
     def ns(self, role, forward=False):
         n = NS(role)
@@ -158,6 +160,25 @@ class Net:
             if underlay:
                 self.underlay(n, dev)
 
+    def bad_wire(self, a, adev, b, bdev, aaddr=(), baddr=(), mtu=1500):
+        """As wire(underlay=True), with impair.c in the middle.
+
+        Returns its Impair: direction a is what a sends; what a gets leaves its namespace by end-a.
+        """
+        mid = self.ns("wire")
+        mid.sysctl_set("net.ipv6.conf.all.disable_ipv6", 1)
+        mid.sysctl_set("net.ipv6.conf.default.disable_ipv6", 1)
+        for n, dev, addrs, end in ((a, adev, aaddr, "end-a"), (b, bdev, baddr, "end-b")):
+            self.wire(n, dev, mid, end, addrs, mtu=mtu)
+            # what the middle reads must be what a wire would carry: whole checksums, no super-packets
+            n.run(["ethtool", "-K", dev, "tx", "off", "gso", "off", "tso", "off", "gro", "off"])
+            self.underlay(n, dev)
+            self.underlay(mid, end)  # XDP takes envelopes before a tap on dev sees them: what reached it left here
+        w = Impair(mid, "end-a", "end-b")
+        self.closers.append(w.close)
+        w.ns = mid
+        return w
+
     def underlay(self, ns, dev):
         for cb in self.on_underlay:
             cb(ns, dev)
@@ -168,6 +189,8 @@ class Net:
         for n in self.spaces:
             n.delete()
         self.spaces = []
+        for fn in self.closers:
+            fn()
 
 
 def _running(ns, dev):
@@ -179,7 +202,8 @@ class TwoHosts:
 
     h1 10.1.0.2, fd01::2 | gwA 198.51.100.1, 2001:db8::1 | gwB 198.51.100.2, 2001:db8::2 |
     h2 10.2.0.2, fd02::2. The gateways' default routes point at each other, so whatever misses the
-    tunnel would go out in the clear: the leak check has something to find.
+    tunnel would go out in the clear: the leak check has something to find. bad: the wire between them
+    is one that impair.c can spoil.
     """
 
     left, right = ("10.1.0.0/16", "fd01::/48"), ("10.2.0.0/16", "fd02::/48")
@@ -187,12 +211,15 @@ class TwoHosts:
     outer = {"a4": "198.51.100.1", "b4": "198.51.100.2", "a6": "2001:db8::1", "b6": "2001:db8::2"}
     tun = {"a4": "10.9.0.1", "b4": "10.9.0.2", "a6": "fd09::1", "b6": "fd09::2"}
 
-    def __init__(self, net, mtu=1500, hosts=True):
+    def __init__(self, net, mtu=1500, hosts=True, bad=False):
         self.net = net
         self.a, self.b = net.ns("gwa", forward=True), net.ns("gwb", forward=True)
         o = self.outer
-        net.wire(self.a, "eth1", self.b, "eth1", (f"{o['a4']}/24", f"{o['a6']}/64"),
-                 (f"{o['b4']}/24", f"{o['b6']}/64"), mtu=mtu, underlay=True)
+        addrs = ((f"{o['a4']}/24", f"{o['a6']}/64"), (f"{o['b4']}/24", f"{o['b6']}/64"))
+        if bad:
+            self.bad = net.bad_wire(self.a, "eth1", self.b, "eth1", *addrs, mtu=mtu)
+        else:
+            net.wire(self.a, "eth1", self.b, "eth1", *addrs, mtu=mtu, underlay=True)
         self.a.ip(f"route add default via {o['b4']}", f"route add ::/0 via {o['b6']}")
         self.b.ip(f"route add default via {o['a4']}", f"route add ::/0 via {o['a6']}")
         if hosts:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Small things every net test uses: waiting, running, knobs from the environment."""
+import json
 import os
+import select
 import shlex
 import subprocess
 import time
@@ -62,3 +64,29 @@ def sh(argv, check=True, timeout=60, input=None, text=True, env=None):
     if check and proc.returncode:
         raise Failed(argv, proc)
     return proc
+
+
+class Helper:
+    """A helper program that takes a command a line and answers each with one JSON object a line."""
+
+    def __init__(self, name, *args):
+        self.name, self.buf = name, b""
+        self.proc = subprocess.Popen([tool(name), *map(str, args)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+
+    def ask(self, line, timeout=30):
+        self.proc.stdin.write(line.encode() + b"\n")
+        while b"\n" not in self.buf:
+            ready, _, _ = select.select([self.proc.stdout], [], [], timeout)
+            data = os.read(self.proc.stdout.fileno(), 1 << 16) if ready else b""
+            if not data:
+                raise AssertionError(f"{self.name} did not answer: {line}")
+            self.buf += data
+        text, self.buf = self.buf.split(b"\n", 1)
+        answer = json.loads(text)
+        assert answer.get("ok", True), f"{self.name} refused: {line}"
+        return answer
+
+    def close(self):
+        self.proc.stdin.close()
+        self.proc.wait(timeout=10)
+        self.proc.stdout.close()
