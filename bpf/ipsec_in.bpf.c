@@ -56,11 +56,19 @@ static __always_inline __u32 settings_flags(void)
 	return s ? s->flags : 0;
 }
 
+/* An IPv4 address in an IPv6 header: nobody's on the wire, and never one of ours. */
+static __always_inline bool mapped(const struct addr_key *a)
+{
+	return !a->word[0] && !a->word[1] && a->word[2] == bpf_htonl(0xffff);
+}
+
 static __always_inline bool to_us(void *data, void *data_end, const struct ip_hdr *ip)
 {
 	struct addr_key src, dst;
 
 	if (parse_addrs(data, data_end, ETH_HLEN, ip->is6, &src, &dst))
+		return false;
+	if (ip->is6 && (mapped(&src) || mapped(&dst)))
 		return false;
 	return bpf_map_lookup_elem(&local_addr, &dst);
 }

@@ -52,7 +52,7 @@ static bool read_ip6(struct l3 *h, struct rx_meta *m, const uint8_t *ip, uint32_
 	m->ttl = ip[IP6_HOP_LIMIT];
 	memcpy(&m->src, ip + IP6_ADDRS, sizeof m->src);
 	memcpy(&m->dst, ip + IP6_ADDRS + 16, sizeof m->dst);
-	return true;
+	return !addr_is4(&m->src) && !addr_is4(&m->dst); /* to us they would be IPv4's: RFC 4291 2.5.5.2 */
 }
 
 static bool read_ip(struct l3 *h, struct rx_meta *m, const uint8_t *ip, uint32_t len)

@@ -37,7 +37,7 @@ struct outer {
  * outer_frame() - the headers of a frame from the wire funnel
  * @ip, @len: IP header and the bytes from there to the end of the frame; Ethernet padding may follow
  * the packet, and anything the UDP datagram in it. No fragment, and ESP or UDP: wire-in has seen to it.
- * Return: false when the headers claim what is not there; o is then unspecified.
+ * Return: false when the headers claim what is not there, or IPv6 addresses are IPv4's; o is then unspecified.
  * Spec: RFC 791 3.1, RFC 8200 3, RFC 3948 2.1.
  */
 bool outer_frame(struct outer *o, uint8_t *ip, uint32_t len);

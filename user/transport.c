@@ -83,6 +83,8 @@ enum drop transport_take(const uint8_t *ip, uint32_t len, const struct in6_addr 
 	dst = addr_at(ip + (is4 ? IP4_ADDRS + 4 : IP6_ADDRS + 16), is4);
 	if (memcmp(&dst, remote, sizeof dst))
 		return DROP_NOT_TRANSPORT;
+	if (!is4 && (addr_is4(&h->src) || addr_is4(&dst))) /* the envelope would be IPv4 */
+		return DROP_NOT_TRANSPORT;
 	/* "no next header" behind ESP is a dummy packet, which the peer throws away (RFC 4303 2.6) */
 	return h->next == NEXT_NONE || !esp_carries(h->next) ? DROP_NOT_TRANSPORT : DROP_NONE;
 }

@@ -197,6 +197,10 @@ static const struct row rows[] = {
 	/* --- wire_in --- */
 	{"wire: esp", PROG_wire_in, {OUR4, ESP, .spi = SPI, .payload = 60}, STEERED(80)},
 	{"wire: esp over ipv6", PROG_wire_in, {OUR6, ESP, .spi = SPI, .payload = 60}, STEERED(100)},
+	{"wire: esp over ipv6 from an ipv4 address", PROG_wire_in,
+	 {.src = "::ffff:198.51.100.7", .dst = "2001:db8::1", ESP, .spi = SPI, .payload = 60}, PASSED},
+	{"wire: esp over ipv6 to an ipv4 address of ours", PROG_wire_in,
+	 {.src = "2001:db8::7", .dst = "::ffff:192.0.2.1", ESP, .spi = SPI, .payload = 60}, PASSED},
 	{"wire: esp behind ipv4 options", PROG_wire_in,
 	 {OUR4, ESP, .opts = 10, .spi = SPI, .payload = 60}, STEERED(120)},
 	{"wire: esp in udp", PROG_wire_in,

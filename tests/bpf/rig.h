@@ -177,15 +177,14 @@ static inline unsigned int ip4_fill(const struct pkt *d, uint8_t *p)
 
 static inline unsigned int ip6_fill(const struct pkt *d, uint8_t *p)
 {
-	struct in6_addr s = addr(d->src), t = addr(d->dst);
 	unsigned int len = l4_fill(d, p + 40);
 
 	p[0] = (d->version ? d->version : 6) << 4;
 	put16(p + 4, len + d->tot_len_add);
 	p[6] = d->proto;
 	p[7] = d->spent ? 0 : d->hops ? d->hops : 64;
-	memcpy(p + 8, &s, 16);
-	memcpy(p + 24, &t, 16);
+	assert_int_equal(inet_pton(AF_INET6, d->src, p + 8), 1); /* addr() takes no ::ffff:192.0.2.1 */
+	assert_int_equal(inet_pton(AF_INET6, d->dst, p + 24), 1);
 	return 40 + len;
 }
 

@@ -164,6 +164,24 @@ static void test_no_room_for_esp(void **state)
 			}
 }
 
+/* What an IPv6 header says must not read as an IPv4 address afterwards. */
+static void test_mapped(void **state)
+{
+	static const uint8_t at[] = {8, 24};
+
+	for (int udp = 0; udp < 2; udp++)
+		for (size_t i = 0; i < 2; i++) {
+			struct in6_addr v4 = addr("198.51.100.2");
+			struct frame f = {.family = 6, .udp = udp, .esp_len = ESP_LEN};
+			struct outer o;
+
+			build(&f);
+			memcpy(f.ip + at[i], &v4, sizeof v4);
+			assert_false(outer_frame(&o, f.ip, f.len));
+			free(f.ip);
+		}
+}
+
 /* Total length and payload length may say anything: believed only as far as there are bytes. */
 static void test_lying_totals(void **state)
 {
@@ -357,6 +375,7 @@ int main(void)
 		cmocka_unit_test(test_frames),
 		cmocka_unit_test(test_torn_frames),
 		cmocka_unit_test(test_no_room_for_esp),
+		cmocka_unit_test(test_mapped),
 		cmocka_unit_test(test_lying_totals),
 		cmocka_unit_test(test_lying_datagrams),
 		cmocka_unit_test(test_no_ip),

@@ -140,7 +140,7 @@ static void test_take6(void **state)
 		{IPPROTO_DSTOPTS, IPPROTO_FRAGMENT, DROP_FRAG_UNSUPPORTED},
 		{IPPROTO_DSTOPTS, NEXT_NONE, DROP_NONE},
 	};
-	struct in6_addr src = addr("2001:db8::1"), other = addr("2001:db8::3");
+	struct in6_addr src = addr("2001:db8::1"), other = addr("2001:db8::3"), mapped = addr("192.0.2.1");
 	struct transport_hdr h;
 	uint8_t ip[100];
 
@@ -156,6 +156,12 @@ static void test_take6(void **state)
 		assert_int_equal(h.ttl, ip[IP6_HOP_LIMIT]);
 		assert_memory_equal(&h.src, &src, 16);
 	}
+	make6(ip, sizeof ip, IPPROTO_TCP); /* an IPv4 address in an IPv6 header */
+	memcpy(ip + IP6_ADDRS, &mapped, 16);
+	assert_int_equal(take(ip, sizeof ip, &h), DROP_NOT_TRANSPORT);
+	make6(ip, sizeof ip, IPPROTO_TCP);
+	memcpy(ip + IP6_ADDRS + 16, &mapped, 16);
+	assert_int_equal(transport_take(ip, sizeof ip, &mapped, &h), DROP_NOT_TRANSPORT);
 	make6(ip, sizeof ip, IPPROTO_DSTOPTS); /* options behind options, and out of the packet */
 	ip[40] = IPPROTO_DSTOPTS;
 	ip[41] = 0;
