@@ -7,22 +7,17 @@
  * that the code behind the ICV sees hostile bytes too. Held up: no access outside the packet, a
  * refused packet changes neither window nor counter, what is accepted lies inside what was given,
  * and the same packets again deliver nothing.
- *
- * Fuzz:   clang -fsanitize=fuzzer,address,undefined -DFUZZ_LIBFUZZER ... && ./esp_open_fuzz CORPUS
- * Replay: any compiler without the macro; arguments are files or directories; `-g N` makes and
- * runs N random inputs instead (SEED). FUZZ_NO_MAIN: as part of a unit test.
  */
-#include <dirent.h>
 #include <endian.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include "esp.h"
+#include "fuzz_main.h"
 #include "../unit/esp_model.h"
 
-enum { WINDOW = 64, PKT_MAX = 2048, IN_MAX = 1 << 16 };
+enum { WINDOW = 64, PKT_MAX = 2048 };
 enum { F_ALG = 3, F_ESN = 4, F_AUTHENTIC = 8, F_NEAR_WRAP = 16, F_OUR_SPI = 32, F_MORE_ALG = 0xc0 };
 
 struct rig {
@@ -31,16 +26,6 @@ struct rig {
 	uint64_t top, words[2], lost, seq;
 	uint8_t flags;
 };
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define HOLD(what)                                                                                 \
-	do {                                                                                       \
-		if (!(what)) {                                                                     \
-			fprintf(stderr, "line %d: does not hold: %s\n", __LINE__, #what);          \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
 
 /* The AEADs with neither bit of F_MORE_ALG, then AES-GMAC and the CBC suites. */
 static enum aead_alg alg_of(uint8_t flags)
@@ -170,102 +155,31 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 }
 
 #ifndef FUZZ_LIBFUZZER
-
-static unsigned int n_run;
-
-static void run_file(const char *path)
-{
-	static uint8_t buf[IN_MAX];
-	FILE *f = fopen(path, "rb");
-	size_t n;
-
-	if (!f) {
-		perror(path);
-		exit(1);
-	}
-	n = fread(buf, 1, sizeof buf, f);
-	fclose(f);
-	LLVMFuzzerTestOneInput(buf, n);
-	n_run++;
-}
-
-static void run_path(const char *path)
-{
-	struct stat st;
-	struct dirent *e;
-	char name[4096];
-	DIR *d;
-
-	if (stat(path, &st) || !S_ISDIR(st.st_mode)) {
-		run_file(path);
-		return;
-	}
-	d = opendir(path);
-	while (d && (e = readdir(d)))
-		if (e->d_name[0] != '.' &&
-		    snprintf(name, sizeof name, "%s/%s", path, e->d_name) < (int)sizeof name)
-			run_file(name);
-	if (d)
-		closedir(d);
-}
-
-static uint64_t next_random(uint64_t *s)
-{
-	*s ^= *s << 13;
-	*s ^= *s >> 7;
-	*s ^= *s << 17;
-	return *s;
-}
-
 /* Mostly plausible trailers, so that random inputs get past the first checks. */
 static size_t make_input(uint64_t *s, uint8_t *buf, size_t room)
 {
 	static const uint8_t nexts[] = {NEXT_IP4, NEXT_IP6, NEXT_NONE, 0};
 	size_t n = 0;
 
-	buf[n++] = (uint8_t)next_random(s);
-	for (uint64_t k = 1 + next_random(s) % 8; k; k--) {
-		size_t len = next_random(s) % 300;
+	buf[n++] = (uint8_t)fuzz_random(s);
+	for (uint64_t k = 1 + fuzz_random(s) % 8; k; k--) {
+		size_t len = fuzz_random(s) % 300;
 
 		if (n + 2 + len > room)
 			break;
 		buf[n++] = (uint8_t)(len >> 8);
 		buf[n++] = (uint8_t)len;
 		for (size_t i = 0; i < len; i++)
-			buf[n + i] = (uint8_t)next_random(s);
-		if (len > 50 && next_random(s) % 4) {
-			buf[n] = next_random(s) % 2 ? 0x45 : 0x60;
+			buf[n + i] = (uint8_t)fuzz_random(s);
+		if (len > 50 && fuzz_random(s) % 4) {
+			buf[n] = fuzz_random(s) % 2 ? 0x45 : 0x60;
 			memset(buf + n + 1, 0, 4);
-			buf[n + 3] = buf[n + 5] = (uint8_t)(next_random(s) % 64);
-			buf[n + len - 2] = next_random(s) % 4 ? 0 : (uint8_t)next_random(s);
-			buf[n + len - 1] = nexts[next_random(s) % 4];
+			buf[n + 3] = buf[n + 5] = (uint8_t)(fuzz_random(s) % 64);
+			buf[n + len - 2] = fuzz_random(s) % 4 ? 0 : (uint8_t)fuzz_random(s);
+			buf[n + len - 1] = nexts[fuzz_random(s) % 4];
 		}
 		n += len;
 	}
 	return n;
 }
-
-static void run_random(uint64_t seed, unsigned int n)
-{
-	static uint8_t buf[4096];
-
-	for (; n; n--, n_run++)
-		LLVMFuzzerTestOneInput(buf, make_input(&seed, buf, sizeof buf));
-}
-
-#ifndef FUZZ_NO_MAIN
-int main(int argc, char **argv)
-{
-	uint64_t s = getenv("SEED") ? strtoull(getenv("SEED"), NULL, 0) : 20260101;
-
-	if (argc == 3 && !strcmp(argv[1], "-g")) {
-		run_random(s, (unsigned int)strtoul(argv[2], NULL, 0));
-	} else {
-		for (int i = 1; i < argc; i++)
-			run_path(argv[i]);
-	}
-	printf("esp_open_fuzz: %u inputs\n", n_run);
-	return n_run == 0;
-}
-#endif
 #endif

@@ -6,9 +6,6 @@
  * (gro.c), each described by six bytes: which flow, its flags, and whether its bytes are the
  * input's own or a well-made packet with some bytes changed. Held up: no access outside, segments
  * that fit together, and what leaves gro.c, cut up again, are the packets that went in, each once.
- *
- * Fuzz:   clang -fsanitize=fuzzer,address,undefined -DFUZZ_LIBFUZZER ... && ./gso_fuzz CORPUS
- * Replay: any compiler without the macro, see fuzz_main.h. Both need -Itests/unit.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,6 +15,7 @@
 #include "fuzz_main.h"
 #include "gro.h"
 #include "gso.h"
+#include "ipsec_wire.h"
 #include "pkt.h"
 #include "pktgen.h"
 
@@ -25,24 +23,60 @@ enum { L2 = 14, PKTS = 200, PKT_MAX = 2048, ROOM = 70000, FLOWS = 4 };
 enum { C_GRO = 1, C_UDP = 2, C_OWN_LEN = 4 };
 enum { P_KIND = 3, P_FLOW = 0x0c, P_RAW = 0x10, P_DAMAGE = 0x20, P_TAG = 0x40, P_JUMP = 0x80 };
 
-#define HOLD(what)                                                                                 \
-	do {                                                                                       \
-		if (!(what)) {                                                                     \
-			fprintf(stderr, "%d: does not hold: %s\n", __LINE__, #what);               \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
+/* --- cutting -------------------------------------------------------------------------------- */
 
-static uint8_t *copy_of(const uint8_t *bytes, size_t len)
+/* Does the field hold the sum that a sender who leaves the rest to the device would put there? */
+static bool partial_right(const struct gso *g)
 {
-	uint8_t *p = malloc(len ? len : 1);
+	const uint8_t *l4 = g->ip + g->l3_len;
+	uint32_t field = be16(l4 + g->csum_off), want = slow_pseudo(g->ip, g->family, g->proto, g->len - g->l3_len);
 
-	HOLD(p);
-	memcpy(p, bytes, len);
-	return p;
+	return field % 0xffff == want % 0xffff; /* there are two zeroes */
 }
 
-/* --- cutting -------------------------------------------------------------------------------- */
+static bool l4_right(const struct gso *g, const uint8_t *seg, uint32_t len)
+{
+	const uint8_t *l4 = seg + g->l3_len;
+	uint32_t l4_len = len - g->l3_len;
+
+	return slow_sum(l4, l4_len, slow_pseudo(seg, g->family, g->proto, l4_len)) == 0xffff;
+}
+
+/* One of several segments: lengths, order and checksums as the receiver will look at them. */
+static void check_segment(const struct gso *g, unsigned int i, const uint8_t *seg, uint32_t len)
+{
+	uint32_t hdr = g->l3_len + g->l4_len, at = i * g->seg_payload;
+	const uint8_t *l4 = seg + g->l3_len, *was = g->ip + g->l3_len;
+	bool last = i + 1 == g->n_segs;
+
+	HOLD(!memcmp(seg + hdr, g->ip + hdr + at, len - hdr));
+	if (g->family == 4) {
+		HOLD(be16(seg + IP4_TOT_LEN) == len && slow_sum(seg, g->l3_len, 0) == 0xffff);
+		HOLD(be16(seg + IP4_ID) == (uint16_t)(be16(g->ip + IP4_ID) + i));
+	} else {
+		HOLD(be16(seg + IP6_PAYLOAD_LEN) == len - IP6_HDR_LEN);
+	}
+	if (g->proto == IPPROTO_TCP) {
+		HOLD(be32(l4 + TCP_SEQ) == be32(was + TCP_SEQ) + at);
+		HOLD(!(l4[TCP_FLAGS] & ~was[TCP_FLAGS]) && (last || !(l4[TCP_FLAGS] & (TCP_F_FIN | TCP_F_PSH))));
+	} else {
+		HOLD(be16(l4 + UDP_LEN) == len - g->l3_len);
+	}
+	if (g->need_csum) /* a sum that was wrong stays wrong */
+		HOLD(l4_right(g, seg, len) == partial_right(g));
+	else if (g->proto == IPPROTO_TCP || get16(was + UDP_CSUM))
+		HOLD(l4_right(g, seg, len));
+	else
+		HOLD(!get16(l4 + UDP_CSUM));
+}
+
+static void check_single(const struct gso *g, const uint8_t *seg, uint32_t len)
+{
+	uint32_t at = g->need_csum ? g->csum_start + g->csum_off : len, after = at + 2 < len ? at + 2 : len;
+
+	HOLD(len == g->len && !memcmp(seg, g->ip, at));
+	HOLD(!memcmp(seg + after, g->ip + after, len - after));
+}
 
 static void segments(const struct gso *g)
 {
@@ -55,6 +89,10 @@ static void segments(const struct gso *g)
 		int n = gso_segment(g, i, dst, room);
 
 		HOLD(n > 0 && (uint32_t)n <= room);
+		if (g->seg_payload)
+			check_segment(g, i, dst, n);
+		else
+			check_single(g, dst, n);
 		HOLD(gso_segment(g, i, dst, n - 1) < 0);
 		payload += n - hdr;
 	}
@@ -72,7 +110,7 @@ static void fuzz_gso(uint8_t choice, const uint8_t *data, size_t size)
 		return;
 	memcpy(&vh, data, sizeof(vh));
 	size -= sizeof(vh);
-	ip = copy_of(data + sizeof(vh), size);
+	ip = fuzz_copy(data + sizeof(vh), size);
 	if (choice & C_OWN_LEN && size >= 40) { /* past the first check */
 		if (ip[0] >> 4 == 6)
 			pg16(ip + 4, size - 40);
@@ -187,8 +225,8 @@ static void offer(struct gro *g, struct rig *r, const uint8_t *buf, uint32_t len
 {
 	unsigned int i = r->n++;
 
-	r->pkt[i] = copy_of(buf, len);
-	r->copy[i] = copy_of(buf, len);
+	r->pkt[i] = fuzz_copy(buf, len);
+	r->copy[i] = fuzz_copy(buf, len);
 	r->len[i] = len;
 	r->tag[i] = tag;
 	gro_add(g, r->pkt[i], len, tag, emitted, r);

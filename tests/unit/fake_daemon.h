@@ -59,6 +59,7 @@
 #define worker_n_taps     f_worker_n_taps
 #define worker_n_xsks     f_worker_n_xsks
 #define worker_udp_port   f_worker_udp_port
+#define worker_port_stats f_worker_port_stats
 #define nl_route_get      f_nl_route_get
 #define nl_link_get_index f_nl_link_get_index
 
@@ -300,6 +301,11 @@ unsigned int worker_n_taps(const struct worker *w)
 unsigned int worker_n_xsks(const struct worker *w)
 {
 	return 2;
+}
+
+bool worker_port_stats(const struct worker *w, struct port_stats *raw, struct port_stats *wire)
+{
+	return false;
 }
 
 uint16_t worker_udp_port(const struct worker *w)
