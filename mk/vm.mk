@@ -3,7 +3,7 @@
 VM_DIR ?= build/vm
 VM_RUN = B=$(B) VM_DIR=$(VM_DIR) tests/vm/run
 # the tree's own tests go first: they want a kernel without esp4
-VM_SUITES := tree smoke matrix edges fragments natt self
+VM_SUITES := tree net self smoke matrix window edges fragments natt
 
 vm-smoke: all ## first packets each way against XFRM on Linux 6.1: at most 3 minutes
 	@$(VM_RUN) --minutes 3 --kernel 6.1 smoke
@@ -15,7 +15,7 @@ else
 VM_ARGS := --minutes 15 --jobs 2
 endif
 
-test-vm: all $(UNIT_BIN) $(BPF_TEST_BIN) ## XFRM matrix and espwire on Linux 6.1 and 6.12: at most 60 minutes, QUICK=1 15
+test-vm: all $(UNIT_BIN) $(BPF_TEST_BIN) $(NET_TOOLS) ## XFRM matrix and espwire on Linux 6.1 and 6.12: at most 60 minutes, QUICK=1 15
 	@$(VM_RUN) --xml vm-full $(VM_ARGS) $(VM_SUITES)
 
 .PHONY: vm-smoke test-vm

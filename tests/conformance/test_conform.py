@@ -105,7 +105,7 @@ def test_a_layer_that_was_not_run_is_said(tmp_path):
 
 def test_of_a_layer_in_part_whole_modules_are_judged(tmp_path):
     text = row("`unit:esp_test::test_padding` `vm:smoke::bokks` `vm:matrix::x`")
-    smoke = '<testsuite><testcase classname="vm.6.1.smoke" name="books"/></testsuite>'
+    smoke = '<testsuite><testcase classname="vm.smoke" name="books[6.1]"/></testsuite>'
     v = judge(tmp_path, text, whole=["unit", "net", "vm:smoke"], unit=XML, net=NET, vm=smoke)
     assert len(v.problems) == 1 and "vm:smoke::bokks: no such test" in v.problems[0]
 

@@ -13,15 +13,15 @@ import tempfile
 import threading
 import time
 
+import xfrm
 from lib.daemon import Daemon
 from lib.keys import Pair
 from lib.topo import NS, Net, TwoHosts, conf_text
 from lib.util import sh, wait_until
 
-XFRM_ALG = {"aes-gcm-128": "rfc4106(gcm(aes))", "aes-gcm-256": "rfc4106(gcm(aes))",
-            "chacha20-poly1305": "rfc7539esp(chacha20,poly1305)"}
 SOL_UDP, UDP_ENCAP, ESPINUDP = 17, 100, 2
 PATIENCE = 8  # emulated seconds are long
+MARK = 51  # and the table its packets are routed by, in transport mode
 
 
 def run_inside(self, argv, **kw):
@@ -41,22 +41,50 @@ def nets(side, i):
     return f"10.{side}.{i}.0/24", f"fd0{side}:0:0:{i}::/64"
 
 
+def host_addr(i, v):
+    """The kernel's own address for link i in transport mode."""
+    return f"198.51.100.{100 + i}" if v == 4 else f"2001:db8::{100 + i}"
+
+
 class Link:
     """One link: its keys, and what the kernel's side is told about it."""
 
     def __init__(self, i, alg="aes-gcm-128", esn=True, window=32, outer=4, encap="esp", plain=False, start=0, mtu=None,
-                 liveness="ping 1s x 8", kernel_mtu=1400, oseq=0):
-        self.i, self.alg, self.esn, self.window = i, alg, esn, window
-        self.outer, self.encap, self.plain = outer, encap, plain
+                 liveness="ping 1s x 8", kernel_mtu=1400, oseq=0, mode="tunnel", own_window=0, limits="", told=True):
+        self.i, self.alg, self.esn, self.mode = i, alg, esn, mode
+        self.window, self.own_window = window, own_window  # the kernel's, and ours where it is not the default
+        self.outer, self.encap = outer, encap
+        self.device = mode == "tunnel" and not plain  # an xfrm device in place of policies by address
         self.start, self.oseq = start, oseq  # last numbers used: by espwire, by the kernel
-        self.mtu, self.liveness, self.kernel_mtu = mtu, liveness, kernel_mtu
-        self.name, self.pair = f"ipsec{i}", Pair(alg=alg, esn=esn)
+        self.told = told  # whether the receivers know of them
+        self.mtu, self.liveness, self.kernel_mtu, self.limits = mtu, liveness, kernel_mtu, limits
+        self.name = f"ipsec{i}"
+        self.new_keys()
+        self.refused = ""  # errno of a kernel that has no such SA
+
+    def new_keys(self):
+        self.pair = Pair(alg=self.alg, esn=self.esn, mode="" if self.mode == "tunnel" else self.mode)
+        self.pair.a.window, self.pair.b.window = self.window, self.own_window
 
     def key_file(self, path):
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(fd, "w") as f:
-            f.write(self.pair.a.text("out") + f"window = {self.window}\n\n" + self.pair.b.text("in"))
-        return path
+        return self.pair.write(path, "a")
+
+
+STACK_LOSS = re.compile(r"Discards|NoRoutes|Errors|Failed|Fails|DestUnreach")
+
+
+def stack_counters(ns):
+    """What the namespace's own IP counts as lost or refused: /proc/net/snmp and snmp6."""
+    def read():
+        found = {}
+        with open("/proc/thread-self/net/snmp") as f:
+            lines = [line.split() for line in f]
+        for names, values in zip(lines[::2], lines[1::2]):
+            found.update({names[0][:-1] + k: int(v) for k, v in zip(names[1:], values[1:])})
+        with open("/proc/thread-self/net/snmp6") as f:
+            found.update({k: int(v) for k, v in (line.split() for line in f)})
+        return {k: v for k, v in found.items() if STACK_LOSS.search(k)}
+    return ns.enter(read)
 
 
 def moved(now, was):
@@ -66,10 +94,10 @@ def moved(now, was):
 class Bed:
     """The two gateways with the links given. Close it."""
 
-    def __init__(self, links, workers=2, mtu=1500, ports=(4500, 4500), underlay=None, ipsecd=None):
-        self.links, self.ports = links, ports
+    def __init__(self, links, workers=2, mtu=1500, ports=(4500, 4500), underlay=None, ipsecd=None, may_refuse=False):
+        self.every, self.links, self.ports, self.may_refuse = links, links, ports, may_refuse
         self.dir = tempfile.mkdtemp(prefix="vm-")
-        self.net, self.closers, self.was = Net(), [], ({}, {})
+        self.net, self.closers, self.was, self.stacks = Net(), [], ({}, {}), {}
         try:
             self.topo(mtu)
             self.a, self.b, self.h1, self.h2 = self.t.a, self.t.b, self.t.h1, self.t.h2
@@ -112,6 +140,8 @@ class Bed:
 
     def section(self, l, side, remote, key_file):
         far = 3 - side
+        if l.mode == "transport":
+            return self.host_section(l, remote, key_file)
         keys = {"peer": f"peer-{l.i}", "address": f"{addr(side, l.i, 1, 4)} peer {addr(far, l.i, 1, 4)}",
                 "address6": f"{addr(side, l.i, 1, 6)} peer {addr(far, l.i, 1, 6)}",
                 "path": f"{remote} encap {l.encap}" + (f" port {self.ports[1]}" if l.encap == "udp" else ""),
@@ -121,8 +151,28 @@ class Bed:
             keys["mtu"] = l.mtu
         return keys
 
+    def host_section(self, l, remote, key_file):
+        """Transport mode: the wild addresses themselves, and a mark to tell envelopes from packets."""
+        me, far = self.ends_outer(l)[0], self.far_host(l)
+        return {"peer": f"peer-{l.i}", "address" if l.outer == 4 else "address6": f"{me} peer {far}",
+                "path": f"{remote} encap {l.encap} fwmark {MARK} table {MARK}", "liveness": l.liveness, "sa": f"file:{key_file}"}
+
+    def ends_outer(self, l):
+        """(espwire's, the kernel's) outer address; in transport mode the kernel has one for each link."""
+        return self.o[f"a{l.outer}"], self.o[f"b{l.outer}"] if l.mode == "tunnel" else host_addr(l.i, l.outer)
+
     def remote(self, l):
-        return self.o[f"b{l.outer}"]
+        return self.ends_outer(l)[1]
+
+    def far_host(self, l):
+        """The peer of a transport mode link."""
+        return self.ends_outer(l)[1]
+
+    def marked_route(self):
+        """Marked packets do not know of the links."""
+        self.a.ip(f"rule add fwmark {MARK} lookup {MARK}", f"route add 198.51.100.0/24 dev eth1 table {MARK}",
+                  f"route add 2001:db8::/64 dev eth1 table {MARK}")
+        self.a.run(["ip", "-6", "rule", "add", "fwmark", MARK, "lookup", MARK])
 
     def keys(self):
         for l in self.links:
@@ -132,6 +182,16 @@ class Bed:
             if l.start or l.oseq:
                 self.set_marks(l)
 
+    def rekey(self, l):
+        """Both ends get new keys by hand; the daemon runs on and the old states are gone."""
+        l.new_keys()
+        l.limits = ""
+        path = f"{self.dir}/{l.name}.sa"
+        os.unlink(path)
+        l.key_file(path)
+        self.b.ip(*xfrm.states(l, *self.kernel_ends(l), self.state_ports(l)))
+        self.daemon.init_state(path)
+
     def set_marks(self, l):
         """Durable marks as a long-lived SA would have them (ledger.h): the file is text with a checksum."""
         fp = {}
@@ -139,7 +199,7 @@ class Bed:
             with open(f"{self.daemon.state_dir}/{name}") as f:
                 fp[name] = f.read()
         for name in self.fresh_marks(l, fp):
-            seq = l.start if name.endswith(".out") else l.oseq
+            seq = l.start if name.endswith(".out") else l.oseq if l.told else 0
             body = re.sub(r"(?m)^seq \d+$", f"seq {seq}", fp[name][:fp[name].index("sum ") + 4])
             with open(f"{self.daemon.state_dir}/{name}", "w") as f:
                 f.write(f"{body}{hashlib.sha256(body.encode()).hexdigest()}\n")
@@ -153,56 +213,46 @@ class Bed:
     # --- the kernel's side ---
 
     def kernel_side(self):
-        lines, pol = [], []
         self.b.sysctl_set("net.ipv4.conf.default.rp_filter", 0)
+        self.take_states()
+        lines = []
         for l in self.links:
             a, b = self.kernel_ends(l)
-            lines += self.states(l, a, b)
+            if l.mode == "transport":
+                if b not in self.o.values():
+                    lines += [f"addr add {b}/32 dev eth1" if l.outer == 4 else f"addr add {b}/128 dev eth1 nodad"]
+                lines += xfrm.policies(l, a, b, (b,), (a,))
+                continue
             lines += [f"addr add {addr(2, l.i, 1, 4)}/32 dev lo", f"addr add {addr(2, l.i, 1, 6)}/128 dev lo nodad"]
-            if not l.plain:
+            if l.device:
                 lines += [f"link add xf{l.i} type xfrm dev eth1 if_id {l.i}",
                           f"link set xf{l.i} addrgenmode none", f"link set xf{l.i} mtu {l.kernel_mtu} up",
                           f"route add {nets(1, l.i)[0]} dev xf{l.i} src {addr(2, l.i, 1, 4)}",
                           f"route add {nets(1, l.i)[1]} dev xf{l.i} src {addr(2, l.i, 1, 6)}"]
-            pol += self.policies(l, a, b)
-        self.b.ip(*lines, *pol)
+            anything = ("0.0.0.0/0", "::/0")
+            lines += xfrm.policies(l, a, b, *((anything, anything) if l.device else (nets(2, l.i), nets(1, l.i))))
+        if any(l.mode == "transport" for l in self.links):
+            lines += xfrm.bypasses()
+            self.marked_route()
+        self.b.ip(*lines)
         if any(l.encap == "udp" for l in self.links):
             self.encap_sockets()
 
+    def take_states(self):
+        """All states first: a link whose SAs the kernel refuses is none for either side."""
+        lines = [(l, line) for l in self.every for line in xfrm.states(l, *self.kernel_ends(l), self.state_ports(l))]
+        for n, name in xfrm.add_states(self.b, [line for _, line in lines]).items():
+            lines[n][0].refused = name
+        self.links = [l for l in self.every if not l.refused]
+        refused = {l.name: l.refused for l in self.every if l.refused}
+        assert self.may_refuse or not refused, f"the kernel refused {refused}"
+
     def kernel_ends(self, l):
         """(espwire's, the kernel's) outer address as the kernel sees them."""
-        return self.o[f"a{l.outer}"], self.o[f"b{l.outer}"]
+        return self.ends_outer(l)
 
-    def states(self, l, a, b):
-        """In from espwire (pair.a), out to it (pair.b)."""
-        both = []
-        for src, dst, sa, seq, ports in ((a, b, l.pair.a, l.start, (self.ports[0], self.ports[1])),
-                                         (b, a, l.pair.b, l.oseq, (self.ports[1], self.ports[0]))):
-            line = f"xfrm state add src {src} dst {dst} proto esp spi {sa.spi:#x} reqid {l.i} mode tunnel"
-            if not l.plain:
-                line += f" if_id {l.i}"
-            line += f" replay-window {l.window}"
-            if seq:
-                kind = "replay-seq" if sa is l.pair.a else "replay-oseq"
-                line += f" {kind} {seq & 0xffffffff:#x}"
-                if l.esn:
-                    line += f" {kind}-hi {seq >> 32:#x}"
-            line += " flag af-unspec" + (" esn" if l.esn else "")
-            line += f" aead {XFRM_ALG[l.alg]} 0x{sa.key.hex()}{sa.salt.hex()} 128"
-            if l.encap == "udp":
-                line += f" encap espinudp {ports[0]} {ports[1]} 0.0.0.0"
-            both.append(line)
-        return both
-
-    def policies(self, l, a, b):
-        lines = []
-        for v in (0, 1):
-            near, far = (nets(2, l.i)[v], nets(1, l.i)[v]) if l.plain else ("0.0.0.0/0", "0.0.0.0/0") if v == 0 else ("::/0", "::/0")
-            tail = "" if l.plain else f" if_id {l.i}"
-            for direction, src, dst, osrc, odst in (("out", near, far, b, a), ("in", far, near, a, b), ("fwd", far, near, a, b)):
-                lines.append(f"xfrm policy add src {src} dst {dst} dir {direction}{tail} "
-                             f"tmpl src {osrc} dst {odst} proto esp reqid {l.i} mode tunnel")
-        return lines
+    def state_ports(self, l):
+        return self.ports
 
     def encap_sockets(self):
         for fam, any_ in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
@@ -215,26 +265,30 @@ class Bed:
 
     # --- judging ---
 
-    def xfrm_stat(self):
-        def read():
-            with open("/proc/thread-self/net/xfrm_stat") as f:
-                return {k: int(v) for k, v in (line.split() for line in f)}
-        return self.b.enter(read)
-
     def xfrm_errors(self):
         """Error counters of the kernel's side that moved since mark()."""
-        return moved(self.xfrm_stat(), self.was[1])
+        return moved(xfrm.stat(self.b), self.was[1])
 
     def state_errors(self):
-        """SPI -> the three counters `ip -s xfrm state` keeps per state, where one is not zero."""
-        found, spi = {}, None
-        for line in self.b.out(["ip", "-s", "xfrm", "state"]).splitlines():
-            m = re.search(r"\bspi 0x([0-9a-f]+)", line)
-            spi = int(m[1], 16) if m else spi
-            m = re.search(r"replay-window (\d+) replay (\d+) failed (\d+)", line)
-            if m and any(map(int, m.groups())):
-                found[f"{spi:#x}"] = tuple(map(int, m.groups()))
-        return found
+        """SPI -> window, replay and integrity failures of the kernel's states, where one is not zero."""
+        return {f"{spi:#x}": bad for spi, (_, bad) in xfrm.counters(self.b).items() if any(bad)}
+
+    def counts(self, l):
+        """((espwire sent, the kernel took), (the kernel sent, espwire took)) in packets of this link's SAs."""
+        k = xfrm.counters(self.b)
+        ours = {s["dir"]: s["packets"] for s in self.daemon.link(l.name)["sas"]}
+        return (ours["out"], k[l.pair.a.spi][0]), (k[l.pair.b.spi][0], ours["in"])
+
+    def agree(self, l):
+        """Both ends of a link count the same packets. Return: those sent by espwire, those by the kernel."""
+        seen = []
+
+        def same():
+            seen[:] = self.counts(l)
+            return all(x == y for x, y in seen)
+
+        wait_until(same, PATIENCE, lambda: f"{l.name}: the ends count alike: (sent, taken) is {seen}", poll=0.2)
+        return seen[0][0], seen[1][0]
 
     def drops(self, daemon=None):
         """Drops of the daemon that are not zero: {(where, way, reason): n}."""
@@ -247,7 +301,8 @@ class Bed:
 
     def mark(self):
         """From here on counts what verdict() judges."""
-        self.was = self.drops(), self.xfrm_stat()
+        self.was = self.drops(), xfrm.stat(self.b)
+        self.stacks = {ns: stack_counters(ns) for ns in self.net.spaces}
 
     def verdict(self, allowed=()):
         """Nothing was dropped on either side since mark(), and the books balance."""
@@ -261,24 +316,33 @@ class Bed:
 
     def ends(self, l, v, back=False):
         """((namespace, address), (namespace, address)) of the two hosts; back = from the kernel's side."""
+        if l.mode == "transport":
+            p = tuple(zip((self.a, self.b), self.ends_outer(l)))
+            return p[::-1] if back else p
         p = (self.h1, addr(1, l.i, 10, v)), (self.h2, addr(2, l.i, 10, v))
         return p[::-1] if back else p
 
+    def target(self, l, v, back=False):
+        """The receiver's address as the sender knows it: its own, but for a NAT between them."""
+        return self.ends(l, v, back)[1][1]
+
     def ping(self, l, v, back=False, count=3, size=56, extra=()):
-        (ns, me), (_, far) = self.ends(l, v, back)
+        (ns, me), _ = self.ends(l, v, back)
+        far = self.target(l, v, back)
         p = ns.run(["ping", "-n", "-q", "-c", count, "-i", "0.05", "-W", PATIENCE, "-s", size, "-I", me, *extra, far],
                    check=False, timeout=PATIENCE * 3)
         assert p.returncode == 0 and f"{count} received" in p.stdout, f"ping v{v} {me} > {far}: {p.stdout}{p.stderr}{self.trouble()}"
 
     def udp(self, l, v, count, back=False, sizes=(1, 64, 200, 777, 1200), burst=64):
         """Numbered datagrams in closed-loop bursts: each must come out once, byte for byte."""
-        (src, me), (dst, far) = self.ends(l, v, back)
+        (src, me), (dst, own) = self.ends(l, v, back)
+        far = self.target(l, v, back)
         fam = socket.AF_INET if v == 4 else socket.AF_INET6
         rx, tx = dst.socket(fam, socket.SOCK_DGRAM), src.socket(fam, socket.SOCK_DGRAM)
         try:
             rx.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE
             rx.settimeout(PATIENCE)
-            rx.bind((far, 5002))
+            rx.bind((own, 5002))
             tx.bind((me, 5001))
             tx.connect((far, 5002))
             blob = os.urandom(4096)
@@ -305,13 +369,14 @@ class Bed:
 
     def tcp(self, l, v, size, back=False):
         """Random bytes; the digests of both ends must agree."""
-        (src, me), (dst, far) = self.ends(l, v, back)
+        (src, me), (dst, own) = self.ends(l, v, back)
+        far = self.target(l, v, back)
         fam = socket.AF_INET if v == 4 else socket.AF_INET6
         srv, cli = dst.socket(fam, socket.SOCK_STREAM), src.socket(fam, socket.SOCK_STREAM)
         got = hashlib.sha1()
         try:
             srv.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            srv.bind((far, 5003))
+            srv.bind((own, 5003))
             srv.listen(1)
             patience = PATIENCE + (size >> 18)  # sendall() takes it as the limit of the whole
             srv.settimeout(PATIENCE)
@@ -341,7 +406,9 @@ class Bed:
         j = self.daemon.json("drops")
         return (f"\nespwire: dropped {self.drops()}\n{self.daemon.json('perf')['workers']}\n"
                 f"{[c for c in j['conservation']]} {j['global']['wire_pass']} passed\n"
-                f"XFRM: {self.xfrm_errors()} {self.state_errors()}")
+                f"XFRM: {self.xfrm_errors()} {self.state_errors()}\n"
+                f"IP: {({ns.role: moved(stack_counters(ns), was) for ns, was in self.stacks.items()})}\n"
+                f"{self.daemon.log()[-600:]}")
 
     def sa(self, l, way):
         return next(s for s in next(x for x in self.daemon.show()["links"] if x["name"] == l.name)["sas"] if s["dir"] == way)

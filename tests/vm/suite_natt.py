@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """UDP encapsulation through a NAT box (nftables masquerade) with either end behind it, and other ports."""
-from bed import Bed, Link
+from bed import MARK, Bed, Link
 from guest import Case, Shared
 from lib.util import wait_until
 
@@ -22,6 +22,7 @@ class Box:
         for h, gw, side in ((self.h1, self.a, 1), (self.h2, self.b, 2)):
             net.wire(h, "eth0", gw, "eth0", (f"10.{side}.0.2/16", f"fd0{side}::2/48"), (f"10.{side}.0.1/16", f"fd0{side}::1/48"))
             h.ip(f"route add default via 10.{side}.0.1", f"route add ::/0 via fd0{side}::1")
+        self.near = near
         # who is behind: its envelopes leave from the box's address and a port that is not 4500
         self.public = {4: far[0], 6: far[1]} if behind == "a" else {4: near[0], 6: near[1]}
         self.out_dev = "right" if behind == "a" else "left"
@@ -48,6 +49,20 @@ class NatBed(Bed):
     def topo(self, mtu):
         self.t = Box(self.net, self.behind)
 
+    def ends_outer(self, l):
+        return self.o[f"a{l.outer}"], self.o[f"b{l.outer}"]
+
+    def target(self, l, v, back=False):
+        """In transport mode the one behind the box is the box to the other."""
+        if l.mode == "transport" and back == (self.behind == "a"):
+            return self.t.public[l.outer]
+        return super().target(l, v, back)
+
+    def marked_route(self):
+        self.a.ip(f"rule add fwmark {MARK} lookup {MARK}", f"route add default via {self.t.near[0]} table {MARK}",
+                  f"route add ::/0 via {self.t.near[1]} table {MARK}")
+        self.a.run(["ip", "-6", "rule", "add", "fwmark", MARK, "lookup", MARK])
+
 
 class EspwireBehind(NatBed):
     """The kernel sees the box's address and its port, as IKE would have told it."""
@@ -65,6 +80,9 @@ class KernelBehind(NatBed):
     def remote(self, l):
         return "any" if self.learn else self.t.public[l.outer]
 
+    def far_host(self, l):
+        return self.t.public[l.outer]
+
     def keys(self):
         """The first packets come from behind the box and make its mapping, before espwire starts."""
         super().keys()
@@ -77,7 +95,8 @@ class KernelBehind(NatBed):
         return super().all_up()
 
     def speak(self, l):
-        self.b.run(["ping", "-c", "1", "-W", "0.2", "-I", f"10.2.{l.i}.1", f"10.1.{l.i}.1"], check=False)
+        me, far = (f"10.2.{l.i}.1", f"10.1.{l.i}.1") if l.mode == "tunnel" else self.ends_outer(l)[::-1]
+        self.b.run(["ping", "-c", "1", "-W", "0.2", "-I", me, far], check=False)
 
 
 class KernelBehindUnknown(KernelBehind):
@@ -88,7 +107,7 @@ def both_ways(bed, n, case):
     b = bed()
     l = b.links[n]
     b.mark()
-    for v in (4, 6):
+    for v in (4, 6) if l.mode == "tunnel" else (l.outer,):
         for back in (False, True):
             b.ping(l, v, back=back)
             b.udp(l, v, 200, back=back)
@@ -96,6 +115,7 @@ def both_ways(bed, n, case):
     path = b.daemon.link(l.name)["path"]
     case.note(f"path {path['remote']} port {path['port']} learned {path['learned']}")
     b.verdict()
+    b.agree(l)
 
 
 def rebind(bed, case):
@@ -112,21 +132,35 @@ def rebind(bed, case):
     b.udp(l, 4, 100, back=True)
 
 
-def cases(job):
-    def links():
-        return [Link(1, encap="udp", outer=4), Link(2, encap="udp", outer=6, alg="chacha20-poly1305")]
+def links():
+    return [Link(1, encap="udp", outer=4), Link(2, encap="udp", outer=6, alg="chacha20-poly1305"),
+            Link(3, encap="udp", outer=4, alg="aes-cbc-256-hmac-sha2-256"), Link(4, encap="udp", outer=6, alg="aes-gmac-128")]
 
-    a = Shared(lambda: EspwireBehind(links(), ports=(MAPPED, 4500))).get
-    b = Shared(lambda: KernelBehind(links(), ports=(4500, MAPPED))).get
-    c = Shared(lambda: KernelBehindUnknown([Link(1, encap="udp")], ports=(4500, MAPPED))).get
-    d = Shared(lambda: Bed(links(), ports=(4500, 4510))).get
+
+def hosts():
+    """Transport mode: their checksums were made for other addresses (RFC 3948 3.1.2)."""
+    return [Link(1, encap="udp", outer=4, mode="transport"),
+            Link(2, encap="udp", outer=6, mode="transport", alg="aes-cbc-128-hmac-sha2-256")]
+
+
+# name -> the bed and the port its kernel sees or has
+BEDS = {
+    "espwire-behind": lambda: EspwireBehind(links(), ports=(MAPPED, 4500)),
+    "kernel-behind": lambda: KernelBehind(links(), ports=(4500, MAPPED)),
+    "kernel-behind-unknown": lambda: KernelBehindUnknown(links()[:1], ports=(4500, MAPPED)),
+    "other-port": lambda: Bed(links(), ports=(4500, 4510)),
+    "transport-espwire-behind": lambda: EspwireBehind(hosts(), ports=(MAPPED, 4500)),
+    "transport-kernel-behind": lambda: KernelBehind(hosts(), ports=(4500, MAPPED)),
+}
+COUNT = {"kernel-behind-unknown": 1, "transport-espwire-behind": 2, "transport-kernel-behind": 2}
+
+
+def cases(job):
     out = []
-    for v, n in ((4, 0), (6, 1)):
-        out.append(Case(f"espwire-behind-o{v}", lambda case, n=n: both_ways(a, n, case), limit=120))
-    for v, n in ((4, 0), (6, 1)):
-        out.append(Case(f"kernel-behind-o{v}", lambda case, n=n: both_ways(b, n, case), limit=120))
-    out.append(Case("kernel-behind-rebinds", lambda case: rebind(b, case), limit=120))
-    out.append(Case("kernel-behind-unknown", lambda case: both_ways(c, 0, case), limit=120))
-    for v, n in ((4, 0), (6, 1)):
-        out.append(Case(f"other-port-o{v}", lambda case, n=n: both_ways(d, n, case), limit=120))
+    for name, make in BEDS.items():
+        bed, todo = Shared(make).get, links() if "transport" not in name else hosts()
+        for n, l in enumerate(todo[:COUNT.get(name, 2 if job["quick"] else 4)]):
+            out.append(Case(f"{name}-{l.alg}-o{l.outer}", lambda case, bed=bed, n=n: both_ways(bed, n, case), limit=120))
+        if name == "kernel-behind":
+            out.append(Case("kernel-behind-rebinds", lambda case, bed=bed: rebind(bed, case), limit=120))
     return out

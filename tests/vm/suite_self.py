@@ -27,8 +27,8 @@ class SelfBed(Bed):
         conf = []
         for l in self.links:
             path = f"{self.dir}/{l.name}-far.sa"
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as f:
-                f.write(l.pair.b.text("out") + l.pair.a.text("in"))
+            l.pair.a.window = 0  # ours, where the kernel's stood
+            l.pair.write(path, "b")
             conf.append((l.name, self.section(l, 2, self.o[f"a{l.outer}"], path)))
         self.far = Daemon(self.b, conf_text(conf, {"workers": 2, "max-links": 128}), self.dir)
         for l in self.links:

@@ -215,11 +215,7 @@ class TwoHosts:
         self.net = net
         self.a, self.b = net.ns("gwa", forward=True), net.ns("gwb", forward=True)
         o = self.outer
-        addrs = ((f"{o['a4']}/24", f"{o['a6']}/64"), (f"{o['b4']}/24", f"{o['b6']}/64"))
-        if bad:
-            self.bad = net.bad_wire(self.a, "eth1", self.b, "eth1", *addrs, mtu=mtu)
-        else:
-            net.wire(self.a, "eth1", self.b, "eth1", *addrs, mtu=mtu, underlay=True)
+        self.wild_wire((f"{o['a4']}/24", f"{o['a6']}/64"), (f"{o['b4']}/24", f"{o['b6']}/64"), mtu, bad)
         self.a.ip(f"route add default via {o['b4']}", f"route add ::/0 via {o['b6']}")
         self.b.ip(f"route add default via {o['a4']}", f"route add ::/0 via {o['a6']}")
         if hosts:
@@ -230,6 +226,13 @@ class TwoHosts:
                      ("10.2.0.1/16", "fd02::1/48"))
             self.h1.ip("route add default via 10.1.0.1", "route add ::/0 via fd01::1")
             self.h2.ip("route add default via 10.2.0.1", "route add ::/0 via fd02::1")
+
+    def wild_wire(self, a, b, mtu, bad):
+        """Between the gateways' eth1, with these addresses."""
+        if bad:
+            self.bad = self.net.bad_wire(self.a, "eth1", self.b, "eth1", a, b, mtu=mtu)
+        else:
+            self.net.wire(self.a, "eth1", self.b, "eth1", a, b, mtu=mtu, underlay=True)
 
     def link(self, side, sa, path=None, name="ipsec1", **over):
         """The [link] section of one side, as a dict for conf_text(). None drops a key."""
