@@ -9,7 +9,9 @@
  *     cleartext, 3.2), IKE included;
  *   - IKE and NAT-T (UDP 500, 4500) between a local address of the underlay and anybody: with
  *     protect = 0.0.0.0/0 a peer whose address is not known yet must be able to call;
- *   - neighbour discovery, and what is link-local and hence never routed into a link.
+ *   - neighbour discovery, and what is link-local and hence never routed into a link;
+ *   - inwards, ICMP errors of whatever router that quote an envelope of ours, IKE of ours, or what
+ *     we sent to a peer's own address: the path MTU depends on them. Nothing protected is in them.
  * Everything else continues down the chain (TC_ACT_UNSPEC): no other filter is overruled.
  */
 #include "vmlinux.h"
@@ -66,13 +68,31 @@ static __always_inline bool is_ndp(struct __sk_buff *skb, const struct seen *s)
 	return type >= NDP_FIRST && type <= NDP_LAST;
 }
 
+/* sock_in has seen it first: the source port of a quoted envelope may be the private one already. */
+static __always_inline bool is_our_error(struct __sk_buff *skb, const struct seen *s)
+{
+	struct env_key k = {};
+	struct seen q = {};
+	__u32 off;
+
+	if (!quoted(skb, s, &q) || q.ip.frag == FRAG_LATER || !bpf_map_lookup_elem(&local_addr, &q.ours))
+		return false;
+	if (bpf_map_lookup_elem(&peer_addr, &q.theirs) || is_ike(skb, &q, true))
+		return true;
+	off = q.ip.l4_off + (q.ip.proto == IPPROTO_UDP ? sizeof(struct udphdr) : 0);
+	k.dst = q.theirs;
+	if (bpf_skb_load_bytes(skb, off, &k.spi_be, sizeof(k.spi_be)))
+		return false;
+	return (q.ip.proto == IPPROTO_UDP || q.ip.proto == IPPROTO_ESP) && bpf_map_lookup_elem(&env_out, &k);
+}
+
 static __always_inline bool may_pass(struct __sk_buff *skb, const struct seen *s, bool egress)
 {
 	if (s->ip.proto == IPPROTO_ESP || link_scope(&s->theirs))
 		return true;
 	if (bpf_map_lookup_elem(&peer_addr, &s->theirs))
 		return true;
-	return is_ike(skb, s, egress) || is_ndp(skb, s);
+	return is_ike(skb, s, egress) || is_ndp(skb, s) || (!egress && is_our_error(skb, s));
 }
 
 static __always_inline int guard(struct __sk_buff *skb, bool egress, bool l3)

@@ -25,9 +25,8 @@
 #include "look.bpf.h"
 #include "stats.bpf.h"
 
-#define TAKE_ALL     0xffffffff
-#define ESP_MIN      8 /* SPI and sequence number: less is no ESP */
-#define ICMP_HDR_LEN 8
+#define TAKE_ALL 0xffffffff
+#define ESP_MIN  8 /* SPI and sequence number: less is no ESP */
 
 /* --- raw sockets --- */
 
@@ -212,28 +211,6 @@ static __always_inline int udp_in(struct __sk_buff *skb, const struct seen *s)
 
 /* --- ICMP errors --- */
 
-static __always_inline bool is_error(const struct seen *s, __u8 type)
-{
-	if (s->ip.is6)
-		return type >= 1 && type <= 4; /* RFC 4443 2.1: all that quote */
-	return type == 3 || type == 11 || type == 12; /* RFC 792 */
-}
-
-/* The quoted packet: ours is its source. Return: offset of its UDP header, 0 = not UDP from us */
-static __always_inline __u32 quoted(struct __sk_buff *skb, struct seen *s)
-{
-	__u32 off = s->ip.l4_off + ICMP_HDR_LEN;
-	struct seen q = {};
-
-	if (s->ip.is6 ? !look6(skb, &q, off, true) : !look4(skb, &q, off, true))
-		return 0;
-	if (q.ip.proto != IPPROTO_UDP || q.ip.frag == FRAG_LATER)
-		return 0;
-	q.ip.is6 = s->ip.is6;
-	*s = q;
-	return q.ip.l4_off;
-}
-
 /* Who sent it? Known by its SPI; where the quotation ends before that, ours if nobody else sends from 4500. */
 static __always_inline __be16 sender(struct __sk_buff *skb, const struct seen *q, const struct dgram *d)
 {
@@ -249,16 +226,14 @@ static __always_inline __be16 sender(struct __sk_buff *skb, const struct seen *q
 static __always_inline int icmp_in(struct __sk_buff *skb, const struct seen *s)
 {
 	__u32 icmp = s->ip.l4_off, at;
-	struct seen q = *s;
 	struct dgram d = {};
+	struct seen q = {};
 	__be16 ports[2], to;
-	__u8 type;
 
-	if (s->ip.frag != FRAG_NONE || bpf_skb_load_bytes(skb, icmp, &type, sizeof(type)) ||
-	    !is_error(s, type))
+	if (!quoted(skb, s, &q) || q.ip.proto != IPPROTO_UDP || q.ip.frag == FRAG_LATER)
 		return TC_ACT_UNSPEC;
-	at = quoted(skb, &q);
-	if (!at || bpf_skb_load_bytes(skb, at, ports, sizeof(ports)) || ports[0] != bpf_htons(ESP_PORT) ||
+	at = q.ip.l4_off;
+	if (bpf_skb_load_bytes(skb, at, ports, sizeof(ports)) || ports[0] != bpf_htons(ESP_PORT) ||
 	    !bpf_map_lookup_elem(&local_addr, &q.ours))
 		return TC_ACT_UNSPEC;
 	d.our_port = ports[0];
@@ -282,9 +257,7 @@ static __always_inline int enter(struct __sk_buff *skb, bool l3)
 		return udp_in(skb, &s);
 	if (s.ip.proto == IPPROTO_ESP)
 		return esp_in(skb, &s);
-	if (s.ip.proto == (s.ip.is6 ? NEXTHDR_ICMP : IPPROTO_ICMP))
-		return icmp_in(skb, &s);
-	return TC_ACT_UNSPEC;
+	return icmp_in(skb, &s);
 }
 
 static __always_inline int leave(struct __sk_buff *skb, bool l3)

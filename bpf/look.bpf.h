@@ -15,6 +15,8 @@ struct seen {
 };
 
 #define VLAN_TAGS_MAX 2
+#define LOOK_EXT_MAX  4 /* IPv6 extension headers, fragment header included, before what they carry */
+#define ICMP_HDR_LEN  8
 
 /* Skip VLAN tags that stand in the frame. Return: offset behind them, *proto what follows. */
 static __always_inline __u32 skip_tags(struct __sk_buff *skb, __u32 off, __be16 *proto)
@@ -56,23 +58,43 @@ static __always_inline bool look4(struct __sk_buff *skb, struct seen *s, __u32 o
 	return true;
 }
 
-static __always_inline bool look6(struct __sk_buff *skb, struct seen *s, __u32 off, bool egress)
+/* Step over the extension headers that may stand before ESP or UDP: RFC 8200 4, RFC 4303 3.1.2. */
+static __always_inline __u32 skip_exts(struct __sk_buff *skb, struct ip_hdr *ip, __u32 off)
 {
 	struct frag_hdr fh;
+	__u8 ext[2];
+	int i;
+
+	for (i = 0; i < LOOK_EXT_MAX && ip->frag != FRAG_LATER; i++) {
+		if (ip->proto == NEXTHDR_FRAGMENT) {
+			if (bpf_skb_load_bytes(skb, off, &fh, sizeof(fh)))
+				break;
+			ip->proto = fh.nexthdr;
+			ip->frag = fh.frag_off & bpf_htons(IP6_FRAG_OFFSET) ? FRAG_LATER : FRAG_FIRST;
+			off += sizeof(fh);
+		} else if (ip->proto == NEXTHDR_HOP || ip->proto == NEXTHDR_ROUTING ||
+			   ip->proto == NEXTHDR_DEST) {
+			if (bpf_skb_load_bytes(skb, off, ext, sizeof(ext)))
+				break;
+			ip->proto = ext[0];
+			off += (ext[1] + 1) * 8;
+		} else {
+			break;
+		}
+	}
+	return off;
+}
+
+static __always_inline bool look6(struct __sk_buff *skb, struct seen *s, __u32 off, bool egress)
+{
 	struct ipv6hdr ip;
 
 	if (bpf_skb_load_bytes(skb, off, &ip, sizeof(ip)))
 		return false;
-	off += sizeof(ip);
 	s->ip.is6 = 1;
 	s->ip.proto = ip.nexthdr;
 	s->ip.hops = ip.hop_limit;
-	if (ip.nexthdr == NEXTHDR_FRAGMENT && !bpf_skb_load_bytes(skb, off, &fh, sizeof(fh))) {
-		s->ip.proto = fh.nexthdr;
-		s->ip.frag = fh.frag_off & bpf_htons(IP6_FRAG_OFFSET) ? FRAG_LATER : FRAG_FIRST;
-		off += sizeof(fh);
-	}
-	s->ip.l4_off = off;
+	s->ip.l4_off = skip_exts(skb, &s->ip, off + sizeof(ip));
 	addr6(egress ? &s->ours : &s->theirs, &ip.saddr);
 	addr6(egress ? &s->theirs : &s->ours, &ip.daddr);
 	return true;
@@ -88,6 +110,28 @@ static __always_inline bool look_at(struct __sk_buff *skb, struct seen *s, bool 
 	if (proto == bpf_htons(ETH_P_IPV6))
 		return look6(skb, s, off, egress);
 	return false;
+}
+
+static __always_inline bool is_icmp(const struct seen *s)
+{
+	return s->ip.proto == (s->ip.is6 ? NEXTHDR_ICMP : IPPROTO_ICMP);
+}
+
+/*
+ * The packet that an ICMP error quotes, seen as one that went out: q->ours is its source.
+ * Return: false = no error, or nothing that can be read in it. RFC 792, RFC 4443 2.1.
+ */
+static __always_inline bool quoted(struct __sk_buff *skb, const struct seen *s, struct seen *q)
+{
+	__u32 off = s->ip.l4_off + ICMP_HDR_LEN;
+	__u8 type;
+
+	if (!is_icmp(s) || s->ip.frag != FRAG_NONE ||
+	    bpf_skb_load_bytes(skb, s->ip.l4_off, &type, sizeof(type)))
+		return false;
+	if (s->ip.is6)
+		return type >= 1 && type <= 4 && look6(skb, q, off, true);
+	return (type == 3 || type == 11 || type == 12) && look4(skb, q, off, true);
 }
 
 #endif

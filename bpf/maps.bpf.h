@@ -31,7 +31,7 @@ MAP_F(link_by_if, BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC, 1, __u32, __u32);
 
 /* SPI -> SA. Writer: control; readers: wire_in, sock_filter, sock_in. */
 MAP_F(sa_in, BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC, 1, struct sa_in_key, struct sa_in_ent);
-/* {SPI, destination} of our own envelopes -> link id. Writer: control; readers: classify, sock_in. */
+/* {SPI, destination} of our own envelopes -> link id. Writer: control; readers: classify, sock_in, guard. */
 MAP_F(env_out, BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC, 1, struct env_key, __u32);
 
 /* Addresses of the underlay itself. Writer: control (from netlink); readers: wire_in, sock_in, guard. */

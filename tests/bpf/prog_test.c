@@ -61,6 +61,20 @@ struct row {
 #define NEXT           ACT_NEXT, .stamped = UNCHANGED
 #define STEERED(bytes) X_REDIRECT, WIRE, MOVED({LINK(wire_pkts), 1}, {LINK(wire_bytes), bytes})
 
+/* What routers quote of us; protected here is 10.2.0.0/16, where this router lies. */
+#define ROUTER4 .src = "10.2.0.254", .dst = "192.0.2.1", .proto = IPPROTO_ICMP, .icmp = 3
+#define ROUTER6 .src = "fd02::254", .dst = "2001:db8::1", .proto = IPPROTO_ICMPV6, .icmp = 2
+static const struct pkt quote_esp4 = {.src = "192.0.2.1", .dst = "198.51.100.7", ESP, .spi = SPI_OUT, .payload = 40};
+static const struct pkt quote_esp6 = {.src = "2001:db8::1", .dst = "2001:db8::7", ESP, .spi = SPI_OUT, .payload = 40};
+static const struct pkt quote_alien = {.src = "192.0.2.1", .dst = "198.51.100.7", ESP, .spi = SPI_ALIEN, .payload = 40};
+static const struct pkt quote_udp4 = {.src = "192.0.2.1", .dst = "198.51.100.7", UDP, .sport = 4500, .dport = 4500};
+static const struct pkt quote_private = {.src = "192.0.2.1", .dst = "198.51.100.7", UDP, .sport = 40000,
+					 .dport = 4500, .spi = SPI_OUT, .payload = 40};
+static const struct pkt quote_port = {.src = "192.0.2.1", .dst = "198.51.100.7", UDP, .sport = 40000, .dport = 53};
+static const struct pkt quote_peer = {.src = "192.0.2.1", .dst = "10.2.9.9", UDP, .sport = 40000, .dport = 53};
+static const struct pkt quote_transit = {.src = "192.0.2.2", .dst = "198.51.100.7", ESP, .spi = SPI_OUT, .payload = 40};
+static const struct pkt quote_inner = {.src = "10.1.0.1", .dst = "10.2.0.1", UDP, .sport = 4500};
+
 /* clang-format off */
 static const struct row rows[] = {
 	/* --- classify --- */
@@ -353,6 +367,37 @@ static const struct row rows[] = {
 	{"guard in: ike to a local address", PROG_guard_in,
 	 {.src = "10.2.0.1", .dst = "192.0.2.1", UDP, .sport = 1, .dport = 4500}, ACT_NEXT,
 	 MOVED({GLOB(guard_pass), 1})},
+	{"guard in: icmp error about an envelope of ours", PROG_guard_in,
+	 {ROUTER4, .quote = &quote_esp4}, ACT_NEXT, MOVED({GLOB(guard_pass), 1})},
+	{"guard in: icmp error about an envelope of ours, ipv6", PROG_guard_in,
+	 {ROUTER6, .quote = &quote_esp6}, ACT_NEXT, MOVED({GLOB(guard_pass), 1})},
+	{"guard in: icmp error about an envelope of ours, behind options", PROG_guard_in,
+	 {ROUTER6, .quote = &quote_esp6, .ext = 2}, ACT_NEXT, MOVED({GLOB(guard_pass), 1})},
+	{"guard in: icmp error about port 4500, cut short", PROG_guard_in,
+	 {ROUTER4, .quote = &quote_udp4}, ACT_NEXT, MOVED({GLOB(guard_pass), 1})},
+	{"guard in: icmp error about an envelope of ours, port as sock_in leaves it", PROG_guard_in,
+	 {ROUTER4, .quote = &quote_private}, ACT_NEXT, MOVED({GLOB(guard_pass), 1})},
+	{"guard in: icmp error about what went to a peer itself", PROG_guard_in,
+	 {ROUTER4, .quote = &quote_peer}, ACT_NEXT, MOVED({GLOB(guard_pass), 1})},
+	{"guard in: icmp error about another SPI", PROG_guard_in,
+	 {ROUTER4, .quote = &quote_alien}, ACT_DROP, MOVED({GLOB_DROP(PLAIN_FOR_PROTECTED), 1})},
+	{"guard in: icmp error about something else", PROG_guard_in,
+	 {ROUTER4, .quote = &quote_port}, ACT_DROP, MOVED({GLOB_DROP(PLAIN_FOR_PROTECTED), 1})},
+	{"guard in: icmp error about transit", PROG_guard_in,
+	 {ROUTER4, .quote = &quote_transit}, ACT_DROP, MOVED({GLOB_DROP(PLAIN_FOR_PROTECTED), 1})},
+	{"guard in: icmp error about an inner packet", PROG_guard_in,
+	 {ROUTER4, .quote = &quote_inner}, ACT_DROP, MOVED({GLOB_DROP(PLAIN_FOR_PROTECTED), 1})},
+	{"guard in: echo request that looks as if it quoted", PROG_guard_in,
+	 {.src = "10.2.0.254", .dst = "192.0.2.1", .proto = IPPROTO_ICMP, .icmp = 8, .quote = &quote_esp4},
+	 ACT_DROP, MOVED({GLOB_DROP(PLAIN_FOR_PROTECTED), 1})},
+	{"guard out: icmp error about an envelope of ours", PROG_guard_out,
+	 {.src = "192.0.2.1", .dst = "10.2.0.254", .proto = IPPROTO_ICMP, .icmp = 3, .quote = &quote_esp4},
+	 ACT_DROP, MOVED({GLOB_DROP(GUARD_CLEARTEXT), 1})},
+	{"guard out: cleartext behind extension headers", PROG_guard_out,
+	 {IN6, TCP, .payload = 4, .ext = 3}, ACT_DROP, MOVED({GLOB_DROP(GUARD_CLEARTEXT), 1})},
+	{"guard in: ike to a local address, behind extension headers", PROG_guard_in,
+	 {.src = "fd02::9", .dst = "2001:db8::1", UDP, .sport = 500, .dport = 500, .payload = 28, .ext = 2},
+	 ACT_NEXT, MOVED({GLOB(guard_pass), 1})},
 	{"guard in: esp", PROG_guard_in, {.src = "10.2.0.1", .dst = "10.1.0.1", ESP}, ACT_NEXT,
 	 MOVED({GLOB(guard_pass), 1})},
 };

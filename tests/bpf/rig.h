@@ -115,7 +115,9 @@ struct pkt {
 	int16_t udp_len_add; /* lie about the UDP length */
 	uint16_t pad;        /* Ethernet padding behind the IP packet */
 	uint16_t cut;        /* frame truncated to that many bytes */
-	uint8_t icmp;        /* first byte of the payload: ICMPv6 type */
+	uint8_t icmp;        /* first byte of the payload: ICMP or ICMPv6 type */
+	const struct pkt *quote; /* behind 8 bytes of ICMP header: of an ICMP error */
+	uint8_t ext;         /* IPv6: that many destination options headers in front of proto */
 	uint8_t hops;        /* 0 = 64 */
 	bool spent;          /* hops 0 */
 	bool l3;             /* no Ethernet header */
@@ -138,6 +140,8 @@ static inline uint16_t sum16(const uint8_t *p, unsigned int len, uint32_t sum)
 	return sum;
 }
 
+static inline unsigned int ip_fill(const struct pkt *d, uint8_t *p);
+
 static inline unsigned int l4_fill(const struct pkt *d, uint8_t *p)
 {
 	unsigned int hdr = d->proto == IPPROTO_UDP ? 8 : d->proto == IPPROTO_TCP ? 20 : 0;
@@ -155,6 +159,8 @@ static inline unsigned int l4_fill(const struct pkt *d, uint8_t *p)
 		memcpy(p + hdr, &spi_be, 4);
 	if (d->icmp)
 		p[hdr] = d->icmp;
+	if (d->quote)
+		return hdr + 8 + ip_fill(d->quote, p + hdr + 8);
 	return hdr + d->payload;
 }
 
@@ -177,15 +183,22 @@ static inline unsigned int ip4_fill(const struct pkt *d, uint8_t *p)
 
 static inline unsigned int ip6_fill(const struct pkt *d, uint8_t *p)
 {
-	unsigned int len = l4_fill(d, p + 40);
+	unsigned int ext = 8u * d->ext, len = ext + l4_fill(d, p + 40 + ext);
 
 	p[0] = (d->version ? d->version : 6) << 4;
 	put16(p + 4, len + d->tot_len_add);
-	p[6] = d->proto;
+	p[6] = ext ? IPPROTO_DSTOPTS : d->proto;
+	for (unsigned int i = 0; i < d->ext; i++)
+		p[40 + 8 * i] = i + 1 < d->ext ? IPPROTO_DSTOPTS : d->proto;
 	p[7] = d->spent ? 0 : d->hops ? d->hops : 64;
 	assert_int_equal(inet_pton(AF_INET6, d->src, p + 8), 1); /* addr() takes no ::ffff:192.0.2.1 */
 	assert_int_equal(inet_pton(AF_INET6, d->dst, p + 24), 1);
 	return 40 + len;
+}
+
+static inline unsigned int ip_fill(const struct pkt *d, uint8_t *p)
+{
+	return strchr(d->src, ':') ? ip6_fill(d, p) : ip4_fill(d, p);
 }
 
 /* Return: length of the frame in buf[len], which is cleared. */
@@ -207,7 +220,7 @@ static inline unsigned int pkt_fill(const struct pkt *d, uint8_t *buf, unsigned 
 		off += 2;
 	}
 	if (d->src)
-		off += is6 ? ip6_fill(d, buf + off) : ip4_fill(d, buf + off);
+		off += ip_fill(d, buf + off);
 	off += d->pad;
 	assert_true(off <= len);
 	return d->cut ? d->cut : off;
