@@ -54,7 +54,7 @@ complete -c ipsecctl -n '__fish_seen_subcommand_from drops' -l count -x -d 'end 
 complete -c ipsecctl -n __fish_use_subcommand -a why -d 'what would happen to a packet'
 complete -c ipsecctl -n '__fish_seen_subcommand_from why' -l from -x -d 'namespace the packet starts in'
 complete -c ipsecctl -n '__fish_seen_subcommand_from why' -l size -x -d 'its length'
-complete -c ipsecctl -n __fish_use_subcommand -a mtu -d 'where the MTU of a link comes from'
+complete -c ipsecctl -n __fish_use_subcommand -a mtu -d 'where the MTU of a link comes from, step by step'
 complete -c ipsecctl -n '__fish_seen_subcommand_from mtu' -a '(__ipsecctl_links)'
 complete -c ipsecctl -n __fish_use_subcommand -a maps -d 'pinned BPF maps and programs'
 complete -c ipsecctl -n __fish_use_subcommand -a monitor -d 'events as they happen'

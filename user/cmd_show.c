@@ -512,27 +512,42 @@ int cmd_why(struct ctl *c, int argc, char **argv)
 
 /* ---- mtu ---- */
 
+/* Where the path's own number comes from; the least counts. */
+static void mtu_path_human(json_t *p)
+{
+	printf("  path %s%s\n    device %s %lld", jstr(p, "remote"), jtrue(p, "in_use") ? ", in use" : "",
+	       jstr(p, "dev"), (long long)jint(p, "dev_mtu"));
+	if (!jnull(p, "route_mtu"))
+		printf(", its route %lld", (long long)jint(p, "route_mtu"));
+	if (!jnull(p, "told_mtu"))
+		printf(", a router said %lld (forgotten in %lld s)", (long long)jint(p, "told_mtu"),
+		       (long long)jint(p, "told_for_s"));
+	printf(": %lld\n    - ip %lld", (long long)jint(p, "mtu"), (long long)jint(p, "outer_ip"));
+	if (jint(p, "udp"))
+		printf(" - udp %lld", (long long)jint(p, "udp"));
+	printf(" - esp %lld - iv %lld - icv %lld, down to a multiple of %lld, - trailer %lld\n",
+	       (long long)jint(p, "esp"), (long long)jint(p, "iv"), (long long)jint(p, "icv"),
+	       (long long)jint(p, "align"), (long long)jint(p, "trailer"));
+	printf("    leaves %lld for the inner packet\n", (long long)jint(p, "inner_max"));
+}
+
 static void mtu_human(json_t *r)
 {
+	long long mtu = jint(r, "mtu");
 	json_t *p;
 	size_t i;
 
-	printf("%s peer %s: mtu %lld (%s)\n", jstr(r, "name"), jstr(r, "peer"),
-	       (long long)jint(r, "mtu"), jnull(r, "configured") ? "auto" : "configured");
+	printf("%s peer %s: mtu %lld (%s)\n", jstr(r, "name"), jstr(r, "peer"), mtu,
+	       jnull(r, "configured") ? "auto" : "configured");
 	json_array_foreach (jat(r, "paths"), i, p) {
-		printf("  path %s via %s: mtu %lld - ip %lld", jstr(p, "remote"), jstr(p, "dev"),
-		       (long long)jint(p, "mtu"), (long long)jint(p, "outer_ip"));
-		if (jint(p, "udp"))
-			printf(" - udp %lld", (long long)jint(p, "udp"));
-		printf(" - esp %lld - iv %lld - icv %lld, multiple of %lld, - trailer %lld",
-		       (long long)jint(p, "esp"), (long long)jint(p, "iv"),
-		       (long long)jint(p, "icv"), (long long)jint(p, "align"),
-		       (long long)jint(p, "trailer"));
-		if (jnull(p, "inner_max"))
-			printf("\n    the path's mtu is not known yet\n");
-		else
-			printf("\n    leaves %lld for the inner packet\n",
-			       (long long)jint(p, "inner_max"));
+		if (jnull(p, "inner_max")) {
+			printf("  path %s\n    its mtu is not known yet\n", jstr(p, "remote"));
+			continue;
+		}
+		mtu_path_human(p);
+		if (jtrue(p, "in_use") && jint(p, "inner_max") < mtu)
+			printf("    less than the mtu of %lld%s: longer envelopes are fragmented\n", mtu,
+			       jnull(r, "configured") ? ", the least that IPv6 may have" : "");
 	}
 }
 

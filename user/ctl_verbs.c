@@ -77,7 +77,7 @@ const struct ctl_verb ctl_verbs[] = {
 	 .needs_daemon = true,
 	 .opts = OPTS({"--from", NULL, "NETNS", "namespace the packet starts in"},
 		      {"--size", NULL, "BYTES", "its length"})},
-	{"mtu", NULL, 1, 1, "LINK", "where the MTU of a link comes from", cmd_mtu,
+	{"mtu", NULL, 1, 1, "LINK", "where the MTU of a link comes from, step by step", cmd_mtu,
 	 .needs_daemon = true},
 	{"maps", NULL, 0, 0, "", "pinned BPF maps and programs", cmd_maps,
 	 .needs_daemon = false},

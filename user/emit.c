@@ -25,6 +25,8 @@ enum { CTL_ROOM = CMSG_SPACE(sizeof(int)) * 3 + CMSG_SPACE(sizeof(struct in6_pkt
 /* One sendmmsg() worth of messages for one socket. */
 struct batch {
 	unsigned int n;
+	int fd;
+	bool v4, cut; /* cut: may be fragmented */
 	struct mmsghdr msgs[EMIT_MAX];
 	struct iovec iov[EMIT_MAX];
 	struct sockaddr_in6 name[EMIT_MAX];
@@ -182,58 +184,88 @@ static int told(int fd, int err)
 	return used / 2 >= room ? EAGAIN : ENOBUFS;
 }
 
+static void may_cut(int fd, bool v4, bool may)
+{
+	int how = may ? IP_PMTUDISC_DONT : IP_PMTUDISC_PROBE; /* the same numbers in IPv6 */
+
+	if (v4)
+		setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &how, sizeof how);
+	else
+		setsockopt(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &how, sizeof how);
+}
+
 static int send_one(int fd, struct msghdr *m)
 {
 	return sendmsg(fd, m, MSG_DONTWAIT) < 0 ? told(fd, errno) : 0;
 }
 
+/* Envelopes of the message at i one by one; what the device has become too small for may be cut. */
+static void go_singly(struct emit *e, const struct batch *b, unsigned int i)
+{
+	static _Thread_local struct batch one;
+	const struct run *r = b->run[i];
+	bool cut = b->cut;
+	int err;
+
+	for (unsigned int k = 0; k < b->count[i]; k++) {
+		one.n = 0;
+		add_msg(&one, r, b->first[i] + k, 1);
+		err = send_one(b->fd, &one.msgs[0].msg_hdr);
+		if (err == EMSGSIZE && !cut) {
+			cut = true;
+			may_cut(b->fd, b->v4, true);
+			err = send_one(b->fd, &one.msgs[0].msg_hdr);
+		}
+		if (err)
+			refused(r, 1, err);
+		else
+			sent(r, 1);
+	}
+	if (cut && !b->cut)
+		may_cut(b->fd, b->v4, false);
+}
+
 /*
  * The message at i failed with err. An error left on the socket by an ICMP message belongs to
  * an earlier packet: try again once. UDP_SEGMENT answers EIO where the routed device has no
- * checksum offload (up to 6.10), EINVAL or EMSGSIZE when the path MTU has shrunk: go singly.
+ * checksum offload (up to 6.10), EINVAL or EMSGSIZE when its MTU has shrunk: go singly.
  */
-static void retry(struct emit *e, int fd, struct batch *b, unsigned int i, int err)
+static void retry(struct emit *e, struct batch *b, unsigned int i, int err)
 {
-	static _Thread_local struct batch one;
 	const struct run *r = b->run[i];
 	int again;
 
 	if (err != EAGAIN && err != EPERM && err != ENOBUFS) {
-		again = send_one(fd, &b->msgs[i].msg_hdr);
+		again = send_one(b->fd, &b->msgs[i].msg_hdr);
 		if (!again) {
 			sent(r, b->count[i]);
 			return;
 		}
 		err = again;
 	}
-	if (b->count[i] == 1 || (err != EIO && err != EINVAL && err != EMSGSIZE)) {
+	if (err != EMSGSIZE && (b->count[i] == 1 || (err != EIO && err != EINVAL))) {
 		if (err == EAGAIN)
 			bump(&e->stats->tx_eagain, 1);
 		refused(r, b->count[i], err);
 		return;
 	}
-	remember(e, r, false);
-	for (unsigned int k = 0; k < b->count[i]; k++) {
-		one.n = 0;
-		add_msg(&one, r, b->first[i] + k, 1);
-		err = send_one(fd, &one.msgs[0].msg_hdr);
-		if (err)
-			refused(r, 1, err);
-		else
-			sent(r, 1);
-	}
+	if (b->count[i] > 1)
+		remember(e, r, false);
+	go_singly(e, b, i);
 }
 
-static void send_batch(struct emit *e, int fd, struct batch *b)
+static void send_batch(struct emit *e, struct batch *b)
 {
 	unsigned int i = 0;
 	int n;
 
+	if (b->n && b->cut)
+		may_cut(b->fd, b->v4, true);
 	while (i < b->n) {
-		n = sendmmsg(fd, b->msgs + i, b->n - i, MSG_DONTWAIT);
+		n = sendmmsg(b->fd, b->msgs + i, b->n - i, MSG_DONTWAIT);
 		bump(&e->stats->sendmmsgs, 1);
 		if (n <= 0) {
-			retry(e, fd, b, i, n < 0 ? told(fd, errno) : EIO);
+			retry(e, b, i, n < 0 ? told(b->fd, errno) : EIO);
 			i++;
 			continue;
 		}
@@ -242,10 +274,19 @@ static void send_batch(struct emit *e, int fd, struct batch *b)
 			bump(&e->stats->sendmsgs_segs, b->count[i]);
 		}
 	}
+	if (b->n && b->cut)
+		may_cut(b->fd, b->v4, false);
 	b->n = 0;
 }
 
 /* ---- errors that come later ---- */
+
+static bool says_too_big(const struct sock_extended_err *ee)
+{
+	return (ee->ee_origin == SO_EE_ORIGIN_ICMP && ee->ee_type == ICMP_UNREACH &&
+		ee->ee_code == ICMP_UNREACH_NEEDFRAG) ||
+	       (ee->ee_origin == SO_EE_ORIGIN_ICMP6 && ee->ee_type == ICMP6_PACKET_TOO_BIG);
+}
 
 /* The run of which this is an envelope, newest first. NULL = too long ago, or never ours. */
 static const struct sent *recall(const struct emit *e, const uint8_t *esp)
@@ -269,10 +310,8 @@ static const struct sock_extended_err *extended_err(struct msghdr *m)
 	return NULL;
 }
 
-static struct in6_addr offender(const struct sock_extended_err *ee)
+static struct in6_addr addr_of(const struct sockaddr_in6 *sa)
 {
-	const struct sockaddr_in6 *sa = (const void *)SO_EE_OFFENDER(ee);
-
 	return sa->sin6_family == AF_INET6 ? sa->sin6_addr :
 					     addr_from4(((const struct sockaddr_in *)sa)->sin_addr);
 }
@@ -286,7 +325,7 @@ static bool no_neighbour(const struct emit *e, const struct sock_extended_err *e
 	    !(ee->ee_origin == SO_EE_ORIGIN_ICMP6 && ee->ee_type == ICMP6_DST_UNREACH &&
 	      ee->ee_code == ICMP6_DST_UNREACH_ADDR))
 		return false;
-	from = offender(ee);
+	from = addr_of((const void *)SO_EE_OFFENDER(ee));
 	return load_addr_has(e->load, &from);
 }
 
@@ -297,38 +336,56 @@ static int sock_of(const struct socks *s, const struct wpath *p)
 	return addr_is4(&p->remote) ? s->raw4 : s->raw6;
 }
 
+/* Longer than the path carries: RFC 4301 8.1, with the link's MTU above what fits, by choice or at 1280. */
+static bool too_long(const struct run *r, const struct wpath *p)
+{
+	uint32_t mtu = atomic_load_explicit(&p->mtu, memory_order_relaxed);
+	uint32_t head = (addr_is4(&p->remote) ? IP4_HDR_LEN : IP6_HDR_LEN) + (p->encap == ENCAP_UDP ? UDP_HDR_LEN : 0);
+
+	return mtu && r->seg + head > mtu;
+}
+
+/* One message per run for UDP, unless it must be cut; else one per envelope. */
+static void add_run(struct emit *e, struct batch *b, const struct run *r, bool whole)
+{
+	if (whole) {
+		add_msg(b, r, 0, r->n);
+		bump(&e->stats->udp_gso_runs, r->n > 1);
+	}
+	for (unsigned int k = 0; !whole && k < r->n; k++) {
+		if (b->n == EMIT_MAX)
+			send_batch(e, b);
+		add_msg(b, r, k, 1);
+	}
+	if (b->n == EMIT_MAX)
+		send_batch(e, b);
+}
+
 void emit_flush(struct emit *e)
 {
 	static _Thread_local struct batch b;
-	int fd, cur = -1;
 
 	for (unsigned int i = 0; i < e->n; i++) {
 		const struct run *r = &e->runs[i];
 		const struct wpath *p = &r->link->paths[r->link->cur_path];
+		int fd = sock_of(e->socks, p);
+		bool cut, whole;
 
-		fd = sock_of(e->socks, p);
 		if (!r->link->n_paths || IN6_IS_ADDR_UNSPECIFIED(&p->remote) || fd < 0) {
 			refused(r, r->n, ENETUNREACH);
 			continue;
 		}
-		if (fd != cur && b.n)
-			send_batch(e, cur, &b);
-		cur = fd;
-		remember(e, r, p->encap == ENCAP_UDP);
-		if (p->encap == ENCAP_UDP) {
-			add_msg(&b, r, 0, r->n);
-			bump(&e->stats->udp_gso_runs, r->n > 1);
-		}
-		for (unsigned int k = 0; p->encap == ENCAP_ESP && k < r->n; k++) {
-			if (b.n == EMIT_MAX)
-				send_batch(e, cur, &b);
-			add_msg(&b, r, k, 1);
-		}
-		if (b.n == EMIT_MAX)
-			send_batch(e, cur, &b);
+		cut = too_long(r, p);
+		whole = p->encap == ENCAP_UDP && !cut;
+		if (fd != b.fd || cut != b.cut)
+			send_batch(e, &b);
+		b.fd = fd;
+		b.v4 = addr_is4(&p->remote);
+		b.cut = cut;
+		remember(e, r, whole);
+		add_run(e, &b, r, whole);
 	}
-	if (b.n)
-		send_batch(e, cur, &b);
+	send_batch(e, &b);
 	e->n = 0;
 }
 
@@ -339,28 +396,39 @@ void emit_run(struct emit *e, const struct run *r)
 	e->runs[e->n++] = *r;
 }
 
-void emit_errors(struct emit *e, void (*lost)(void *arg, const struct sent *s, unsigned int n), void *arg)
+static void hear(const struct emit *e, const struct emit_ears *ears, struct msghdr *m, const uint8_t *esp)
+{
+	const struct sock_extended_err *ee = extended_err(m);
+	const struct sent *s = NULL;
+	struct in6_addr dst;
+
+	if (ee && says_too_big(ee)) {
+		dst = addr_of(m->msg_name);
+		ears->too_big(ears->arg, &dst, esp, ee->ee_info);
+	}
+	if (ee && no_neighbour(e, ee))
+		s = recall(e, esp);
+	if (s)
+		ears->lost(ears->arg, s, s->whole ? s->n : 1);
+}
+
+void emit_errors(struct emit *e, const struct emit_ears *ears)
 {
 	int fds[] = {e->socks->raw4, e->socks->raw6, e->socks->udp4, e->socks->udp6};
-	const struct sock_extended_err *ee;
-	const struct sent *s;
 	uint8_t data[64], ctl[256];
+	struct sockaddr_in6 name;
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(fds); i++) {
 		for (unsigned int k = 0; fds[i] >= 0 && k < 64; k++) {
 			struct iovec iov = {data, sizeof data};
-			struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = ctl,
-					   .msg_controllen = sizeof ctl};
+			struct msghdr m = {.msg_name = &name, .msg_namelen = sizeof name, .msg_iov = &iov, .msg_iovlen = 1,
+					   .msg_control = ctl, .msg_controllen = sizeof ctl};
 			ssize_t n = recvmsg(fds[i], &m, MSG_ERRQUEUE | MSG_DONTWAIT);
 
 			if (n < 0)
 				break;
-			ee = n >= ESP_HDR_LEN ? extended_err(&m) : NULL;
-			if (!ee || !no_neighbour(e, ee))
-				continue;
-			s = recall(e, data);
-			if (s)
-				lost(arg, s, s->whole ? s->n : 1);
+			if (n >= ESP_HDR_LEN)
+				hear(e, ears, &m, data);
 		}
 	}
 }

@@ -6,6 +6,10 @@
  * Queue runs, then flush: one sendmmsg() per socket. A run of equal-sized envelopes to a UDP path
  * is one message with UDP_SEGMENT. Owned by one worker thread. Every envelope that does not leave
  * is counted on its link with a reason.
+ *
+ * The sockets stand at IP_PMTUDISC_PROBE: DF is set and the kernel's learned path MTUs do not count,
+ * which anybody can plant by an ICMP error about a ping. What an envelope may be is known per path
+ * (wpath.mtu). A longer one goes with IP_PMTUDISC_DONT: the stack may cut it, and in IPv4 any router.
  */
 #ifndef EMIT_H
 #define EMIT_H
@@ -16,6 +20,19 @@
 #include "worker.h"
 
 enum { EMIT_MAX = 256, EMIT_RUN_SEGS = 64, EMIT_RUN_BYTES = 65000, EMIT_SENT = 256 };
+
+struct sent;
+
+/** struct emit_ears - whom to tell what error queues say of envelopes that the stack took */
+struct emit_ears {
+	/* our own stack says that n envelopes of s found no next hop: a neighbour that does not answer is
+	 * known only seconds after sendmsg() took them */
+	void (*lost)(void *arg, const struct sent *s, unsigned int n);
+	/* somebody, who quotes an envelope to dst that begins with esp (8 bytes), says that only mtu bytes pass (IP header
+	 * included, 0 = he does not say); not authentic by itself */
+	void (*too_big)(void *arg, const struct in6_addr *dst, const uint8_t *esp, uint32_t mtu);
+	void *arg;
+};
 
 /** struct run - consecutive envelopes of one link at data, seg bytes each, the last may be shorter */
 struct run {
@@ -55,13 +72,8 @@ struct emit {
 /** emit_run() - queue; r->data must stay until emit_flush(). Flushes by itself when full. */
 void emit_run(struct emit *e, const struct run *r);
 void emit_flush(struct emit *e);
-/**
- * emit_errors() - drain the sockets' error queues
- * @lost: called when our own stack says that n envelopes of s found no next hop: a neighbour that
- *        does not answer is known only seconds after sendmsg() took them. What an ICMP message from
- *        elsewhere claims is nobody's (I4).
- */
-void emit_errors(struct emit *e, void (*lost)(void *arg, const struct sent *s, unsigned int n), void *arg);
+/** emit_errors() - drain the sockets' error queues. What else an ICMP message claims is nobody's (I4) */
+void emit_errors(struct emit *e, const struct emit_ears *ears);
 /** emit_drop_reason() - what an errno of sendmsg() means */
 enum drop emit_drop_reason(int err);
 

@@ -664,6 +664,10 @@ static void follow_paths(struct daemon *d, struct link *l)
 {
 	bool named = path_tick(d, l), moved = take_endpoint(d, l);
 
+	if (path_told(d, l)) {
+		device_set_mtu(d, l, path_mtu(l));
+		push_ent(d, l);
+	}
 	if (!named && !moved)
 		return;
 	path_lookup(d, l);

@@ -80,8 +80,13 @@ struct link_path {
 	int error;              /* of the last route lookup */
 	int oif;
 	char dev[IFNAMSIZ];
-	struct in6_addr src;
-	uint32_t mtu;
+	struct in6_addr src, via;
+	uint32_t mtu;           /* of one envelope, outer IP header included: the least of those below */
+	uint32_t dev_mtu;       /* of the device, for this family */
+	uint32_t route_mtu;     /* of the route, 0 = it has none */
+	uint32_t told_mtu;      /* what a router on the path said, 0 = nothing (RFC 1191, RFC 8201) */
+	struct in6_addr told_of; /* about envelopes to this remote */
+	uint64_t told_until_ns; /* then it is forgotten */
 	bool loop;
 };
 

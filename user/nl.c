@@ -7,12 +7,14 @@
  * interrupted is repeated whole, rows are never delivered twice, and a callback may make
  * requests of its own. RFC 3549; the attribute layouts are those of linux/rtnetlink.h.
  */
+#include <netinet/in.h> /* before linux/ipv6.h, or both define struct in6_addr */
 #include <errno.h>
 #include <fcntl.h>
 #include <libmnl/libmnl.h>
 #include <linux/ethtool.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
+#include <linux/ipv6.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/sockios.h>
@@ -386,6 +388,19 @@ static uint8_t family_of(const struct in6_addr *a)
 
 /* ---- devices ---- */
 
+static uint32_t mtu6_of(const struct nlattr *af_spec)
+{
+	const struct nlattr *af[AF_INET6 + 1], *in6[IFLA_INET6_MAX + 1];
+	const uint32_t *conf;
+
+	index_nest(af, AF_INET6, af_spec);
+	index_nest(in6, IFLA_INET6_MAX, af[AF_INET6]);
+	if (!in6[IFLA_INET6_CONF] || mnl_attr_get_payload_len(in6[IFLA_INET6_CONF]) <= DEVCONF_MTU6 * sizeof *conf)
+		return 0;
+	conf = mnl_attr_get_payload(in6[IFLA_INET6_CONF]);
+	return conf[DEVCONF_MTU6];
+}
+
 static bool parse_link(const struct nlmsghdr *h, void *row)
 {
 	const struct ifinfomsg *ifi = mnl_nlmsg_get_payload(h);
@@ -404,6 +419,7 @@ static bool parse_link(const struct nlmsghdr *h, void *row)
 	l->flags = ifi->ifi_flags;
 	l->deleted = h->nlmsg_type == RTM_DELLINK;
 	l->mtu = u32_of(tb[IFLA_MTU]);
+	l->mtu6 = mtu6_of(tb[IFLA_AF_SPEC]);
 	l->operstate = u8_of(tb[IFLA_OPERSTATE]);
 	l->peer_ifindex = (int)u32_of(tb[IFLA_LINK]);
 	str_of(tb[IFLA_IFNAME], l->name, sizeof l->name);
@@ -833,6 +849,13 @@ static void parse_multipath(const struct nlattr *a, struct nl_route *out)
 	parse_nexthop(tb, out);
 }
 
+static bool expires(const struct nlattr *a)
+{
+	const struct rta_cacheinfo *ci = a ? mnl_attr_get_payload(a) : NULL;
+
+	return ci && mnl_attr_get_payload_len(a) >= sizeof *ci && ci->rta_expires;
+}
+
 static bool parse_route(const struct nlmsghdr *h, void *row)
 {
 	const struct rtmsg *rtm = mnl_nlmsg_get_payload(h);
@@ -859,6 +882,7 @@ static bool parse_route(const struct nlmsghdr *h, void *row)
 	out->deleted = h->nlmsg_type == RTM_DELROUTE;
 	parse_nexthop(tb, out);
 	parse_metrics(tb[RTA_METRICS], out);
+	out->learned = out->mtu && expires(tb[RTA_CACHEINFO]);
 	if (!out->oif && tb[RTA_MULTIPATH])
 		parse_multipath(tb[RTA_MULTIPATH], out);
 	return true;
@@ -1043,7 +1067,7 @@ static int one_route(void *arg, const struct nlmsghdr *h)
 }
 
 static int route_query(struct nl *nl, const struct in6_addr *dst, const struct in6_addr *src,
-		       uint32_t fwmark, uint8_t ipproto, uint16_t dport, struct nl_route *out)
+		       uint32_t fwmark, uint8_t ipproto, uint16_t dport, uint32_t flags, struct nl_route *out)
 {
 	uint16_t port = htons(dport);
 	struct rtmsg *rtm;
@@ -1054,6 +1078,7 @@ static int route_query(struct nl *nl, const struct in6_addr *dst, const struct i
 	rtm->rtm_dst_len = addr_is4(dst) ? 32 : 128;
 	if (addr_is4(dst))
 		rtm->rtm_flags = RTM_F_LOOKUP_TABLE; /* IPv6 tells unasked, and refuses the flag */
+	rtm->rtm_flags |= flags;
 	put_addr(q.h, RTA_DST, dst);
 	if (src) {
 		rtm->rtm_src_len = rtm->rtm_dst_len;
@@ -1072,17 +1097,30 @@ static int route_query(struct nl *nl, const struct in6_addr *dst, const struct i
 int nl_route_get(struct nl *nl, const struct in6_addr *dst, const struct in6_addr *src_or_null,
 		 uint32_t fwmark, uint8_t ipproto, uint16_t dport, struct nl_route *out)
 {
+	struct nl_route fib;
 	struct nl_link dev;
 	int err;
 
-	err = route_query(nl, dst, src_or_null, fwmark, ipproto, dport, out);
+	err = route_query(nl, dst, src_or_null, fwmark, ipproto, dport, 0, out);
 	/* the kernel takes TCP, UDP and ICMP here and nothing else */
-	if (err == -EOPNOTSUPP && ipproto)
-		err = route_query(nl, dst, src_or_null, fwmark, 0, 0, out);
+	if (err == -EOPNOTSUPP && ipproto) {
+		ipproto = 0;
+		dport = 0;
+		err = route_query(nl, dst, src_or_null, fwmark, 0, 0, 0, out);
+	}
 	if (err)
 		return err;
-	if (!out->mtu && !nl_link_get_index(nl, out->oif, &dev))
-		out->mtu = dev.mtu;
+	out->route_mtu = out->mtu;
+	/* what was learned hides what the route says */
+	if (out->learned && !route_query(nl, dst, src_or_null, fwmark, ipproto, dport, RTM_F_FIB_MATCH, &fib))
+		out->route_mtu = fib.mtu;
+	if (!nl_link_get_index(nl, out->oif, &dev)) {
+		out->dev_mtu = dev.mtu;
+		if (!addr_is4(dst) && dev.mtu6)
+			out->dev_mtu = MIN(dev.mtu, dev.mtu6);
+	}
+	if (!out->mtu)
+		out->mtu = out->dev_mtu;
 	return out->oif ? 0 : -ENETUNREACH;
 }
 

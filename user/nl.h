@@ -42,6 +42,7 @@ struct nl_link {
 	char name[IFNAMSIZ];
 	char kind[16]; /* "veth", "tun", "" = physical/loopback */
 	uint32_t mtu;
+	uint32_t mtu6;     /* IPv6's own, which a router advertisement may lower; 0 = no IPv6 there */
 	unsigned int flags; /* IFF_*, and NL_LOWER_UP: carrier */
 	uint8_t operstate;
 	uint8_t mac[6];
@@ -99,6 +100,8 @@ struct nl_route {
 	struct in6_addr src, via;
 	uint8_t proto;
 	uint32_t mtu;     /* RTAX_MTU, 0 = none */
+	uint32_t route_mtu, dev_mtu; /* nl_route_get(): of the route itself, 0 = none; of its device */
+	bool learned;     /* nl_route_get(): mtu came by ICMP and expires */
 	bool deleted;
 };
 int nl_route_add(struct nl *nl, const struct nl_route *r); /* replaces an equal one (dst, table, metric) of ours; never other people's */
@@ -110,7 +113,8 @@ int nl_route_each_proto(struct nl *nl, int family, uint8_t proto,
  * nl_route_get() - what the FIB says for a locally sent packet
  * The kernel takes ipproto (and dport) here for TCP, UDP and ICMP only; for others (ESP: 50) the
  * question is asked without, so that an `ip rule ipproto 50` is not seen: trust the socket there.
- * Return: 0, -ENETUNREACH ... ; out->oif, src, via, table, mtu (path MTU, else device MTU)
+ * Return: 0, -ENETUNREACH ... ; out->oif, src, via, table, mtu (what the kernel would go by: learned, of the
+ * route, or of the device) and where that comes from
  */
 int nl_route_get(struct nl *nl, const struct in6_addr *dst, const struct in6_addr *src_or_null, uint32_t fwmark, uint8_t ipproto,
 		 uint16_t dport, struct nl_route *out);

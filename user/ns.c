@@ -112,6 +112,22 @@ int ns_sysctl(const char *path, const char *value)
 	return err;
 }
 
+int ns_sysctl_get(const char *path, long *value)
+{
+	char file[256];
+	FILE *f;
+	int n;
+
+	if (strstr(path, "..") || snprintf(file, sizeof file, "/proc/sys/%s", path) >= (int)sizeof file)
+		return -EINVAL;
+	f = fopen(file, "re");
+	if (!f)
+		return -errno;
+	n = fscanf(f, "%ld", value);
+	fclose(f);
+	return n == 1 ? 0 : -EINVAL;
+}
+
 /* ---- opening ---- */
 
 static bool is_netns(int fd)

@@ -26,6 +26,8 @@ int ns_name(char *buf, unsigned int len);
 int ns_call(int netns_fd, int (*fn)(void *arg), void *arg);
 /** ns_sysctl() - write /proc/sys/PATH of the calling thread's namespace. Return: 0 or -errno */
 int ns_sysctl(const char *path, const char *value);
+/** ns_sysctl_get() - read a number there. Return: 0 or -errno */
+int ns_sysctl_get(const char *path, long *value);
 /** ns_enter() / ns_restore() - move the calling thread (-1: stay); returns an fd to give back to ns_restore(), or -errno */
 int ns_enter(int netns_fd);
 void ns_restore(int saved_fd);

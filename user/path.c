@@ -10,7 +10,7 @@
 #include "path.h"
 #include "sad.h"
 
-enum { DNS_OK_S = 60, DNS_RETRY_S = 5 };
+enum { DNS_OK_S = 60, DNS_RETRY_S = 5, TOLD_S = 600 /* RFC 1191 6.3, RFC 8201 4 */ };
 
 /* ---- DNS ---- */
 
@@ -139,6 +139,9 @@ void path_init(struct link *l)
 			p->remote = old[i].remote;
 			p->learned = old[i].learned;
 			p->port = old[i].port;
+			p->told_mtu = old[i].told_mtu;
+			p->told_of = old[i].told_of;
+			p->told_until_ns = old[i].told_until_ns;
 			p->dns = old[i].dns;
 			old[i].dns = NULL;
 		}
@@ -157,9 +160,28 @@ void path_free(struct link *l)
 	}
 }
 
-static bool lookup_one(struct daemon *d, struct link_path *p)
+/* Effective MTU. Return: true when it changed */
+static bool add_up(struct link *l, unsigned int i)
 {
-	struct link_path old = *p;
+	struct link_path *p = &l->paths[i];
+	uint32_t mtu = p->dev_mtu;
+
+	if (p->route_mtu)
+		mtu = MIN(mtu, p->route_mtu);
+	if (memcmp(&p->told_of, &p->remote, sizeof p->remote) || p->told_mtu >= mtu)
+		p->told_mtu = 0;
+	if (p->told_mtu)
+		mtu = p->told_mtu;
+	atomic_store_explicit(&l->w->paths[i].mtu, mtu, memory_order_relaxed);
+	if (mtu == p->mtu)
+		return false;
+	p->mtu = mtu;
+	return true;
+}
+
+static bool lookup_one(struct daemon *d, struct link *l, unsigned int i)
+{
+	struct link_path *p = &l->paths[i], old = *p;
 	struct nl_route r = {0};
 	struct nl_link dev;
 	bool udp = p->conf.encap == ENCAP_UDP;
@@ -175,7 +197,13 @@ static bool lookup_one(struct daemon *d, struct link_path *p)
 	if (!p->error) {
 		p->oif = r.oif;
 		p->src = r.src;
-		p->mtu = r.mtu;
+		p->via = r.via;
+		/* the kernel may have learned a smaller one: anybody can tell it that, without a word about us */
+		p->dev_mtu = r.dev_mtu;
+		p->route_mtu = r.route_mtu;
+		if (p->oif != old.oif || memcmp(&p->via, &old.via, sizeof p->via))
+			p->told_mtu = 0; /* another way */
+		add_up(l, i);
 		if (p->oif == old.oif)
 			memcpy(p->dev, old.dev, sizeof p->dev);
 		else if (!nl_link_get_index(d->nl_u, p->oif, &dev))
@@ -190,7 +218,7 @@ bool path_lookup(struct daemon *d, struct link *l)
 	bool changed = false;
 
 	for (unsigned int i = 0; i < l->n_paths; i++)
-		changed |= lookup_one(d, &l->paths[i]);
+		changed |= lookup_one(d, l, i);
 	return changed;
 }
 
@@ -210,6 +238,45 @@ bool path_pick(struct daemon *d, struct link *l)
 	l->cur_path = best;
 	path_push(d, l);
 	return true;
+}
+
+/* How long the kernel believes such messages, so long do we. */
+static uint64_t told_for_ns(const struct link_path *p)
+{
+	long s = TOLD_S;
+
+	ns_sysctl_get(addr_is4(&p->remote) ? "net/ipv4/route/mtu_expires" : "net/ipv6/route/mtu_expires", &s);
+	return MAX(s, 1) * 1000000000ull;
+}
+
+static bool take_told(struct link *l, unsigned int i)
+{
+	uint32_t mtu = atomic_exchange(&l->w->live.told_mtu[i], 0);
+	struct link_path *p = &l->paths[i];
+
+	if (!mtu || p->error || mtu >= p->mtu)
+		return false;
+	p->told_mtu = mtu;
+	p->told_of = p->remote;
+	p->told_until_ns = now_ns() + told_for_ns(p);
+	log_rl("%s: path %u carries %u bytes, says a router on it", l->conf.name, i + 1, mtu);
+	return add_up(l, i);
+}
+
+bool path_told(struct daemon *d, struct link *l)
+{
+	bool changed = false;
+
+	for (unsigned int i = 0; i < l->n_paths; i++) {
+		struct link_path *p = &l->paths[i];
+
+		changed |= take_told(l, i);
+		if (!p->told_mtu || now_ns() < p->told_until_ns)
+			continue;
+		p->told_mtu = 0;
+		changed |= add_up(l, i);
+	}
+	return changed;
 }
 
 uint32_t path_mtu(const struct link *l)
@@ -291,6 +358,7 @@ static int push_in_worker(struct worker *w, void *arg)
 		wp->encap = p->conf.encap;
 		wp->fwmark = p->conf.fwmark;
 		wp->learn = l->n_paths == 1;
+		atomic_store_explicit(&wp->mtu, p->mtu, memory_order_relaxed);
 	}
 	wl->n_paths = l->n_paths;
 	wl->cur_path = l->cur_path;

@@ -16,6 +16,8 @@ bool path_lookup(struct daemon *d, struct link *l);
 bool path_pick(struct daemon *d, struct link *l);
 /** path_tick() - collect DNS answers, start lookups that are due. Return: true when a remote changed */
 bool path_tick(struct daemon *d, struct link *l);
+/** path_told() - take what routers said of envelopes too big, forget what has aged. Return: true when an MTU changed */
+bool path_told(struct daemon *d, struct link *l);
 /** path_mtu() - what fits through the current path with the suite in use, for mtu = auto; never below 1280 */
 uint32_t path_mtu(const struct link *l);
 /** path_loops() - mark paths whose envelopes the FIB leads back into a cycle of links */

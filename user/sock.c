@@ -43,14 +43,14 @@ static void tune(int fd, int family)
 	on(fd, SOL_SOCKET, SO_SNDBUFFORCE, SOCK_BUF);
 	on(fd, SOL_SOCKET, SO_RCVBUFFORCE, SOCK_BUF);
 	if (family == AF_INET) {
-		on(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_WANT);
+		on(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE); /* why: emit.h */
 		on(fd, IPPROTO_IP, IP_RECVTOS, 1);
 		on(fd, IPPROTO_IP, IP_PKTINFO, 1); /* destination and TTL: transport mode makes headers of them */
 		on(fd, IPPROTO_IP, IP_RECVTTL, 1);
 		on(fd, IPPROTO_IP, IP_RECVERR, 1);
 	} else {
 		on(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
-		on(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_WANT);
+		on(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE);
 		on(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
 		on(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
 		on(fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1);

@@ -29,7 +29,13 @@ static json_t *mtu_path(const struct link *l, unsigned int i)
 	json_t *o = verbs_path(l, i, true);
 	uint32_t outer_ip, max = inner_max(l, i, &outer_ip);
 	const struct esp_layout suite = sad_layout(l);
+	const struct link_path *p = &l->paths[i];
+	uint64_t now = now_ns();
 
+	vj_put(o, "dev_mtu", p->dev_mtu ? json_integer(p->dev_mtu) : NULL);
+	vj_put(o, "route_mtu", p->route_mtu ? json_integer(p->route_mtu) : NULL);
+	vj_put(o, "told_mtu", p->told_mtu ? json_integer(p->told_mtu) : NULL);
+	vj_put(o, "told_for_s", p->told_mtu ? json_integer((MAX(p->told_until_ns, now) - now + 999999999) / 1000000000) : NULL);
 	vj_int(o, "outer_ip", outer_ip);
 	vj_int(o, "udp", l->paths[i].conf.encap == ENCAP_UDP ? UDP_HDR_LEN : 0);
 	vj_int(o, "esp", ESP_HDR_LEN);
@@ -57,6 +63,7 @@ json_t *verb_mtu(struct verbs *v, json_t *args)
 	vj_str(r, "peer", l->conf.peer);
 	vj_int(r, "mtu", l->mtu);
 	vj_put(r, "configured", l->conf.mtu ? json_integer(l->conf.mtu) : NULL);
+	vj_int(r, "floor", MTU_MIN);
 	vj_put(r, "paths", a);
 	return r;
 }

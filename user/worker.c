@@ -201,6 +201,13 @@ static void no_neighbour(void *arg, const struct sent *s, unsigned int n)
 	l->ctr->out_bytes -= MIN((uint64_t)s->inner_bytes * n / s->n, l->ctr->out_bytes);
 }
 
+static void listen_for_errors(struct worker *w)
+{
+	const struct emit_ears ears = {.lost = no_neighbour, .too_big = pmtu_told, .arg = w};
+
+	emit_errors(&w->emit, &ears);
+}
+
 static void tick(struct worker *w)
 {
 	if (w->now < w->next_tick)
@@ -208,7 +215,7 @@ static void tick(struct worker *w)
 	w->next_tick = w->now + TICK_NS;
 	for (unsigned int i = 0; i < w->n_active; i++)
 		probe_tick(w, w->active[i]);
-	emit_errors(&w->emit, no_neighbour, w);
+	listen_for_errors(w);
 }
 
 static unsigned int serve(struct worker *w, unsigned int what)
@@ -242,7 +249,7 @@ static void turn(struct worker *w, const struct epoll_event *ev, int n)
 	for (int i = 0; i < n; i++) {
 		ready |= 1u << ev[i].data.u32;
 		if (ev[i].events & EPOLLERR)
-			emit_errors(&w->emit, no_neighbour, w);
+			listen_for_errors(w);
 	}
 	for (unsigned int round = 0; found && round < ROUNDS_MAX; round++) {
 		found = 0;

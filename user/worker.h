@@ -24,6 +24,8 @@ struct wpath {
 	uint8_t encap;          /* enum encap */
 	uint32_t fwmark;
 	bool learn;             /* follow authenticated packets (I4) */
+	_Atomic uint32_t mtu;   /* of one envelope, IP header included; 0 = not known. Control writes what it knows,
+				 * the worker lowers it at a router's word and tells control (relaxed) */
 };
 
 /** struct wlink_live - liveness as the worker sees it; atomics: worker writes, control reads (relaxed) */
@@ -36,6 +38,7 @@ struct wlink_live {
 	_Atomic uint32_t moved;        /* endpoint changes learned; control compares with what it has seen */
 	_Atomic uint32_t peer_speaks;  /* a probe of ours was understood: the peer is an ipsecd */
 	_Atomic uint32_t tx_errno;     /* last errno of an emission that failed, 0 after a success */
+	_Atomic uint32_t told_mtu[PATHS_MAX]; /* the least a router named; control takes it and leaves 0 */
 };
 
 /** struct wsa_in - an inbound SA in the worker */

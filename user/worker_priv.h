@@ -134,6 +134,10 @@ bool probe_input(struct worker *w, struct wlink *l, const uint8_t *data, uint32_
 /** probe_ping_reply() - is this inner packet the answer to our echo? Then it is consumed */
 bool probe_ping_reply(struct worker *w, struct wlink *l, const uint8_t *ip, uint32_t len);
 
+/* pmtu.c */
+/** pmtu_told() - see emit_ears.too_big; arg: the worker */
+void pmtu_told(void *arg, const struct in6_addr *dst, const uint8_t *esp, uint32_t mtu);
+
 /* worker.c */
 /** worker_stray() - books of a link this worker does not (yet) know; NULL when there can be none */
 struct wlink_ctr *worker_stray(struct worker *w, uint16_t id);

@@ -20,7 +20,7 @@ from lib import leak  # noqa: E402
 from lib.daemon import Daemon  # noqa: E402
 from lib.esp_peer import Attacker, Peer  # noqa: E402
 from lib.keys import Pair  # noqa: E402
-from lib.topo import Figure4, Net, TwoHosts, conf_text  # noqa: E402
+from lib.topo import Figure4, Net, Routed, TwoHosts, conf_text  # noqa: E402
 from lib.util import tool  # noqa: E402
 
 
@@ -73,7 +73,7 @@ class Lab:
         return os.path.join(self.dir, name)
 
     def two_hosts(self, **kw):
-        t = TwoHosts(self.net, **kw)
+        t = (Routed if "far_mtu" in kw else TwoHosts)(self.net, **kw)
         self.tap.protect(*t.inner)
         return t
 
@@ -101,9 +101,11 @@ class Lab:
         return pair, pair.write(self.path(f"{tag}-a.sa"), "a"), pair.write(self.path(f"{tag}-b.sa"), "b")
 
     def two_gateways(self, start=True, ipsecd=None, underlay=None, mtu=1500, alg="aes-gcm-256", esn=True, window=0,
-                     path_a=None, path_b=None, wait=True, hosts=True, bad=False, **over):
-        """The standing bed: two hosts, two ipsecd, one link. Returns the topology with .da, .db, .pair."""
-        t = self.two_hosts(mtu=mtu, hosts=hosts, bad=bad)
+                     path_a=None, path_b=None, wait=True, hosts=True, bad=False, wild=None, **over):
+        """The standing bed: two hosts, two ipsecd, one link. Returns the topology with .da, .db, .pair.
+
+        wild: what the topology shall be told, {"far_mtu": N} for a router in the middle."""
+        t = self.two_hosts(mtu=mtu, hosts=hosts, bad=bad, **(wild or {}))
         t.pair, ka, kb = self.pair_files(alg=alg, esn=esn, window=window)
         t.da = self.daemon(t.a, conf_text([t.link("a", ka, path_a, **over)], ipsecd, underlay), keys=[ka], start=start)
         t.db = self.daemon(t.b, conf_text([t.link("b", kb, path_b, **over)], ipsecd, underlay), keys=[kb], start=start)

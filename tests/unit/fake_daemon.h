@@ -182,7 +182,7 @@ static struct link *fake_link(const struct link_conf *conf, unsigned int id)
 	for (unsigned int i = 0; i < conf->n_paths; i++) {
 		l->paths[i].conf = conf->paths[i];
 		l->paths[i].remote = conf->paths[i].remote;
-		l->paths[i].mtu = 1500;
+		l->paths[i].mtu = l->paths[i].dev_mtu = 1500;
 		addr_parse("192.0.2.8", &l->paths[i].src);
 		strcpy(l->paths[i].dev, "eth1");
 	}

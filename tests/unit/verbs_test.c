@@ -606,6 +606,11 @@ static void mtu_adds_up(void **state)
 	p = at(r, "paths", 0);
 	/* 1500 - 20 - 8 - 8 - 8 - 16 = 1440, down to 4, less 2 */
 	assert_int_equal(num(p, "inner_max"), 1438);
+	assert_int_equal(num(p, "dev_mtu"), 1500);
+	assert_true(json_is_null(json_object_get(p, "route_mtu")));
+	assert_true(json_is_null(json_object_get(p, "told_mtu")));
+	assert_true(json_is_null(json_object_get(p, "told_for_s")));
+	assert_int_equal(num(r, "floor"), 1280);
 	json_decref(r);
 	bed_free(b);
 }

@@ -214,10 +214,7 @@ class TwoHosts:
     def __init__(self, net, mtu=1500, hosts=True, bad=False):
         self.net = net
         self.a, self.b = net.ns("gwa", forward=True), net.ns("gwb", forward=True)
-        o = self.outer
-        self.wild_wire((f"{o['a4']}/24", f"{o['a6']}/64"), (f"{o['b4']}/24", f"{o['b6']}/64"), mtu, bad)
-        self.a.ip(f"route add default via {o['b4']}", f"route add ::/0 via {o['b6']}")
-        self.b.ip(f"route add default via {o['a4']}", f"route add ::/0 via {o['a6']}")
+        self.wild(mtu, bad)
         if hosts:
             self.h1, self.h2 = net.ns("h1"), net.ns("h2")
             net.wire(self.h1, "eth0", self.a, "eth0", ("10.1.0.2/16", "fd01::2/48"),
@@ -233,6 +230,12 @@ class TwoHosts:
             self.bad = self.net.bad_wire(self.a, "eth1", self.b, "eth1", a, b, mtu=mtu)
         else:
             self.net.wire(self.a, "eth1", self.b, "eth1", a, b, mtu=mtu, underlay=True)
+
+    def wild(self, mtu, bad):
+        o = self.outer
+        self.wild_wire((f"{o['a4']}/24", f"{o['a6']}/64"), (f"{o['b4']}/24", f"{o['b6']}/64"), mtu, bad)
+        self.a.ip(f"route add default via {o['b4']}", f"route add ::/0 via {o['b6']}")
+        self.b.ip(f"route add default via {o['a4']}", f"route add ::/0 via {o['a6']}")
 
     def link(self, side, sa, path=None, name="ipsec1", **over):
         """The [link] section of one side, as a dict for conf_text(). None drops a key."""
@@ -251,6 +254,36 @@ class TwoHosts:
         }
         keys.update(over)
         return name, {k: v for k, v in keys.items() if v is not None}
+
+
+class Routed(TwoHosts):
+    """TwoHosts with a router on the wild side: gwA == router == gwB. far_mtu is that of the second wire.
+
+    router .254, ::fe on both wires | gwB 203.0.113.2, 2001:db8:b::2.
+    """
+
+    outer = {"a4": "198.51.100.1", "b4": "203.0.113.2", "a6": "2001:db8::1", "b6": "2001:db8:b::2"}
+
+    def __init__(self, net, mtu=1500, hosts=True, bad=False, far_mtu=1500):
+        self.far_mtu = far_mtu
+        super().__init__(net, mtu, hosts, bad)
+
+    def wild(self, mtu, bad):
+        self.router = self.net.ns("router", forward=True)
+        for fam in ("ipv4", "ipv6"):  # every error is sent, whatever the rate
+            self.router.sysctl_set(f"net.{fam}.icmp{'_' if fam == 'ipv4' else '.'}ratelimit", 0)
+        for side, ns, m in (("a", self.a, mtu), ("b", self.b, self.far_mtu)):
+            o4, o6 = self.outer[side + "4"], self.outer[side + "6"]
+            r4, r6 = o4.rpartition(".")[0] + ".254", o6.rpartition(":")[0] + ":fe"
+            self.net.wire(ns, "eth1", self.router, f"to-{side}", (f"{o4}/24", f"{o6}/64"), (f"{r4}/24", f"{r6}/64"),
+                          mtu=m, underlay=True)
+            ns.ip(f"route add default via {r4}", f"route add ::/0 via {r6}")
+
+    def far(self, mtu):
+        """The second wire's MTU changes."""
+        self.far_mtu = mtu
+        self.router.ip(f"link set to-b mtu {mtu}")
+        self.b.ip(f"link set eth1 mtu {mtu}")
 
 
 class Figure4:

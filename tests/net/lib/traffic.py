@@ -108,7 +108,7 @@ class UdpEcho:
 
     @staticmethod
     def knows_mtu(ns, addr):
-        words = ns.out(["ip", "route", "get", addr]).split()
+        words = [w for w in ns.out(["ip", "route", "get", addr]).split() if w != "lock"]
         return int(words[words.index("mtu") + 1]) if "mtu" in words else None
 
     def close(self):
