@@ -91,6 +91,8 @@ struct guardian {
 	const struct beat *beat;
 	struct nl *nl;
 	bool lowered; /* for the daemon at hand */
+	uint64_t polled_ns; /* when poll() returned last */
+	uint64_t awake_ns;  /* since when it has returned in time */
 };
 
 static void close_all(const int *fds, unsigned int n)
@@ -116,16 +118,33 @@ static void lower(struct guardian *g, const char *why)
 	g->lowered = true;
 }
 
+/*
+ * Whoever was not run himself cannot say who hangs: after a machine stood still, as guests do, the
+ * daemon has all its time again.
+ */
+static void polled(struct guardian *g)
+{
+	uint64_t now = now_ns();
+
+	if (now > g->polled_ns + 2 * GUARDIAN_POLL_MS * 1000000ull)
+		g->awake_ns = now;
+	g->polled_ns = now;
+}
+
+static bool late(const struct guardian *g, uint64_t beat_ns)
+{
+	/* a sum: the beat may be newer than our reading of the clock */
+	return g->polled_ns > MAX(beat_ns, g->awake_ns) + BEAT_STALE_MS * 1000000ull;
+}
+
 static bool stale(const struct guardian *g)
 {
-	uint64_t now = now_ns(), limit = BEAT_STALE_MS * 1000000ull;
-
 	if (!g->beat || !g->beat->control_ns) /* still starting */
 		return false;
-	if (now > g->beat->control_ns + limit) /* sums: the beat may be newer than our reading of the clock */
+	if (late(g, g->beat->control_ns))
 		return true;
 	for (unsigned int i = 0; i < g->n_workers; i++)
-		if (g->beat->worker_ns[i] && now > g->beat->worker_ns[i] + limit)
+		if (g->beat->worker_ns[i] && late(g, g->beat->worker_ns[i]))
 			return true;
 	return false;
 }
@@ -227,6 +246,7 @@ static int serve(struct guardian *g)
 		p[2] = (struct pollfd){.fd = g->pidfd, .events = POLLIN};
 		if (poll(p, 3, GUARDIAN_POLL_MS) < 0 && errno != EINTR)
 			return 1;
+		polled(g);
 		check(g, p[2].fd >= 0 && p[2].revents & POLLIN);
 		if (p[1].revents && !from_daemon(g))
 			return 0;

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Links that tell the truth (I7): up means a round trip was seen, down comes within its time."""
+import os
 import signal
 import time
 
@@ -114,9 +115,23 @@ def test_guardian_lowers_the_carrier_of_a_hung_daemon(lab):
     need_ping(t.h1, "10.2.0.2")
 
 
+def test_guardian_blames_nobody_for_a_machine_that_stood_still(lab):
+    """Guests are stopped for a second now and then: guardian and daemon alike, so no carrier falls."""
+    t = lab.two_gateways(liveness="off")
+    need_ping(t.h1, "10.2.0.2")
+    guardian = t.da.guardians()[0]
+    for pid in (guardian, t.da.proc.pid):
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(1.5)  # twice what a daemon has
+    os.kill(guardian, signal.SIGCONT)
+    time.sleep(0.3)  # three of its looks
+    t.da.signal(signal.SIGCONT)
+    need_ping(t.h1, "10.2.0.2")
+    assert "go down" not in t.da.log_now()
+
+
 def test_guardian_killed_is_replaced(lab):
     """The guardian is not a single point of silence: the daemon notices and starts another."""
-    import os
     t = lab.two_gateways(liveness=STRICT)
     first = t.da.guardians()
     assert len(first) == 1
