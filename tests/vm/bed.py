@@ -279,15 +279,30 @@ class Bed:
         ours = {s["dir"]: s["packets"] for s in self.daemon.link(l.name)["sas"]}
         return (ours["out"], k[l.pair.a.spi][0]), (k[l.pair.b.spi][0], ours["in"])
 
-    def agree(self, l):
-        """Both ends of a link count the same packets. Return: those sent by espwire, those by the kernel."""
+    def gaps(self, l):
+        """Sent and not taken, both ways."""
+        return tuple(sent - taken for sent, taken in self.counts(l))
+
+    def settled(self, l):
+        """The gaps once nothing is under way: what was lost before a case began."""
+        seen = []
+
+        def still():
+            seen.append(self.gaps(l))
+            return seen[-1] == (0, 0) or len(seen) > 2 and seen[-1] == seen[-2] == seen[-3]
+
+        wait_until(still, PATIENCE, lambda: f"{l.name}: no quiet moment: {seen}", poll=0.2)
+        return seen[-1]
+
+    def agree(self, l, gaps=(0, 0)):
+        """Both ends of a link count the same packets, but for gaps of before. Return: those sent by espwire, those by the kernel."""
         seen = []
 
         def same():
             seen[:] = self.counts(l)
-            return all(x == y for x, y in seen)
+            return tuple(x - y for x, y in seen) == gaps
 
-        wait_until(same, PATIENCE, lambda: f"{l.name}: the ends count alike: (sent, taken) is {seen}", poll=0.2)
+        wait_until(same, PATIENCE, lambda: f"{l.name}: (sent, taken) is {seen}, not apart by {gaps}", poll=0.2)
         return seen[0][0], seen[1][0]
 
     def drops(self, daemon=None):
