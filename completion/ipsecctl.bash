@@ -20,12 +20,15 @@ _ipsecctl() {
 	'link up') opts+='' kind=links ;;
 	'link down') opts+='' kind=links ;;
 	'sa list') opts+='' kind=links ;;
+	'sa add') opts+='' kind=links ;;
+	'sa del') opts+='' kind=links ;;
+	'sa rekey') opts+=' --now --save' kind=links ;;
 	'path list') opts+='' kind=links ;;
 	'static init') opts+=' --state' kind=files ;;
 	'static pair') opts+=' --output --alg --mode' kind=none ;;
 	'show '*) words=' config' opts+=' --watch --count' kind=links ;;
 	'link ') words=' list add set del up down' opts+='' kind=none ;;
-	'sa ') words=' list' opts+='' kind=none ;;
+	'sa ') words=' list add del rekey' opts+='' kind=none ;;
 	'path ') words=' list' opts+='' kind=none ;;
 	'apply '*) words='' opts+=' --confirm' kind=files ;;
 	'confirm '*) words='' opts+='' kind=none ;;

@@ -172,6 +172,83 @@ int cmd_link_del(struct ctl *c, int argc, char **argv)
 	return code;
 }
 
+/* ---- sa add, rekey, del ---- */
+
+static json_t *sa_args(const char *link, const char *file)
+{
+	return json_pack("{s:s, s:s}", "name", link, "file", file);
+}
+
+static json_t *ask_rekey(struct ctl *c, const char *link, const char *file)
+{
+	json_t *args = sa_args(link, file);
+
+	json_object_set_new(args, "now", json_boolean(ctl_opt(c, "--now") != NULL));
+	return ctl_request(c, "sa-rekey", args);
+}
+
+/* With --save the answer is waited for: what is saved must be what both ends use. */
+static json_t *wait_rekey(struct ctl *c, const char *link, const char *file)
+{
+	static const struct timespec while_ = {.tv_nsec = 200000000};
+	json_t *r = ask_rekey(c, link, file);
+
+	for (int i = 0; i < 10 * 5 && ctl_opt(c, "--save") && jtrue(r, "ok") && !jtrue(r, "in_use"); i++) {
+		nanosleep(&while_, NULL);
+		json_decref(r);
+		r = ask_rekey(c, link, file);
+	}
+	return r;
+}
+
+static int sa_file_cmd(struct ctl *c, char **argv, bool rekey)
+{
+	char full[PATHS_LEN];
+	json_t *r;
+	int code;
+
+	if (!realpath(argv[1], full))
+		return ctl_fail(c, EXIT_NOT_FOUND, "no-such-file", "ipsecctl static pair makes SA files",
+				"%s: %s", argv[1], strerror(errno));
+	r = rekey ? wait_rekey(c, argv[0], full) : ctl_request(c, "sa-add", sa_args(argv[0], full));
+	if (!ctl_finish(c, r, &code))
+		printf("%s: %s\n", jstr(json_array_get(jat(r, "links"), 0), "name"),
+		       jtrue(r, "in_use") ? "the new SAs are in use"
+		       : rekey		  ? "waiting for the peer to have its half of the pair"
+					  : "the new SAs are ready");
+	if (!code && rekey && ctl_opt(c, "--save")) {
+		if (!jtrue(r, "in_use"))
+			code = ctl_fail(c, EXIT_RUNTIME, "not-saved", "run it again once the peer has its half",
+					"not saved: the peer does not use the new SAs yet");
+		else
+			code = save(c, r, jstr(json_array_get(jat(r, "links"), 0), "name"),
+				    json_string_value(jat(r, "section")));
+	}
+	json_decref(r);
+	return code;
+}
+
+int cmd_sa_add(struct ctl *c, int argc, char **argv)
+{
+	return sa_file_cmd(c, argv, false);
+}
+
+int cmd_sa_rekey(struct ctl *c, int argc, char **argv)
+{
+	return sa_file_cmd(c, argv, true);
+}
+
+int cmd_sa_del(struct ctl *c, int argc, char **argv)
+{
+	json_t *r = ctl_request(c, "sa-del", json_pack("{s:s, s:s}", "name", argv[0], "spi", argv[1]));
+	int code;
+
+	if (!ctl_finish(c, r, &code))
+		say_link(r, "without that SA");
+	json_decref(r);
+	return code;
+}
+
 /* ---- configurations ---- */
 
 /* All of it as one string; nothing when it has a zero byte, which no configuration has. */

@@ -53,6 +53,21 @@ const struct ctl_verb ctl_verbs[] = {
 	 .needs_daemon = true},
 	{"sa", "list", 0, 1, "[LINK]", "security associations, never their keys", cmd_sa_list,
 	 .needs_daemon = true},
+	{"sa", "add", 2, 2, "LINK FILE", "install another pair of SAs; it receives, and stands by to send",
+	 cmd_sa_add,
+	 .needs_daemon = true,
+	 .more = "FILE is an SA file whose durable state exists (static init). A link without SAs uses it at "
+		 "once. Otherwise it is used as soon as the peer sends on its half of the pair."},
+	{"sa", "del", 2, 2, "LINK SPI", "take an SA out of service and wipe it", cmd_sa_del,
+	 .needs_daemon = true},
+	{"sa", "rekey", 2, 2, "LINK FILE", "go over to new SAs without losing a packet", cmd_sa_rekey,
+	 .needs_daemon = true,
+	 .opts = OPTS({"--now", NULL, NULL, "do not wait for the peer: it is known to have its half"}, SAVE),
+	 .more = "Run it on both hosts, each with its file of a new pair, in any order. The new inbound SA "
+		 "receives at once; sending goes over when the peer has shown that it has the pair, for which "
+		 "it is asked by probes; the old inbound SA goes when nothing more comes. The SAs are those of "
+		 "the running configuration then: --save waits for that and writes it down, or else the next "
+		 "start uses the old file again. For peers that are no ipsecd: --now."},
 	{"path", "list", 0, 1, "[LINK]", "paths: where envelopes travel", cmd_path_list,
 	 .needs_daemon = true},
 	{"apply", NULL, 0, 1, "[FILE]", "make the daemon run a configuration", cmd_apply,

@@ -14,6 +14,7 @@
 #include "ns.h"
 #include "path.h"
 #include "protect.h"
+#include "rekey.h"
 #include "sad.h"
 #include "underlay.h"
 
@@ -84,7 +85,7 @@ static void event(struct daemon *d, const struct link *l, const char *what)
 
 static void push_ent(struct daemon *d, struct link *l)
 {
-	const struct sa *out = sad_current(l);
+	const struct sa *out = l->out;
 	struct link_ent e = {.flags = LINK_F_USED, .b_ifindex = l->b_ifindex, .worker = l->worker, .gen = l->gen,
 			     .mtu = l->mtu};
 
@@ -341,7 +342,7 @@ static int bring_sas(struct daemon *d, struct link *l, FILE *errs)
 	}
 	if (!l->conf.sa_file[0])
 		return 0;
-	return sad_load_static(d, l, errs);
+	return sad_load_static(d, l, l->conf.sa_file, errs);
 }
 
 /* Everything of a link but its protection, which stands already. */
@@ -441,6 +442,14 @@ int link_set(struct daemon *d, struct link *l, const struct link_conf *c, FILE *
 	d->routes_dirty = d->underlay_dirty = true;
 	event(d, l, "link-changed");
 	return err;
+}
+
+void link_follow_sa(struct daemon *d, struct link *l)
+{
+	if (l->out && l->out->file)
+		snprintf(l->conf.sa_file, sizeof l->conf.sa_file, "%s", l->out->file);
+	device_set_mtu(d, l, path_mtu(l));
+	push_ent(d, l);
 }
 
 void link_admin(struct daemon *d, struct link *l, bool up)
@@ -756,6 +765,8 @@ void links_tick(struct daemon *d)
 			continue;
 		follow_paths(d, l);
 		sad_tick(d, l);
+		if (rekey_tick(d, l, now))
+			link_follow_sa(d, l);
 		update_state(d, l, now);
 	}
 }

@@ -44,6 +44,8 @@ const char *link_reason_text(enum link_reason r);
 struct sa {
 	struct sa *next; /* of the same link */
 	struct link *link;
+	uint32_t epoch;  /* the two of one file share it; later is newer */
+	char *file;      /* which; NULL = from an IKE daemon */
 	enum sa_dir dir;
 	uint32_t spi;
 	enum aead_alg alg;
@@ -67,6 +69,7 @@ struct sa {
 	bool adopted;                 /* the slot and its exact window are a predecessor's */
 	uint64_t last_top;            /* in: at the last tick */
 	uint64_t last_pkts, last_bytes; /* the same, where lifetimes count them */
+	uint64_t first_pkts;          /* in: count at installation; more = the peer uses it */
 	struct in6_addr env_dst;      /* out: as it stands in env_out */
 };
 
@@ -108,6 +111,9 @@ struct link {
 	struct link_path paths[PATHS_MAX];
 	unsigned int n_paths, cur_path;
 	struct sa *sas;
+	struct sa *out;         /* the outbound one that packets meet, also when its life is over */
+	bool rekeying, switch_now; /* an operator wants the newest outbound one used; without asking the peer */
+	uint64_t switched_ns;   /* when out changed */
 	struct wlink *w;
 	uint32_t moved_seen;
 	bool dev_up;            /* ipsecN is administratively up */
@@ -136,6 +142,7 @@ struct daemon {
 	unsigned int max_sas;
 	uint64_t words_hint;  /* first never-used word of the replay pool */
 	uint16_t next_sgen;
+	uint32_t next_epoch;
 	unsigned int guard_missing;
 	struct underlay_dev *underlay; /* underlay.c's */
 	unsigned int n_underlay;
@@ -166,6 +173,8 @@ int link_add(struct daemon *d, const struct link_conf *c, FILE *errs);
 int link_del(struct daemon *d, struct link *l);
 int link_set(struct daemon *d, struct link *l, const struct link_conf *c, FILE *errs);
 void link_admin(struct daemon *d, struct link *l, bool up);
+/** link_follow_sa() - another SA is in use, or none: configuration, MTU (its suite's) and BPF shall know */
+void link_follow_sa(struct daemon *d, struct link *l);
 /** links_tick() - every 100 ms: liveness, endpoints, reservations; computes states, sets carriers */
 void links_tick(struct daemon *d);
 /** links_init() - read what a predecessor left; after load_open() */

@@ -12,10 +12,10 @@
 #include <sys/random.h>
 #include "worker_priv.h"
 
-/* Highest number our receiver has taken: the peer must send above it. */
+/* Highest number our receiver has taken: the peer must send above it. 0 = nothing to say */
 static uint64_t rx_floor(const struct wlink *l)
 {
-	return l->in ? *l->in->sa.replay.top : 0;
+	return l->in && l->n_in == 1 ? *l->in->sa.replay.top : 0;
 }
 
 static void send_probe(struct worker *w, struct wlink *l, const struct probe *p)
@@ -121,14 +121,33 @@ bool probe_ping_reply(struct worker *w, struct wlink *l, const uint8_t *ip, uint
 
 /* ---- both ---- */
 
+/*
+ * Does the peer have the successor of our SA? It hears this only if it has; then it sends on its own
+ * half of the pair, and that is the answer (rekey.c).
+ */
+static void ask_on_next(struct worker *w, struct wlink *l)
+{
+	struct wsa_out *cur = l->out;
+
+	out_flush(w);
+	l->out = l->next;
+	ask(w, l);
+	out_flush(w);
+	l->out = cur;
+}
+
 void probe_tick(struct worker *w, struct wlink *l)
 {
 	const struct wpath *p = &l->paths[l->cur_path];
 
-	if (l->mode == LIVE_OFF || w->now < l->next_probe_ns)
+	if ((l->mode == LIVE_OFF && !l->next) || w->now < l->next_probe_ns)
 		return;
 	l->next_probe_ns = w->now + l->interval_ns;
 	if (!l->admin_up || !l->out || !l->n_paths || IN6_IS_ADDR_UNSPECIFIED(&p->remote))
+		return;
+	if (l->next)
+		ask_on_next(w, l);
+	if (l->mode == LIVE_OFF)
 		return;
 	atomic_store_explicit(&l->live.sent_ns, w->now, memory_order_relaxed);
 	if (l->mode == LIVE_PING)

@@ -27,7 +27,7 @@ static uint64_t relaxed(const __u64 *v)
 	return __atomic_load_n(v, __ATOMIC_RELAXED);
 }
 
-static void event(struct daemon *d, const struct sa *sa, const char *what, enum life_cause cause)
+void sad_event(struct daemon *d, const struct sa *sa, const char *what, enum life_cause cause)
 {
 	const struct sa_ctr *c = counters(sa);
 	char spi[16], fp[20];
@@ -150,6 +150,7 @@ static int out_to_worker(struct worker *w, void *arg)
 	struct sa *sa = arg;
 
 	sa->link->w->out = sa->wout;
+	sa->link->w->next = NULL;
 	if (sa->window < WINDOW_NARROW)
 		worker_stay(w);
 	return 0;
@@ -161,6 +162,8 @@ static int out_from_worker(struct worker *w, void *arg)
 
 	if (sa->link->w->out == sa->wout)
 		sa->link->w->out = NULL;
+	if (sa->link->w->next == sa->wout)
+		sa->link->w->next = NULL;
 	return 0;
 }
 
@@ -189,6 +192,7 @@ static int install_in(struct daemon *d, struct sa *sa, const struct sa_conf *con
 		return err;
 	}
 	sa->last_top = ctr->top;
+	sa->first_pkts = ctr->pkts;
 	log_debug("%s: in sa 0x%08x: window %s at %llu, durable mark %llu", l->conf.name, conf->spi,
 		  sa->adopted ? "adopted" : "new", (unsigned long long)ctr->top, (unsigned long long)conf->seq_start);
 	sa->win = w;
@@ -220,7 +224,33 @@ static int install_out(struct daemon *d, struct sa *sa, const struct sa_conf *c)
 	w->sa.iv_limit = sa->iv_limit;
 	sa->wout = w;
 	sad_remote_changed(d, sa->link);
-	return worker_call(d->workers[sa->link->worker], out_to_worker, sa);
+	return 0;
+}
+
+int sad_use(struct daemon *d, struct sa *sa)
+{
+	int err = worker_call(d->workers[sa->link->worker], out_to_worker, sa);
+
+	if (err)
+		return err;
+	sa->link->out = sa;
+	sa->link->switched_ns = now_ns();
+	sad_event(d, sa, "sa-in-use", LIFE_NONE);
+	return 0;
+}
+
+static int next_to_worker(struct worker *w, void *arg)
+{
+	struct sa *sa = arg;
+
+	sa->link->w->next = sa->wout;
+	sa->link->w->next_probe_ns = 0;
+	return 0;
+}
+
+void sad_ask(struct daemon *d, struct sa *sa)
+{
+	worker_call(d->workers[sa->link->worker], next_to_worker, sa);
 }
 
 static void env_forget(struct daemon *d, struct sa *sa)
@@ -265,13 +295,15 @@ static void sa_uninstall(struct daemon *d, struct sa *sa)
 
 /* ---- static SAs ---- */
 
-static struct sa *sa_new(struct link *l, const struct sa_conf *c)
+static struct sa *sa_new(struct link *l, const struct sa_conf *c, const char *file, uint32_t epoch)
 {
 	struct sa *sa = calloc(1, sizeof *sa);
 
 	if (!sa)
 		return NULL;
 	sa->link = l;
+	sa->epoch = epoch;
+	sa->file = strdup(file);
 	sa->dir = c->dir;
 	sa->spi = c->spi;
 	sa->alg = c->alg;
@@ -331,9 +363,9 @@ static void bind_life(struct daemon *d, struct sa *sa, struct sa_conf *c)
 	sa->soft_ns = life_at(c->life.soft.time_s, c->life.age_ms, now_ns());
 }
 
-static int install_static(struct daemon *d, struct link *l, struct sa_conf *c, FILE *errs)
+static int install_static(struct daemon *d, struct link *l, const char *file, struct sa_conf *c, FILE *errs)
 {
-	struct sa *sa = sa_new(l, c);
+	struct sa *sa = sa_new(l, c, file, d->next_epoch);
 	char *text = NULL;
 	size_t len;
 	FILE *why;
@@ -366,7 +398,8 @@ static int install_static(struct daemon *d, struct link *l, struct sa_conf *c, F
 	if (err)
 		return refuse(sa, err == -ENOSPC ? "no SA slot left: raise max-links" : strerror(-err), errs);
 	sa->live = true;
-	return 0;
+	sad_event(d, sa, "sa-added", LIFE_NONE);
+	return sa->dir == SA_OUT && !l->out ? sad_use(d, sa) : 0;
 }
 
 bool sad_is_transport(const struct link *l)
@@ -377,27 +410,33 @@ bool sad_is_transport(const struct link *l)
 }
 
 /* What file and configuration want of each other. */
-static int check_mode(const struct link *l, const struct sa_conf *c, FILE *errs)
+static int check_mode(const struct link *l, const char *file, const struct sa_conf *c, FILE *errs)
 {
+	if (l->out && l->out->mode != c->mode) {
+		fprintf(errs, "%s: %s is for %s mode, the link is in %s mode: ipsecctl link set %s sa file:%s\n",
+			l->conf.name, file, c->mode == SA_TRANSPORT ? "transport" : "tunnel",
+			c->mode == SA_TRANSPORT ? "tunnel" : "transport", l->conf.name, file);
+		return -EINVAL;
+	}
 	if (c->mode != SA_TRANSPORT || !l->conf.tfc)
 		return 0;
-	fprintf(errs, "%s: tfc needs tunnel mode (RFC 4303 2.7), %s says transport\n", l->conf.name,
-		l->conf.sa_file);
+	fprintf(errs, "%s: tfc needs tunnel mode (RFC 4303 2.7), %s says transport\n", l->conf.name, file);
 	return -EINVAL;
 }
 
-int sad_load_static(struct daemon *d, struct link *l, FILE *errs)
+int sad_load_static(struct daemon *d, struct link *l, const char *file, FILE *errs)
 {
 	struct sa_conf out, in;
-	int err = safile_load(l->conf.sa_file, &out, &in, errs);
+	int err = safile_load(file, &out, &in, errs);
 
 	if (err)
 		return err;
-	err = check_mode(l, &out, errs);
+	err = check_mode(l, file, &out, errs);
+	d->next_epoch++;
 	if (!err)
-		err = install_static(d, l, &in, errs); /* receive before send (I6) */
+		err = install_static(d, l, file, &in, errs); /* receive before send (I6) */
 	if (!err)
-		err = install_static(d, l, &out, errs);
+		err = install_static(d, l, file, &out, errs);
 	sa_conf_wipe(&out);
 	sa_conf_wipe(&in);
 	return err;
@@ -411,19 +450,36 @@ static void slot_free(struct daemon *d, struct sa *sa)
 	memset(&load_sactr(d->load)[sa->slot], 0, sizeof(struct sa_ctr));
 }
 
+static void sa_free(struct sa *sa)
+{
+	free(sa->file);
+	free(sa);
+}
+
+void sad_remove(struct daemon *d, struct sa *sa)
+{
+	struct sa **at = &sa->link->sas;
+
+	while (*at != sa)
+		at = &(*at)->next;
+	*at = sa->next;
+	/* the window goes with the slot: from now on the durable mark guards what was received */
+	if (sa->win && sa->ledger)
+		ledger_mark_in(sa->ledger, sa->win->ctr->top);
+	if (sa->link->out == sa)
+		sa->link->out = NULL;
+	if (sa->win || sa->wout)
+		sad_event(d, sa, "sa-removed", LIFE_NONE);
+	sa_uninstall(d, sa);
+	slot_free(d, sa);
+	sa_free(sa);
+}
+
 void sad_flush_link(struct daemon *d, struct link *l)
 {
-	struct sa *sa;
-
-	while ((sa = l->sas)) {
-		l->sas = sa->next;
-		/* the window goes with the slot: from now on the durable mark guards what was received */
-		if (sa->win && sa->ledger)
-			ledger_mark_in(sa->ledger, sa->win->ctr->top);
-		sa_uninstall(d, sa);
-		slot_free(d, sa);
-		free(sa);
-	}
+	while (l->sas)
+		sad_remove(d, l->sas);
+	l->rekeying = l->switch_now = false;
 }
 
 void sad_close(struct daemon *d, struct sa *sa)
@@ -439,7 +495,7 @@ void sad_close(struct daemon *d, struct sa *sa)
 		free(sa->wout);
 	}
 	ledger_close(sa->ledger);
-	free(sa);
+	sa_free(sa);
 }
 
 void sad_init(struct daemon *d)
@@ -460,32 +516,22 @@ void sad_sweep(struct daemon *d)
 			memset(&ctr[i], 0, sizeof ctr[i]);
 }
 
-static struct sa *find(const struct link *l, enum sa_dir dir)
-{
-	for (struct sa *sa = l->sas; sa; sa = sa->next)
-		if (sa->dir == dir && sa->live)
-			return sa;
-	return NULL;
-}
-
 struct sa *sad_out(const struct link *l)
 {
-	return find(l, SA_OUT);
+	return l->out && l->out->live ? l->out : NULL;
 }
 
 struct sa *sad_in(const struct link *l)
 {
-	return find(l, SA_IN);
-}
-
-struct sa *sad_current(const struct link *l)
-{
-	const struct wsa_out *out = __atomic_load_n(&l->w->out, __ATOMIC_RELAXED);
-
 	for (struct sa *sa = l->sas; sa; sa = sa->next)
-		if (out && sa->wout == out)
+		if (sa->dir == SA_IN && sa->live)
 			return sa;
 	return NULL;
+}
+
+bool sad_heard(const struct sa *sa)
+{
+	return sa->dir == SA_IN && sa->live && relaxed(&counters(sa)->pkts) > sa->first_pkts;
 }
 
 struct esp_layout sad_layout(const struct link *l)
@@ -632,7 +678,7 @@ static void end_sa(struct daemon *d, struct sa *sa, enum life_cause cause)
 			   cause == LIFE_BYTES ? sa->life.hard.bytes : 0);
 	log_warnx("%s: %s sa 0x%08x: its hard lifetime is over (%s)", sa->link->conf.name, dir_name(sa), sa->spi,
 		  life_name(cause));
-	event(d, sa, "sa-hard", cause);
+	sad_event(d, sa, "sa-hard", cause);
 }
 
 static void watch_life(struct daemon *d, struct sa *sa, uint64_t now)
@@ -649,7 +695,7 @@ static void watch_life(struct daemon *d, struct sa *sa, uint64_t now)
 	sa->soft = cause;
 	log_info("%s: %s sa 0x%08x: its soft lifetime is over (%s): renew it", sa->link->conf.name, dir_name(sa),
 		 sa->spi, life_name(cause));
-	event(d, sa, "sa-soft", cause);
+	sad_event(d, sa, "sa-soft", cause);
 }
 
 void sad_tick(struct daemon *d, struct link *l)

@@ -17,8 +17,23 @@
 void sad_init(struct daemon *d);
 /** sad_sweep() - free the slots nobody adopted; once the configuration is applied */
 void sad_sweep(struct daemon *d);
-/** sad_load_static() - read the link's SA file and install both SAs. Return: 0, or -errno with sentences in errs */
-int sad_load_static(struct daemon *d, struct link *l, FILE *errs);
+/**
+ * sad_load_static() - read an SA file and install both SAs, the inbound one first
+ * The outbound one is used at once where there is none, else it stands by (sad_use()). What is refused
+ * stays in the link's list, with the sentence.
+ * Return: 0, or -errno with sentences in errs
+ */
+int sad_load_static(struct daemon *d, struct link *l, const char *file, FILE *errs);
+/** sad_use() - packets of its link leave on this outbound SA from now on; event `sa-in-use`. Return: 0 or -errno */
+int sad_use(struct daemon *d, struct sa *sa);
+/** sad_ask() - send probes on this outbound SA, beside the one in use: has the peer got it? */
+void sad_ask(struct daemon *d, struct sa *sa);
+/** sad_heard() - has the peer used this inbound SA since it was installed? */
+bool sad_heard(const struct sa *sa);
+/** sad_remove() - out of service, wiped and freed */
+void sad_remove(struct daemon *d, struct sa *sa);
+/** sad_event() - tell the monitors something about an installed SA; cause LIFE_NONE: null */
+void sad_event(struct daemon *d, const struct sa *sa, const char *what, enum life_cause cause);
 /** sad_flush_link() - take every SA of the link out of service and wipe it */
 void sad_flush_link(struct daemon *d, struct link *l);
 /** sad_close() - at exit, workers stopped: wipe keys, release the ledger; the slot keeps its window for the successor */
@@ -26,8 +41,6 @@ void sad_close(struct daemon *d, struct sa *sa);
 /** sad_out() - the outbound SA in use, NULL if none may be used */
 struct sa *sad_out(const struct link *l);
 struct sa *sad_in(const struct link *l);
-/** sad_current() - the outbound SA that packets meet, also one whose life is over; NULL = none */
-struct sa *sad_current(const struct link *l);
 /** sad_layout() - what the suite in use adds to an envelope; the common layout while there is none */
 struct esp_layout sad_layout(const struct link *l);
 /** sad_is_transport() - does the link's SA file say transport mode? One that cannot be read: no */

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include "log.h"
+#include "rekey.h"
+#include "sad.h"
 #include "verbs_int.h"
 
 enum { CONFIRM_MAX_S = 86400 };
@@ -643,6 +645,83 @@ static json_t *verb_sa_reload(struct verbs *v, json_t *args)
 	return r;
 }
 
+static json_t *sa_reply(struct verbs *v, const struct link *l, const char *file)
+{
+	json_t *r = link_reply(v, l->conf.name);
+
+	vj_str(r, "file", file);
+	vj_bool(r, "in_use", l->out && l->out->file && !strcmp(l->out->file, file));
+	return r;
+}
+
+static json_t *sa_file_verb(struct verbs *v, json_t *args, bool rekey)
+{
+	const char *name = vj_arg(args, "name"), *file = vj_arg(args, "file");
+	struct link *l = name ? links_by_name(v->d, name) : NULL;
+	struct words w;
+	json_t *r;
+	int e;
+
+	if (!l)
+		return verbs_no_link(name);
+	if (!file || *file != '/' || strlen(file) >= SA_FILE_MAX)
+		return verbs_error(EXIT_USAGE, "bad-request", NULL, "\"file\" wants the absolute path of an SA file");
+	if (words_open(&w))
+		return verbs_error(EXIT_RUNTIME, "no-memory", NULL, "out of memory");
+	e = rekey ? rekey_start(v->d, l, file, json_is_true(json_object_get(args, "now")), w.f) :
+		    rekey_add(v->d, l, file, w.f);
+	words_close(&w);
+	link_follow_sa(v->d, l); /* a link that had none uses it already */
+	r = e ? link_failed(l->conf.name, "no SA added", e, w.text) : sa_reply(v, l, file);
+	free(w.text);
+	return r;
+}
+
+static json_t *verb_sa_add(struct verbs *v, json_t *args)
+{
+	return sa_file_verb(v, args, false);
+}
+
+static json_t *verb_sa_rekey(struct verbs *v, json_t *args)
+{
+	return sa_file_verb(v, args, true);
+}
+
+/* Every SA of the link with this SPI: inbound and outbound ones may share it by chance. */
+static unsigned int remove_spi(struct daemon *d, struct link *l, uint32_t spi)
+{
+	unsigned int n = 0;
+
+	for (struct sa *sa = l->sas, *next; sa; sa = next) {
+		next = sa->next;
+		if (sa->spi != spi)
+			continue;
+		sad_remove(d, sa);
+		n++;
+	}
+	return n;
+}
+
+static json_t *verb_sa_del(struct verbs *v, json_t *args)
+{
+	const char *name = vj_arg(args, "name"), *spi = vj_arg(args, "spi");
+	struct link *l = name ? links_by_name(v->d, name) : NULL;
+	char *end = NULL;
+	unsigned long n = spi ? strtoul(spi, &end, 0) : 0;
+
+	if (!l)
+		return verbs_no_link(name);
+	if (!spi || !*spi || *end || n > UINT32_MAX)
+		return verbs_error(EXIT_USAGE, "bad-request", "ipsecctl sa list shows SPIs",
+				   "\"spi\" wants a number, as 0x1f3c9a01");
+	if (!remove_spi(v->d, l, (uint32_t)n))
+		return verbs_error(EXIT_NOT_FOUND, "no-such-sa", "ipsecctl sa list shows SPIs",
+				   "%s has no SA 0x%08lx", l->conf.name, n);
+	rekey_tick(v->d, l, now_ns());
+	link_follow_sa(v->d, l);
+	return link_reply(v, l->conf.name);
+}
+
 static json_t *verb_monitor(struct verbs *v, json_t *args)
 {
 	json_t *r = vj_ok(v);
@@ -678,6 +757,9 @@ static const struct verb {
 	{"link-up", verb_link_up, true},
 	{"link-down", verb_link_down, true},
 	{"sa-reload", verb_sa_reload, true},
+	{"sa-add", verb_sa_add, true},
+	{"sa-rekey", verb_sa_rekey, true},
+	{"sa-del", verb_sa_del, true},
 };
 
 static const struct verb *find(const char *name)

@@ -125,12 +125,7 @@ static json_t *json_drops(const __u64 *drops)
 
 const struct sa *verbs_sa_out(const struct link *l)
 {
-	const struct wsa_out *out = l->w ? LOAD(l->w->out) : NULL;
-
-	for (const struct sa *s = l->sas; s && out; s = s->next)
-		if (s->dir == SA_OUT && s->wout == out)
-			return s;
-	return NULL;
+	return l->out;
 }
 
 static const struct sa_ctr *sa_counters(const struct sa *s)

@@ -98,8 +98,10 @@ int worker_sa_in_set(struct worker *w, struct wsa_in *sa)
 			return err;
 	}
 	spi_put(w, sa);
-	if (l)
+	if (l) {
 		l->in = sa;
+		l->n_in++;
+	}
 	return 0;
 }
 
@@ -112,6 +114,8 @@ void worker_sa_in_clear(struct worker *w, struct wsa_in *sa)
 	w->in.sa = NULL;
 	if (l && l->in == sa)
 		l->in = NULL;
+	if (l && l->n_in)
+		l->n_in--;
 	if (worker_spi(w, sa->sa.spi_be) == sa && spi_rebuild(w, w->spi_mask + 1, sa))
 		log_warnx("worker %u: no memory to forget SPI 0x%08x", w->conf.index, ntohl(sa->sa.spi_be));
 }

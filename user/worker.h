@@ -65,7 +65,9 @@ struct wlink {
 	uint16_t id, gen;
 	bool admin_up;
 	struct wsa_out *out;      /* SA in use, NULL = none */
+	struct wsa_out *next;     /* its successor, while the peer is asked whether it has it; or NULL */
 	struct wsa_in *in;        /* the newest inbound one: its floor is told to the peer */
+	unsigned int n_in;        /* inbound ones: with two, which one a floor is for would be a guess */
 	struct wpath paths[PATHS_MAX];
 	unsigned int n_paths, cur_path;
 	struct prefix *inner;     /* sources the peer may use; n_inner 0 = any */

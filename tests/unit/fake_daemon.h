@@ -158,6 +158,7 @@ static void fake_sa(struct link *l, enum sa_dir dir, uint32_t spi)
 		s->wout = calloc(1, sizeof *s->wout);
 		s->wout->ctr = c;
 		l->w->out = s->wout;
+		l->out = s;
 	} else {
 		s->win = calloc(1, sizeof *s->win);
 		s->win->ctr = c;

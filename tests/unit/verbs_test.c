@@ -575,15 +575,15 @@ static void why_follows_the_packet(void **state)
 {
 	struct bed *b = bed_new(4, 1);
 	struct link *l = b->d->links[0];
-	struct wsa_out *out = l->w->out;
+	struct sa *out = l->out;
 
 	fake_oif = l->ifindex;
 	assert_why(b, "10.2.0.9", 0, "encrypt", NULL);
 	assert_why(b, "10.2.0.9", 1438, "encrypt", NULL);
 	assert_why(b, "10.2.0.9", 1439, "too-big", "df-too-big");
-	l->w->out = NULL;
+	l->out = NULL;
 	assert_why(b, "10.2.0.9", 0, "drop", "no-sa");
-	l->w->out = out;
+	l->out = out;
 	l->paths[0].loop = true;
 	assert_why(b, "10.2.0.9", 0, "drop", "route-loop");
 	l->paths[0].loop = false;
