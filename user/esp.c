@@ -293,3 +293,25 @@ void esp_open(struct sa_in *sa, struct esp_pkt *pkts, unsigned int n, uint64_t *
 		if (!pkts[i].drop)
 			pkts[i].drop = (uint8_t)open_finish(sa, &pkts[i], &jobs[k++], lost);
 }
+
+enum drop esp_resync(struct sa_in *sa, struct esp_pkt *p, const uint8_t *copy, uint32_t len,
+		     unsigned int skip, unsigned int tries)
+{
+	uint64_t first = (p->seq >> 32) + 1 + skip, hi;
+	struct aead_job job;
+	struct frame frame;
+
+	if (!sa->replay.esn || p->drop != DROP_ICV_FAIL)
+		return p->drop;
+	for (hi = first; hi < first + tries && hi <= UINT32_MAX; hi++) {
+		memcpy(p->data, copy, len);
+		p->len = len;
+		p->seq = hi << 32 | (uint32_t)p->seq;
+		fill_job(&job, &frame, p->data, len - esp_headroom(sa->layout) - sa->layout.icv_len, sa->layout,
+			 sa->kind, sa->salt, sa->spi_be, p->seq, true);
+		aead_open(sa->aead, &job, 1);
+		if (job.ok)
+			return open_finish(sa, p, &job, NULL);
+	}
+	return DROP_ICV_FAIL;
+}

@@ -63,6 +63,19 @@ void esp_seal(struct sa_out *sa, struct esp_pkt *pkts, unsigned int n);
  */
 void esp_open(struct sa_in *sa, struct esp_pkt *pkts, unsigned int n, uint64_t *lost);
 
+/**
+ * esp_resync() - once more a packet whose ICV failed, for a sender that got 2^32 numbers or more ahead
+ * of the window while nothing arrived: with the high halves behind the one that esp_open() took.
+ * @p: as esp_open() left it, with room for len bytes at data; @copy: the packet as it came
+ * @skip, @tries: leave out so many high halves, try so many. Each costs as much as a whole packet, so
+ *       the caller says when (RFC 4303 A3.1: after failures in a row) and how often.
+ * Only ever forward: no packet sent before can be authentic there. Nothing changes unless one is.
+ * Return: as esp_open(); DROP_ICV_FAIL = none of them
+ * Spec: RFC 4303 A3
+ */
+enum drop esp_resync(struct sa_in *sa, struct esp_pkt *p, const uint8_t *copy, uint32_t len,
+		     unsigned int skip, unsigned int tries);
+
 /** esp_spi() - SPI of an ESP packet, network order; data must hold ESP_HDR_LEN bytes */
 uint32_t esp_spi(const uint8_t *data);
 

@@ -12,6 +12,12 @@
 #include "worker_priv.h"
 
 enum { LEARN_GAP_NS = 100 * 1000 * 1000, SKIP = 16384 };
+/*
+ * RFC 4303 A3: after so many failures in a row, one packet per gap is tried with so many high halves. That
+ * is all that garbage can cost, 40 packets' worth per SA and second; a peer that is 2^36 ahead is found in
+ * half a second.
+ */
+enum { RESYNC_AFTER = 32, RESYNC_TRIES = 4, RESYNC_MAX = 64, RESYNC_GAP_NS = 100 * 1000 * 1000 };
 
 /* ---- delivery ---- */
 
@@ -178,6 +184,39 @@ static void accept_one(struct worker *w, struct wsa_in *sa, struct wlink *l, str
 	take(w, l, &sa->sa, p, m);
 }
 
+/* Opening destroys what does not open: the packet that may have to be tried again is kept aside. */
+static bool keep_one(struct worker *w, struct wsa_in *sa, const struct esp_pkt *p)
+{
+	struct resync *r = &sa->resync;
+
+	if (r->fails < RESYNC_AFTER || w->now < r->next_ns || !sa->sa.replay.esn || p->len > AGAIN_LEN)
+		return false;
+	memcpy(w->again, p->data, p->len);
+	return true;
+}
+
+static void resync(struct worker *w, struct wsa_in *sa, struct esp_pkt *p, uint32_t len)
+{
+	struct resync *r = &sa->resync;
+
+	if (p->drop != DROP_ICV_FAIL)
+		return;
+	r->next_ns = w->now + RESYNC_GAP_NS;
+	bump(&w->stats.esn_tries, RESYNC_TRIES);
+	p->drop = (uint8_t)esp_resync(&sa->sa, p, w->again, len, r->skip, RESYNC_TRIES);
+	bump(&w->stats.esn_resyncs, p->drop != DROP_ICV_FAIL);
+	r->skip = (r->skip + RESYNC_TRIES) % RESYNC_MAX;
+}
+
+/* In arrival order: what fails once, may be garbage; what fails again and again, another high half. */
+static void note_icv(struct resync *r, enum drop d)
+{
+	if (d == DROP_ICV_FAIL)
+		r->fails++;
+	else if (!d)
+		*r = (struct resync){.next_ns = r->next_ns};
+}
+
 static void drop_batch(struct inq *q, struct wlink *l, enum drop d)
 {
 	for (unsigned int i = 0; i < q->n; i++)
@@ -194,6 +233,8 @@ static void open_batch(struct worker *w)
 	struct wlink *l;
 	uint64_t lost = 0;
 	enum drop over;
+	uint32_t len;
+	bool again;
 
 	if (!q->n)
 		return;
@@ -205,12 +246,17 @@ static void open_batch(struct worker *w)
 	}
 	for (unsigned int i = 0; i < q->n; i++)
 		bytes[i] = cipher_len(&sa->sa, q->pkts[i].len);
+	len = q->pkts[0].len;
+	again = keep_one(w, sa, &q->pkts[0]);
 	esp_open(&sa->sa, q->pkts, q->n, &lost);
+	if (again)
+		resync(w, sa, &q->pkts[0], len);
 	if (lost < SKIP) /* more at once is a sender that restarted above its durable mark */
 		l->ctr->lost += lost;
 	for (unsigned int i = 0; i < q->n; i++) {
 		struct esp_pkt *p = &q->pkts[i];
 
+		note_icv(&sa->resync, p->drop);
 		if (p->drop)
 			count_drop(sa, l, p->drop);
 		else

@@ -571,7 +571,7 @@ static json_t *perf_one(const struct daemon *d, unsigned int i, uint64_t now)
 		STAT(sendmsgs_segs);
 	STAT(recvmmsgs), STAT(recv_pkts), STAT(xsk_rx), STAT(xsk_tx), STAT(xsk_kicks),
 		STAT(udp_gso_runs);
-	STAT(tx_eagain), STAT(no_sa), STAT(torn), STAT(bad_stamp);
+	STAT(tx_eagain), STAT(no_sa), STAT(torn), STAT(bad_stamp), STAT(esn_tries), STAT(esn_resyncs);
 #undef STAT
 	return o;
 }

@@ -326,9 +326,11 @@ static int allocate(struct worker *w)
 	w->tap_buf = malloc(TAP_READ_MAX);
 	w->rx_buf = malloc((size_t)RX_BUFS * RX_BUF_LEN);
 	w->spare = malloc(SPARE_LEN);
+	w->again = malloc(AGAIN_LEN);
 	w->gro = gro_new(w->tap.uso);
 	w->out.closed = true;
-	if (!w->links || !w->active || !w->out.arena || !w->tap_buf || !w->rx_buf || !w->spare || !w->gro)
+	if (!w->links || !w->active || !w->out.arena || !w->tap_buf || !w->rx_buf || !w->spare || !w->again ||
+	    !w->gro)
 		return -ENOMEM;
 	return spi_rebuild(w, SPI_MIN_SIZE, NULL);
 }
@@ -529,6 +531,7 @@ void worker_free(struct worker *w)
 	free(w->tap_buf);
 	free(w->rx_buf);
 	free(w->spare);
+	free(w->again);
 	free(w);
 }
 

@@ -41,6 +41,13 @@ struct wlink_live {
 	_Atomic uint32_t told_mtu[PATHS_MAX]; /* the least a router named; control takes it and leaves 0 */
 };
 
+/** struct resync - the search for the high half of a sender that got too far ahead, RFC 4303 A3 */
+struct resync {
+	uint32_t fails;   /* ICVs that failed in a row */
+	uint32_t skip;    /* high halves tried in vain */
+	uint64_t next_ns; /* not before */
+};
+
 /** struct wsa_in - an inbound SA in the worker */
 struct wsa_in {
 	struct sa_in sa;
@@ -49,6 +56,7 @@ struct wsa_in {
 	uint16_t link;
 	struct sa_ctr *ctr;
 	struct life life;
+	struct resync resync;
 };
 
 /** struct wsa_out - an outbound SA in the worker */
@@ -129,7 +137,7 @@ enum { WINDOW_NARROW = 1024 };
 /** struct worker_stats - written by the worker, read relaxed by anyone */
 struct worker_stats {
 	_Atomic uint64_t loops, sleeps, tap_reads, tap_writes, sendmmsgs, sendmsgs_segs, recvmmsgs, recv_pkts;
-	_Atomic uint64_t xsk_rx, xsk_tx, xsk_kicks, udp_gso_runs, tx_eagain, no_sa, torn, bad_stamp;
+	_Atomic uint64_t xsk_rx, xsk_tx, xsk_kicks, udp_gso_runs, tx_eagain, no_sa, torn, bad_stamp, esn_tries, esn_resyncs;
 };
 /** bump() - add to a counter only this thread writes: a plain add, no bus lock */
 static inline void bump(_Atomic uint64_t *c, uint64_t n)

@@ -28,6 +28,7 @@ enum {
 	RX_BUF_LEN = 65536 + 4096 + 64 * 3, /* not a power of two, or all headers share cache sets */
 	RX_HEADROOM = 64,
 	SPARE_LEN = 256 << 10,
+	AGAIN_LEN = 65536,
 	TICK_NS = 50 * 1000 * 1000,
 };
 
@@ -94,6 +95,7 @@ struct worker {
 	uint8_t *rx_buf; /* RX_BUFS * RX_BUF_LEN */
 	uint8_t *spare;  /* packets that outgrew their place, until they are delivered */
 	uint32_t spare_used;
+	uint8_t *again;  /* a packet as it came, in case its high half must be searched for */
 	struct worker_stats stats;
 };
 

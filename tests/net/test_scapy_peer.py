@@ -6,6 +6,7 @@ opens it to the same inner packet, and scapy seals that inner packet to the very
 """
 import secrets
 import struct
+import time
 
 import pytest
 from scapy.layers.inet import ICMP, IP, UDP
@@ -308,6 +309,52 @@ def test_esn_wrap_of_a_foreign_sender(lab):
     assert sa["seq"] == 0x1_0000_0005
     lab.skip_checks.add("nonce")  # two numbers with one low half: on purpose
     tap.close()
+
+
+@pytest.mark.parametrize("ahead", [1, 3, 9])
+def test_resynchronises_after_an_outage(lab, ahead):
+    """RFC 4303 A3: 2^32 packets and more that never came. Failures in a row, then the high half is found."""
+    t = lab.peer_bed(esn=True)
+    tap = from_link(t)
+    t.peer.send(udp_to_h1(4, n=1))
+    tap.wait(lambda p: p == raw(udp_to_h1(4, n=1)), what="the first")
+    t.peer.seq = (ahead << 32) + 1000
+    before = t.da.json("drops")
+
+    def perf(what):
+        return t.da.json("perf")["workers"][0][what]
+
+    def again():
+        t.peer.send(udp_to_h1(4, n=2))
+        return raw(udp_to_h1(4, n=2)) in tap.poll()
+    wait_until(again, 5, lambda: f"found again: {sums(before, t.da.json('drops'), 'in')} {t.da.ctl('perf').stdout}")
+    failed = sums(before, t.da.json("drops"), "in")
+    assert set(failed) == {"icv-fail"} and failed["icv-fail"] >= 32, failed
+    assert perf("esn_resyncs") == 1 and perf("esn_tries") <= 4 * (ahead // 4 + 1)
+    for n in range(3, 20):  # from there on nothing is lost
+        t.peer.send(udp_to_h1(4, n=n))
+    tap.wait(lambda p: p == raw(udp_to_h1(4, n=19)), what="the last")
+    assert sums(before, t.da.json("drops"), "in") == failed
+    assert next(s for s in t.da.link()["sas"] if s["dir"] == "in")["seq"] == t.peer.seq
+    tap.close()
+    lab.skip_checks.add("nonce")  # equal low halves: on purpose
+
+
+def test_garbage_makes_nobody_search(lab):
+    """What somebody floods us with under a known SPI costs four tries per tenth of a second, not more."""
+    t = lab.peer_bed(esn=True)
+    atk = lab.attacker(t.b, "eth1", t.a)
+    bad = [IP(src=t.outer["b4"], dst=t.outer["a4"], proto=50) / Raw(struct.pack(">II", t.pair.b.spi, 5 + n) + secrets.token_bytes(80))
+           for n in range(50)]
+    began, before = time.monotonic(), t.da.json("drops")
+    for _ in range(40):
+        for p in bad:
+            atk.ip(raw(p))
+    wait_until(lambda: sums(before, t.da.json("drops"), "in").get("icv-fail", 0) >= 1000, 5, "garbage arrives")
+    tries = t.da.json("perf")["workers"][0]["esn_tries"]
+    assert 0 < tries <= 4 * (1 + (time.monotonic() - began) / 0.1)
+    t.peer.send(udp_to_h1(4, n=1))
+    wait_until(lambda: t.da.link()["rx"]["packets"] == 1, 2, "and the peer's packet is taken")
 
 
 def test_no_esn_needs_no_high_half(lab):

@@ -636,6 +636,85 @@ static void test_esn_wrap(void **state)
 	pair_close();
 }
 
+/* RFC 4303 A3, for every suite: a sender k * 2^32 ahead is found, at its number, and nothing else moves. */
+static void test_resync(void **state)
+{
+	uint8_t frame[256], copy[256], body[64];
+	struct esp_pkt p;
+
+	for (int n = 0; n < 4000; n++) {
+		enum aead_alg alg = (enum aead_alg)(AEAD_NONE + 1 + n % (AEAD_MAX - 1));
+		uint64_t k = 1 + rig_below(6), skip = rig_below(3), top, seq, was;
+		bool reach;
+		uint32_t len;
+
+		rig_backend(n & 1 ? 0 : RIG_N - 1);
+		pair_open(alg, true);
+		top = 1 + (rig_rand() >> (4 + rig_below(50)));
+		replay_raise(&pair.in.replay, top);
+		/* just above the window, in the same place of a later subspace */
+		seq = top + (k << 32) + 1 + rig_below(1000);
+		pair.out.seq = seq - 1;
+		make_inner(body, 40, NEXT_IP4);
+		memcpy(body + 40, "\1\2\2\4", 4);
+		if (alg >= AEAD_CBC_128_SHA256)
+			memcpy(body + 40, "\1\2\3\4\5\6\6\4", 8);
+		len = seal_raw(frame, body, alg >= AEAD_CBC_128_SHA256 ? 48 : 44);
+		memcpy(copy, frame, len);
+		assert_int_equal(open_at(frame, len, &p), DROP_ICV_FAIL);
+		was = pair.top;
+		reach = k > skip && k <= skip + 4;
+		assert_int_equal(esp_resync(&pair.in, &p, copy, len, skip, 4),
+				 reach ? DROP_NONE : DROP_ICV_FAIL);
+		if (reach) {
+			assert_true(p.seq == seq && pair.top == seq);
+			assert_int_equal(p.len, 40);
+			assert_memory_equal(p.data, body, 40);
+			memcpy(frame, copy, len); /* and not a second time */
+			assert_int_equal(open_at(frame, len, &p), DROP_REPLAY_DUP);
+		} else {
+			assert_true(pair.top == was);
+		}
+		pair_close();
+	}
+}
+
+/* Garbage opens under no high half; an old packet of ours is no newer one's; without ESN there is none. */
+static void test_resync_refuses(void **state)
+{
+	uint8_t frame[1][128], copy[128], old[128];
+	struct esp_pkt p[1], q;
+	uint32_t len;
+
+	rig_backend(0);
+	pair_open(AEAD_AES_GCM_128, true);
+	pair.out.seq = pair.top = 5;
+	seal_some(p, frame, 1);
+	len = p[0].len;
+	memcpy(old, p[0].data, len);
+	replay_raise(&pair.in.replay, UINT64_C(7) << 32);
+	memcpy(copy, old, len);
+	assert_int_equal(open_at(copy, len, &q), DROP_ICV_FAIL);
+	assert_int_equal(esp_resync(&pair.in, &q, old, len, 0, 64), DROP_ICV_FAIL);
+	assert_true(pair.top == UINT64_C(7) << 32);
+	/* the last subspace has none behind it */
+	replay_raise(&pair.in.replay, UINT64_MAX - 1000);
+	memcpy(copy, old, len);
+	copy[4] = copy[5] = copy[6] = 0xff;
+	memcpy(old, copy, len);
+	assert_int_equal(open_at(copy, len, &q), DROP_ICV_FAIL);
+	assert_int_equal(esp_resync(&pair.in, &q, old, len, 0, 64), DROP_ICV_FAIL);
+	pair_close();
+
+	pair_open(AEAD_AES_GCM_128, false);
+	seal_some(p, frame, 1);
+	p[0].data[20] ^= 1;
+	memcpy(copy, p[0].data, len);
+	assert_int_equal(open_at(p[0].data, len, &q), DROP_ICV_FAIL);
+	assert_int_equal(esp_resync(&pair.in, &q, copy, len, 0, 4), DROP_ICV_FAIL);
+	pair_close();
+}
+
 /* I2 for the CBC suites: every packet an IV of its own, over batches, drops and a restart. */
 static void test_cbc_ivs(void **state)
 {
@@ -979,6 +1058,8 @@ int main(void)
 		cmocka_unit_test(test_inner_version),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_esn_wrap),
+		cmocka_unit_test(test_resync),
+		cmocka_unit_test(test_resync_refuses),
 		cmocka_unit_test(test_cbc_ivs),
 		cmocka_unit_test(test_same_twice),
 		cmocka_unit_test(test_mixed_batch),
