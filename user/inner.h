@@ -21,7 +21,8 @@ bool inner_source_ok(const uint8_t *ip, uint8_t family, const struct prefix *all
 /**
  * inner_ecn() - combine the envelope's ECN field into the packet's, RFC 6040 4.2
  * @outer_tos: TOS or traffic class of the envelope
- * An outer CE must not be lost: it goes on, or, where the inner packet is not-ECT, drops it.
+ * An outer CE must not be lost: it goes on, or, where the inner packet is not-ECT, drops it. ECT(1)
+ * outside goes on where ECT(0) was inside.
  * Return: DROP_NONE or DROP_ECN_CE_NOT_ECT
  */
 enum drop inner_ecn(uint8_t *ip, uint8_t family, uint8_t outer_tos);

@@ -82,7 +82,7 @@ enum { DROPPED = 4 };
 static const uint8_t table[4][4] = {
 	/* inner:     not-ECT  ECT(1)   ECT(0)   CE */
 	[0] = {0, 1, 2, 3},
-	[1] = {0, 1, 2, 3}, /* ECT(1) over ECT(0) would be ECT(1): allowed, not done */
+	[1] = {0, 1, 1, 3},
 	[2] = {0, 1, 2, 3},
 	[3] = {DROPPED, 3, 3, 3},
 };

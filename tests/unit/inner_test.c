@@ -62,13 +62,13 @@ static void test_mapped_source(void **state)
 	}
 }
 
-/* Outgoing field by inner and outer one, RFC 6040 4.2; LOST is its <drop>. An outer ECT changes nothing. */
+/* Outgoing field by inner and outer one, RFC 6040 4.2; LOST is its <drop>. */
 enum { LOST = -1 };
 static const int8_t table[4][4] = {
 	/* outer:     NOT_ECT  ECT_1    ECT_0    CE */
 	[NOT_ECT] = {NOT_ECT, NOT_ECT, NOT_ECT, LOST},
 	[ECT_1] = {ECT_1, ECT_1, ECT_1, CE},
-	[ECT_0] = {ECT_0, ECT_0, ECT_0, CE},
+	[ECT_0] = {ECT_0, ECT_1, ECT_0, CE},
 	[CE] = {CE, CE, CE, CE},
 };
 
