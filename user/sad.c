@@ -380,9 +380,11 @@ static int install_static(struct daemon *d, struct link *l, const char *file, st
 	why = open_memstream(&text, &len);
 	if (!why)
 		return -ENOMEM;
+	links_beat(d); /* a disk may take its time */
 	err = ledger_open(&sa->ledger, d->state_dir, c, why);
 	if (!err)
 		err = ledger_start(sa->ledger, c, &sa->seq_limit, &sa->iv_limit);
+	links_beat(d);
 	fclose(why);
 	if (err) {
 		refuse(sa, len ? text : strerror(-err), errs);
@@ -705,6 +707,7 @@ void sad_tick(struct daemon *d, struct link *l)
 	for (struct sa *sa = l->sas; sa; sa = sa->next) {
 		if (!sa->live)
 			continue;
+		links_beat(d); /* what is made durable waits for a disk */
 		if (sa->ledger && sa->dir == SA_OUT)
 			reserve(d, sa);
 		else if (sa->ledger)
