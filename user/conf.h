@@ -48,6 +48,18 @@ struct path_conf {
 	uint32_t weight;       /* 0 = standby order */
 };
 
+enum df_mode { DF_AUTO = 0, DF_COPY, DF_SET, DF_CLEAR };
+
+/** struct outer_conf - what the envelope's IP header says, RFC 4301 5.1.2, 8.1, RFC 6040; zero = the defaults */
+struct outer_conf {
+	bool dscp_fixed; /* else copied */
+	uint8_t dscp;    /* 0..63 */
+	bool ecn_off;    /* else copied */
+	bool ttl_copy;
+	uint8_t ttl;     /* 0 = the host's own default */
+	uint8_t df;      /* enum df_mode */
+};
+
 struct prefixes {
 	struct prefix *p; /* malloc'd */
 	unsigned int n;
@@ -81,6 +93,7 @@ struct link_conf {
 	enum input_mode input;
 	enum link_backend backend;
 	uint32_t tfc;            /* pad shorter inner packets to this; 0 = off, TFC_MTU = to the device's MTU */
+	struct outer_conf outer; /* dscp, ecn, ttl, df */
 	bool down;               /* state = down */
 	char src_file[256];      /* where it was read, for messages */
 	int src_line;

@@ -13,6 +13,8 @@ enum { LIVE_MS = 500, LIVE_COUNT = 3, METRIC = 10, PORT_MAX = 65535, WEIGHT_MAX 
 
 static const char *const encap_names[] = {"esp", "udp", NULL};
 static const char *const backend_names[] = {"afxdp", "xfrm", "auto", NULL};
+static const char *const df_names[] = {"auto", "copy", "set", "clear", NULL};
+static const char *const ecn_names[] = {"copy", "off", NULL};
 static const char *const state_names[] = {"up", "down", NULL};
 const char *const conf_input_names[] = {"auto", "xdp", "socket", NULL};
 
@@ -355,6 +357,46 @@ static int set_backend(struct link_conf *l, char *v, struct why *w)
 	return MIN(i, 0);
 }
 
+static int set_dscp(struct link_conf *l, char *v, struct why *w)
+{
+	uint64_t n = 0;
+
+	l->outer.dscp_fixed = strcmp(v, "copy") != 0;
+	if (l->outer.dscp_fixed && conf_number(v, 0, 63, &n))
+		return conf_bad(w, "'%s' is neither 'copy' nor a number from 0 to 63", v);
+	l->outer.dscp = (uint8_t)n;
+	return 0;
+}
+
+static int set_ecn(struct link_conf *l, char *v, struct why *w)
+{
+	int i = conf_pick(v, ecn_names, w);
+
+	if (i >= 0)
+		l->outer.ecn_off = i;
+	return MIN(i, 0);
+}
+
+static int set_ttl(struct link_conf *l, char *v, struct why *w)
+{
+	uint64_t n = 0;
+
+	if (strcmp(v, "auto") && strcmp(v, "copy") && conf_number(v, 1, 255, &n))
+		return conf_bad(w, "'%s' is neither 'auto' nor 'copy' nor a number from 1 to 255", v);
+	l->outer.ttl_copy = !strcmp(v, "copy");
+	l->outer.ttl = (uint8_t)n;
+	return 0;
+}
+
+static int set_df(struct link_conf *l, char *v, struct why *w)
+{
+	int i = conf_pick(v, df_names, w);
+
+	if (i >= 0)
+		l->outer.df = (uint8_t)i;
+	return MIN(i, 0);
+}
+
 static int set_state(struct link_conf *l, char *v, struct why *w)
 {
 	int i = conf_pick(v, state_names, w);
@@ -500,6 +542,34 @@ static void print_tfc(const struct link_conf *l, FILE *out, bool all)
 		conf_put(out, "tfc", "off");
 }
 
+static void print_dscp(const struct link_conf *l, FILE *out, bool all)
+{
+	if (l->outer.dscp_fixed)
+		conf_put(out, "dscp", "%u", l->outer.dscp);
+	else if (all)
+		conf_put(out, "dscp", "copy");
+}
+
+static void print_ecn(const struct link_conf *l, FILE *out, bool all)
+{
+	if (all || l->outer.ecn_off)
+		conf_put(out, "ecn", "%s", ecn_names[l->outer.ecn_off]);
+}
+
+static void print_ttl(const struct link_conf *l, FILE *out, bool all)
+{
+	if (l->outer.ttl)
+		conf_put(out, "ttl", "%u", l->outer.ttl);
+	else if (all || l->outer.ttl_copy)
+		conf_put(out, "ttl", "%s", l->outer.ttl_copy ? "copy" : "auto");
+}
+
+static void print_df(const struct link_conf *l, FILE *out, bool all)
+{
+	if (all || l->outer.df)
+		conf_put(out, "df", "%s", df_names[l->outer.df]);
+}
+
 static void print_state(const struct link_conf *l, FILE *out, bool all)
 {
 	if (all || l->down)
@@ -529,6 +599,10 @@ const struct link_key conf_link_keys[] = {
 	{"input", false, SPAN(input, input), NULL, set_input, print_input},
 	{"backend", false, SPAN(backend, backend), NULL, set_backend, print_backend},
 	{"tfc", false, SPAN(tfc, tfc), NULL, set_tfc, print_tfc},
+	{"dscp", false, SPAN(outer.dscp_fixed, outer.dscp), NULL, set_dscp, print_dscp},
+	{"ecn", false, SPAN(outer.ecn_off, outer.ecn_off), NULL, set_ecn, print_ecn},
+	{"ttl", false, SPAN(outer.ttl_copy, outer.ttl), NULL, set_ttl, print_ttl},
+	{"df", false, SPAN(outer.df, outer.df), NULL, set_df, print_df},
 	{"state", false, SPAN(down, down), NULL, set_state, print_state},
 };
 
@@ -593,6 +667,12 @@ static bool paths_equal(const struct link_conf *a, const struct link_conf *b)
 	return true;
 }
 
+static bool outer_equal(const struct outer_conf *a, const struct outer_conf *b)
+{
+	return a->dscp_fixed == b->dscp_fixed && a->dscp == b->dscp && a->ecn_off == b->ecn_off &&
+	       a->ttl_copy == b->ttl_copy && a->ttl == b->ttl && a->df == b->df;
+}
+
 bool link_conf_equal(const struct link_conf *a, const struct link_conf *b)
 {
 	return !strcmp(a->name, b->name) && a->number == b->number && !strcmp(a->peer, b->peer) &&
@@ -603,7 +683,8 @@ bool link_conf_equal(const struct link_conf *a, const struct link_conf *b)
 	       a->mtu == b->mtu && !strcmp(a->netns, b->netns) && a->liveness == b->liveness &&
 	       a->live_ms == b->live_ms && a->live_count == b->live_count &&
 	       !strcmp(a->sa_file, b->sa_file) && !strcmp(a->ike, b->ike) && a->input == b->input &&
-	       a->backend == b->backend && a->tfc == b->tfc && a->down == b->down;
+	       a->backend == b->backend && a->tfc == b->tfc && a->down == b->down &&
+	       outer_equal(&a->outer, &b->outer);
 }
 
 int conf_set_link_key(struct link_conf *l, unsigned int key, const char *value, struct why *w)

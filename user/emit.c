@@ -211,7 +211,7 @@ static void go_singly(struct emit *e, const struct batch *b, unsigned int i)
 		one.n = 0;
 		add_msg(&one, r, b->first[i] + k, 1);
 		err = send_one(b->fd, &one.msgs[0].msg_hdr);
-		if (err == EMSGSIZE && !cut) {
+		if (err == EMSGSIZE && !cut && r->df != DF_SET) {
 			cut = true;
 			may_cut(b->fd, b->v4, true);
 			err = send_one(b->fd, &one.msgs[0].msg_hdr);
@@ -345,6 +345,14 @@ static bool too_long(const struct run *r, const struct wpath *p)
 	return mtu && r->seg + head > mtu;
 }
 
+/* May it be fragmented, here or on its way? By default what has to be, RFC 4301 8.1. */
+static bool may_be_cut(const struct run *r, const struct wpath *p, bool long_one)
+{
+	if (r->df == DF_SET)
+		return false;
+	return long_one || (r->df == DF_CLEAR && addr_is4(&p->remote));
+}
+
 /* One message per run for UDP, unless it must be cut; else one per envelope. */
 static void add_run(struct emit *e, struct batch *b, const struct run *r, bool whole)
 {
@@ -369,14 +377,15 @@ void emit_flush(struct emit *e)
 		const struct run *r = &e->runs[i];
 		const struct wpath *p = &r->link->paths[r->link->cur_path];
 		int fd = sock_of(e->socks, p);
-		bool cut, whole;
+		bool cut, whole, long_one;
 
 		if (!r->link->n_paths || IN6_IS_ADDR_UNSPECIFIED(&p->remote) || fd < 0) {
 			refused(r, r->n, ENETUNREACH);
 			continue;
 		}
-		cut = too_long(r, p);
-		whole = p->encap == ENCAP_UDP && !cut;
+		long_one = too_long(r, p);
+		cut = may_be_cut(r, p, long_one);
+		whole = p->encap == ENCAP_UDP && !long_one;
 		if (fd != b.fd || cut != b.cut)
 			send_batch(e, &b);
 		b.fd = fd;

@@ -42,6 +42,7 @@ struct run {
 	uint16_t n;
 	uint8_t tos;
 	uint8_t ttl;          /* 0 = the socket's */
+	uint8_t df;           /* DF_AUTO, DF_SET, DF_CLEAR; IPv6 has none: DF_CLEAR is DF_AUTO there */
 	bool probe;           /* ours: not in the books of raw packets */
 	struct in6_addr src;  /* unspecified = the path's; transport mode: the raw packet's */
 	uint32_t inner_bytes; /* of all n */

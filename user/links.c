@@ -110,6 +110,7 @@ static void fill_wlink(const struct link *l, struct wlink *w)
 	w->interval_ns = l->conf.live_ms * 1000000ull;
 	atomic_store_explicit(&w->mtu, l->mtu, memory_order_relaxed);
 	w->tfc = l->conf.tfc;
+	w->outer = l->conf.outer;
 	w->ping_src = l->conf.address.set ? l->conf.address.own : l->conf.address6.own;
 	w->ping_dst = l->conf.address.set ? l->conf.address.far : l->conf.address6.far;
 }

@@ -10,12 +10,6 @@
 #include "transport.h"
 #include "worker_priv.h"
 
-/* DSCP and ECN of the raw packet go on the envelope: RFC 6040 4.1, normal mode. */
-static uint8_t outer_tos(const uint8_t *ip, uint8_t family)
-{
-	return family == 4 ? ip[1] : (uint8_t)(ip[0] << 4 | ip[1] >> 4);
-}
-
 /* What the cipher works on, RFC 4301 4.4.2.1: payload, padding and trailer. */
 static uint32_t cipher_len(struct esp_layout l, uint32_t env)
 {
@@ -110,15 +104,9 @@ uint8_t *out_room(struct worker *w, const struct wlink *l, uint32_t len)
 	return q->arena + q->used + esp_headroom(suite);
 }
 
-/* What the envelope's header shall say, as far as the raw packet decides it. */
-struct head {
-	uint8_t tos, ttl;
-	struct in6_addr src;
-};
-
 static bool same_head(const struct run *r, const struct head *h)
 {
-	return r->tos == h->tos && r->ttl == h->ttl && !memcmp(&r->src, &h->src, sizeof h->src);
+	return r->tos == h->tos && r->ttl == h->ttl && r->df == h->df && !memcmp(&r->src, &h->src, sizeof h->src);
 }
 
 static bool joins(const struct outq *q, const struct wlink *l, uint32_t env, const struct head *h, bool probe)
@@ -147,7 +135,7 @@ static enum drop push(struct worker *w, struct wlink *l, uint32_t len, uint8_t n
 		r = &q->runs[q->n_runs - 1];
 	} else {
 		r = &q->runs[q->n_runs];
-		*r = (struct run){.data = q->arena + q->used, .seg = env, .tos = h->tos, .ttl = h->ttl,
+		*r = (struct run){.data = q->arena + q->used, .seg = env, .tos = h->tos, .ttl = h->ttl, .df = h->df,
 				  .src = h->src, .probe = probe, .link = l};
 		q->first[q->n_runs++] = q->n_pkts;
 	}
@@ -160,9 +148,9 @@ static enum drop push(struct worker *w, struct wlink *l, uint32_t len, uint8_t n
 	return DROP_NONE;
 }
 
-enum drop out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, uint8_t tos, bool probe)
+enum drop out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, bool probe)
 {
-	const struct head h = {.tos = tos};
+	const struct head h = outer_head(&l->outer, NULL);
 
 	return push(w, l, len, next, &h, probe);
 }
@@ -171,7 +159,8 @@ enum drop out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next
 static enum drop push_transport(struct worker *w, struct wlink *l, uint8_t *ip, uint32_t len, bool probe)
 {
 	const struct in6_addr *remote = &l->paths[l->cur_path].remote;
-	struct head h = {.tos = outer_tos(ip, ip[0] >> 4)};
+	static const struct outer_conf as_it_is;
+	struct head h = outer_head(&as_it_is, ip);
 	struct transport_hdr t;
 	enum drop d;
 
@@ -190,11 +179,12 @@ static enum drop push_transport(struct worker *w, struct wlink *l, uint8_t *ip, 
 enum drop out_push_ip(struct worker *w, struct wlink *l, uint32_t len, bool probe)
 {
 	uint8_t *ip = w->out.arena + w->out.used + esp_headroom(l->out->sa.layout);
-	uint8_t family = ip[0] >> 4;
+	struct head h;
 
 	if (l->out->sa.transport)
 		return push_transport(w, l, ip, len, probe);
-	return out_push(w, l, len, family == 4 ? NEXT_IP4 : NEXT_IP6, outer_tos(ip, family), probe);
+	h = outer_head(&l->outer, ip);
+	return push(w, l, len, ip[0] >> 4 == 4 ? NEXT_IP4 : NEXT_IP6, &h, probe);
 }
 
 static enum drop can_send(const struct wlink *l)

@@ -11,6 +11,30 @@
 #define UDP_GRO 104
 #endif
 
+/* ---- envelopes to be sent ---- */
+
+static uint8_t df_of(const uint8_t *ip)
+{
+	return ip[0] >> 4 == 6 || be16(ip + IP4_FRAG) & IP4_DF ? DF_SET : DF_CLEAR;
+}
+
+struct head outer_head(const struct outer_conf *c, const uint8_t *ip)
+{
+	bool v4 = ip && ip[0] >> 4 == 4;
+	uint8_t tos = !ip ? 0 : v4 ? ip[IP4_TOS] : (uint8_t)(ip[0] << 4 | ip[1] >> 4);
+	struct head h = {.tos = tos, .ttl = c->ttl, .df = c->df};
+
+	if (c->dscp_fixed)
+		h.tos = (uint8_t)(c->dscp << 2 | (tos & 3));
+	if (c->ecn_off) /* RFC 6040 4.3, compatibility mode */
+		h.tos &= 0xfc;
+	if (c->ttl_copy && ip)
+		h.ttl = v4 ? ip[IP4_TTL] : ip[IP6_HOP_LIMIT];
+	if (c->df == DF_COPY)
+		h.df = ip ? df_of(ip) : DF_AUTO;
+	return h;
+}
+
 /* ---- frames ---- */
 
 /* struct l3 - one IP header, read */

@@ -12,6 +12,22 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
+#include "conf.h"
+
+/** struct head - what the header of an envelope to be sent says, as far as the raw packet decides it */
+struct head {
+	uint8_t tos;
+	uint8_t ttl;         /* 0 = the host's own default */
+	uint8_t df;          /* DF_AUTO, DF_SET, DF_CLEAR */
+	struct in6_addr src; /* transport mode; unspecified = the path's */
+};
+
+/**
+ * outer_head() - RFC 4301 5.1.2: made from the raw packet's header as the link's options say
+ * @ip: a whole IPv4 or IPv6 header; NULL for a packet of our own that has none, whose fields count as 0
+ * IPv6 is as if it had DF set (RFC 4301 8.1 leaves that to us): no router may cut it either.
+ */
+struct head outer_head(const struct outer_conf *c, const uint8_t *ip);
 
 /** struct rx_meta - what the outer header said of an envelope */
 struct rx_meta {

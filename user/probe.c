@@ -21,7 +21,7 @@ static uint64_t rx_floor(const struct wlink *l)
 static void send_probe(struct worker *w, struct wlink *l, const struct probe *p)
 {
 	memcpy(out_room(w, l, sizeof *p), p, sizeof *p);
-	out_push(w, l, sizeof *p, NEXT_NONE, 0, true);
+	out_push(w, l, sizeof *p, NEXT_NONE, true);
 }
 
 static bool heard_lately(const struct worker *w, const struct wlink *l)

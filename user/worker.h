@@ -90,6 +90,7 @@ struct wlink {
 	uint64_t moved_ns;        /* last time an endpoint was learned */
 	pthread_mutex_t path_lock; /* paths[]: worker writes under it, control reads under it */
 	_Atomic uint32_t mtu;     /* of the device; control writes when it changes (relaxed) */
+	struct outer_conf outer;
 	uint32_t tfc;             /* shorter inner packets are padded to this, at most to mtu; 0 = off */
 };
 

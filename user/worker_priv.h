@@ -103,10 +103,10 @@ struct worker {
 /** out_room() - where the next inner packet of l (which has an SA) of up to len bytes is to be written; may flush the round */
 uint8_t *out_room(struct worker *w, const struct wlink *l, uint32_t len);
 /**
- * out_push() - the packet written at out_room() joins the round. @next: NEXT_*; @probe: ours, not raw traffic
+ * out_push() - a packet of ours written at out_room() joins the round, no IP packet. @next: NEXT_*; @probe: ours, not raw traffic
  * Return: DROP_NONE, or why the SA's life ended before it (life_take()); then it is not counted yet
  */
-enum drop out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, uint8_t tos, bool probe);
+enum drop out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, bool probe);
 /**
  * out_push_ip() - the IP packet written at out_room() joins the round, in the SA's mode
  * Return: as out_push(), or why transport mode does not carry it

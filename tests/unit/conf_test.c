@@ -153,7 +153,7 @@ static const char sketch[] =
 	"netns     = blue\n"
 	"liveness  = ping 1s x 5\n"
 	"sa        = file:/etc/ipsec/east.sa\n"
-	"input = xdp\nbackend = auto\ntfc = 900\nstate = down\n";
+	"input = xdp\nbackend = auto\ntfc = 900\ndscp = 46\necn = off\nttl = 77\ndf = clear\nstate = down\n";
 
 static void check_sketch_main(const struct conf *c)
 {
@@ -225,6 +225,8 @@ static void test_sketch(void **state)
 	assert_int_equal(l->input, INPUT_XDP);
 	assert_int_equal(l->backend, BACKEND_AUTO);
 	assert_int_equal(l->tfc, 900);
+	assert_true(l->outer.dscp_fixed && l->outer.dscp == 46 && l->outer.ecn_off);
+	assert_true(!l->outer.ttl_copy && l->outer.ttl == 77 && l->outer.df == DF_CLEAR);
 	assert_true(l->down);
 	conf_free(&c);
 }
@@ -242,6 +244,11 @@ static void test_spellings(void **state)
 		{"inner = any", ""},
 		{"mtu = auto", "mtu=auto ; default"},
 		{"tfc = off", ""},
+		{"dscp = copy", ""},
+		{"dscp = 0x2e", "dscp = 46"},
+		{"ecn = copy", ""},
+		{"ttl = auto", ""},
+		{"df = auto", ""},
 		{"metric = 64k", "metric = 64000"},
 		{"route = 10.1.0.0/16, 10.2.0.0/16", "route = 10.1.0.0/16\nroute = 10.2.0.0/16"},
 		{"path = 1.2.3.4 encap udp port 4500", "path = 1.2.3.4 encap udp"},
@@ -285,6 +292,10 @@ static void test_refused_link_lines(void **state)
 		{"mtu = 1279", "mtu: '1279' is neither 'auto' nor a number from 1280 to 9000"},
 		{"mtu = 9001", "mtu: '9001' is neither 'auto' nor a number from 1280 to 9000"},
 		{"mtu = 1500x", "mtu: '1500x' is neither 'auto' nor a number from 1280 to 9000"},
+		{"dscp = ef", "dscp: 'ef' is neither 'copy' nor a number from 0 to 63"},
+		{"dscp = 64", "dscp: '64' is neither 'copy' nor a number from 0 to 63"},
+		{"ttl = 0", "ttl: '0' is neither 'auto' nor 'copy' nor a number from 1 to 255"},
+		{"ttl = 256", "ttl: '256' is neither 'auto' nor 'copy' nor a number from 1 to 255"},
 		{"tfc = on", "tfc: 'on' is neither 'off' nor 'mtu' nor a length from 1 to 9000"},
 		{"tfc = 0", "tfc: '0' is neither 'off' nor 'mtu' nor a length from 1 to 9000"},
 		{"tfc = 9001", "tfc: '9001' is neither 'off' nor 'mtu' nor a length from 1 to 9000"},
@@ -915,6 +926,12 @@ static void rnd_link(struct link_conf *l, unsigned int i)
 		rnd_name(l->ike, sizeof l->ike, "._@+-");
 	l->input = rnd(3);
 	l->backend = rnd(3);
+	l->outer.dscp_fixed = rnd(2);
+	l->outer.dscp = l->outer.dscp_fixed ? rnd(64) : 0;
+	l->outer.ecn_off = rnd(2);
+	l->outer.ttl_copy = rnd(2);
+	l->outer.ttl = l->outer.ttl_copy ? 0 : rnd(256);
+	l->outer.df = rnd(4);
 	l->tfc = rnd(2) ? 0 : rnd(2) ? TFC_MTU : 1 + rnd(9000);
 	l->down = rnd(2);
 }
@@ -1009,6 +1026,10 @@ static void test_keys(void **state)
 		{"input", "xdp"},
 		{"backend", "xfrm"},
 		{"tfc", "mtu"},
+		{"dscp", "8"},
+		{"ecn", "off"},
+		{"ttl", "copy"},
+		{"df", "set"},
 		{"state", "down"},
 	};
 	struct link_conf plain, l, copy;
@@ -1065,7 +1086,7 @@ static void test_set(void **state)
 	assert_int_equal(link_conf_set(&l, "frobnicate", "off", err, sizeof err), -EINVAL);
 	assert_string_equal(err, "unknown key 'frobnicate'; a link has: peer address address6 path "
 				 "inner protect route "
-				 "metric mtu netns liveness sa ike input backend tfc state");
+				 "metric mtu netns liveness sa ike input backend tfc dscp ecn ttl df state");
 	assert_int_equal(link_conf_set(&l, "mtu", "", err, sizeof err), -EINVAL);
 	assert_int_equal(link_conf_set(&l, "mtu", "1\x1b[2J", err, sizeof err), -EINVAL);
 	assert_null(strchr(err, 0x1b));

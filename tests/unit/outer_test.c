@@ -24,6 +24,42 @@ static struct in6_addr addr(const char *s)
 	return a;
 }
 
+/* ---- envelopes to be sent ---- */
+
+/* Every value of every field under every option, against the words of RFC 4301 5.1.2 and RFC 6040 4.1. */
+static void test_head(void **state)
+{
+	static const uint8_t df_want[4][2] = {[DF_AUTO] = {DF_AUTO, DF_AUTO}, [DF_COPY] = {DF_CLEAR, DF_SET},
+					      [DF_SET] = {DF_SET, DF_SET}, [DF_CLEAR] = {DF_CLEAR, DF_CLEAR}};
+	uint8_t ip4[20] = {0x45}, ip6[40] = {0x60};
+	struct outer_conf c;
+	struct head h;
+
+	for (unsigned int n = 0; n < 256 * 64; n++) {
+		bool v6 = n & 1, df = n & 2;
+		uint8_t tos = (uint8_t)(n >> 2), ttl = (uint8_t)(n * 7 + 1), dscp;
+
+		c = (struct outer_conf){.dscp_fixed = n >> 3 & 1, .dscp = n % 64, .ecn_off = n >> 10 & 1,
+					.ttl_copy = n >> 11 & 1, .ttl = n >> 11 & 1 ? 0 : n % 256, .df = n >> 12 & 3};
+		ip4[1] = tos;
+		ip4[6] = df ? 0x40 : 0;
+		ip4[8] = ip6[7] = ttl;
+		ip6[0] = 0x60 | tos >> 4;
+		ip6[1] = (uint8_t)(tos << 4);
+		h = outer_head(&c, v6 ? ip6 : ip4);
+		dscp = c.dscp_fixed ? c.dscp : tos >> 2;
+		assert_int_equal(h.tos >> 2, dscp);
+		assert_int_equal(h.tos & 3, c.ecn_off ? 0 : tos & 3);
+		assert_int_equal(h.ttl, c.ttl_copy ? ttl : c.ttl);
+		assert_int_equal(h.df, df_want[c.df][v6 || df]);
+		assert_true(IN6_IS_ADDR_UNSPECIFIED(&h.src));
+		h = outer_head(&c, NULL);
+		assert_int_equal(h.tos, c.dscp_fixed ? c.dscp << 2 : 0);
+		assert_int_equal(h.ttl, c.ttl);
+		assert_int_equal(h.df, c.df == DF_COPY ? DF_AUTO : c.df);
+	}
+}
+
 /* ---- frames ---- */
 
 /* struct frame - one envelope with its outer headers, and where a reader must find it */
@@ -372,6 +408,7 @@ static void test_raw6(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_head),
 		cmocka_unit_test(test_frames),
 		cmocka_unit_test(test_torn_frames),
 		cmocka_unit_test(test_no_room_for_esp),
