@@ -5,7 +5,7 @@ FUZZ_SRC := $(wildcard tests/fuzz/*_fuzz.c)
 FUZZ_NAMES := $(patsubst tests/fuzz/%_fuzz.c,%,$(FUZZ_SRC))
 FUZZ_TEST_BIN := $(patsubst %,$(B)/unit/%_fuzz_test,$(FUZZ_NAMES))
 FUZZ_BIN := $(patsubst %,$(B)/fuzz/%_fuzz,$(FUZZ_NAMES))
-FUZZ_HDR := $(wildcard tests/fuzz/*.h tests/unit/*.h)
+FUZZ_HDR := $(wildcard tests/fuzz/*.h tests/fuzz/user_bpf/*.h tests/unit/*.h bpf/*.[ch] include/*.h user/*.[ch])
 FUZZ_FLAGS := -std=gnu11 -O1 -g -fno-omit-frame-pointer -w -fPIE \
 	-fsanitize=address,undefined -fno-sanitize-recover=undefined
 UNIT_BIN += $(FUZZ_TEST_BIN)
@@ -19,7 +19,7 @@ comma := ,
 
 $(B)/unit/%_fuzz_test: tests/fuzz/%_fuzz.c $(FUZZ_HDR) $(SHARED_OBJ) | $(B)/unit
 	$(call msg,CC,$<)
-	$(Q)$(CC) $(CFLAGS_ALL) -Wno-missing-prototypes -DFUZZ_NAME='"$*"' $(LDFLAGS_ALL) -Itests/unit -Itests/fuzz \
+	$(Q)$(CC) $(CFLAGS_ALL) -Wno-missing-prototypes -DFUZZ_NAME='"$*"' $(LDFLAGS_ALL) -Itests/unit -Itests/fuzz -Itests/fuzz/user_bpf \
 		$(fuzz_wraps) -o $@ $< $(filter-out $(call fuzz_without,$(B)),$(SHARED_OBJ)) $(LIBS) -lcmocka
 
 $(B)/fuzz/%.o: user/%.c | $(B)/fuzz
@@ -31,7 +31,11 @@ FUZZ_OBJ := $(patsubst $(B)/%,$(B)/fuzz/%,$(SHARED_OBJ))
 $(B)/fuzz/%_fuzz: tests/fuzz/%_fuzz.c $(FUZZ_HDR) $(FUZZ_OBJ)
 	$(call msg,FUZZ-LD,$<)
 	$(Q)$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer -DFUZZ_LIBFUZZER -DFUZZ_NAME='"$*"' $(CPPFLAGS_ALL) -Itests/unit \
-		-Itests/fuzz $(fuzz_wraps) -o $@ $< $(filter-out $(call fuzz_without,$(B)/fuzz),$(FUZZ_OBJ)) $(LIBS)
+		-Itests/fuzz -Itests/fuzz/user_bpf $(fuzz_wraps) -o $@ $< $(filter-out $(call fuzz_without,$(B)/fuzz),$(FUZZ_OBJ)) $(LIBS)
+
+# BPF programs read headers where they lie
+$(B)/unit/demux_fuzz_test: private SAN += -fno-sanitize=alignment
+$(B)/fuzz/demux_fuzz: private FUZZ_FLAGS += -fno-sanitize=alignment
 
 RUNS ?= 1000000
 MINUTES ?= $(if $(filter command% environment%,$(origin RUNS)),0,10)

@@ -315,6 +315,8 @@ static void index_attrs(const struct nlattr **tb, unsigned int max, const void *
 	const struct nlattr *attr; /* the macro's own name */
 
 	memset(tb, 0, (max + 1) * sizeof *tb);
+	if (!len) /* p may be NULL: the macro adds to it */
+		return;
 	mnl_attr_for_each_payload(p, len)
 	{
 		if (mnl_attr_get_type(attr) <= max)
@@ -873,6 +875,8 @@ static bool parse_route(const struct nlmsghdr *h, void *row)
 	out->dst.len = rtm->rtm_dst_len;
 	if (!addr_of(tb[RTA_DST], &out->dst.addr) && out->dst.is4)
 		out->dst.addr = addr_from4((struct in_addr){0});
+	if (out->dst.len > (out->dst.is4 ? 32 : 128) || (out->dst.is4 && !addr_is4(&out->dst.addr)))
+		return false;
 	out->type = rtm->rtm_type;
 	out->proto = rtm->rtm_protocol;
 	out->table = tb[RTA_TABLE] ? u32_of(tb[RTA_TABLE]) : rtm->rtm_table;

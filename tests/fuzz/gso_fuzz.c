@@ -59,6 +59,7 @@ static void check_segment(const struct gso *g, unsigned int i, const uint8_t *se
 	if (g->proto == IPPROTO_TCP) {
 		HOLD(be32(l4 + TCP_SEQ) == be32(was + TCP_SEQ) + at);
 		HOLD(!(l4[TCP_FLAGS] & ~was[TCP_FLAGS]) && (last || !(l4[TCP_FLAGS] & (TCP_F_FIN | TCP_F_PSH))));
+		HOLD(!i || !(l4[TCP_FLAGS] & TCP_F_CWR));
 	} else {
 		HOLD(be16(l4 + UDP_LEN) == len - g->l3_len);
 	}
@@ -286,6 +287,7 @@ static size_t make_super(uint64_t *s, uint8_t *buf)
 
 	p.payload = fuzz_random(s) % 4000;
 	p.partial = true;
+	p.flags = (uint8_t)fuzz_random(s);
 	vh.gso_type = p.proto == IPPROTO_UDP ? VIRTIO_NET_HDR_GSO_UDP_L4 : p.family == 4 ? 1 : 4;
 	vh.csum_start = L2 + pg_l3(&p);
 	vh.csum_offset = p.proto == IPPROTO_UDP ? 6 : 16;

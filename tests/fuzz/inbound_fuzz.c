@@ -7,8 +7,8 @@
  * Input: three bytes that choose suite, mode, addresses and settings; then records: how it travels, what it
  * carries, damage, and either the plaintext itself (with any trailer) or a few bytes that describe one.
  *
- * Held up: what came in was delivered, or was a probe, or has a reason, one by one; only what was sent whole
- * comes out, once, with every byte; damage and repetition move neither window nor endpoint and draw no answer;
+ * Held up: what came in was delivered, or was a probe, or has a reason, one by one; what was sent whole and may
+ * come out comes out, once, with every byte, and nothing else does; damage and repetition move neither window nor endpoint and draw no answer;
  * no source but the allowed ones; no checksum that was wrong becomes right.
  * wraps: tap_writev port_receive port_release load_wctr out_room out_push out_push_ip out_flush recvmmsg
  */
@@ -40,7 +40,7 @@ static struct {
 	uint8_t flags, proto;
 	uint64_t seq;
 	struct plain plains[PKTS];
-	unsigned int n_sent, n_out, n_envelopes, n_asked;
+	unsigned int n_sent, n_out, n_must, n_envelopes, n_asked;
 	uint8_t last[BODY_MAX];
 	uint32_t last_len;
 	uint8_t tos;
@@ -164,12 +164,8 @@ static uint32_t flow_packet(struct fuzz_in *in, uint8_t *buf)
 	len = pg_build(buf, &p);
 	if (how & 0x40)
 		buf[fuzz_u8(in) % len] ^= 1 << (fuzz_u8(in) & 7);
-	if (how & 0x80) { /* among the allowed sources; the checksums are what they are */
-		if (buf[0] >> 4 == 4)
-			buf[IP4_ADDRS] = 10;
-		else
-			buf[IP6_ADDRS] = 0xfd;
-	}
+	if (how & 0x80) /* not among the allowed sources, 10.0.0.0/8 and fd00::/8 */
+		buf[p.family == 4 ? IP4_ADDRS : IP6_ADDRS] ^= 1;
 	return len;
 }
 
@@ -232,13 +228,27 @@ static uint32_t deliverable(const uint8_t *body, uint32_t len, bool remote_ok)
 	return 0;
 }
 
-/* What a plaintext that arrives whole may lead to. */
-static void expect(const uint8_t *body, uint32_t len, bool remote_ok)
+/* Nothing at all speaks against it. */
+static bool must_come_out(const uint8_t *body, uint8_t how, uint8_t tos)
 {
-	uint32_t n = deliverable(body, len, remote_ok);
+	bool ect = body[0] >> 4 == 4 ? body[IP4_TOS] & 3 : body[1] >> 4 & 3;
 
-	if (n)
+	if (f.flags & (F_DOWN | F_PING))
+		return false;
+	if (f.flags & F_TRANSPORT) /* the source is the envelope's, which is in no list */
+		return !(f.flags & (F_INNER | F_LEARN)) && !(how & K_ELSEWHERE);
+	return is_source_allowed(body) && (ect || (tos & 3) != 3);
+}
+
+/* What a plaintext that arrives whole leads to. */
+static void expect(const uint8_t *body, uint32_t len, uint8_t how, uint8_t tos)
+{
+	uint32_t n = deliverable(body, len, !(how & K_ELSEWHERE) || f.flags & F_LEARN);
+
+	if (n) {
 		may_come_out(body, n - !!(f.flags & F_TRANSPORT));
+		f.n_must += must_come_out(body, how, tos);
+	}
 	f.n_asked += len > sizeof(struct probe) && body[len - 1] == NEXT_NONE && !memcmp(body, PROBE_MAGIC, 4) &&
 		     body[4] == PROBE_REQUEST;
 }
@@ -268,7 +278,7 @@ static uint32_t plaintext(struct fuzz_in *in, uint8_t kind, uint8_t *body)
 }
 
 /* ESP header to ICV. Return: length, 0 = the body cannot be one of this suite */
-static uint32_t envelope(struct fuzz_in *in, uint8_t how, bool *whole, uint8_t *esp)
+static uint32_t envelope(struct fuzz_in *in, uint8_t how, uint8_t tos, bool *whole, uint8_t *esp)
 {
 	static uint8_t body[BODY_MAX];
 	uint8_t iv[AEAD_IV_MAX] = {0};
@@ -298,7 +308,7 @@ static uint32_t envelope(struct fuzz_in *in, uint8_t how, bool *whole, uint8_t *
 	*whole = true;
 	memcpy(f.last, esp, n);
 	f.last_len = n;
-	expect(body, len, !(how & K_ELSEWHERE) || f.flags & F_LEARN);
+	expect(body, len, how, tos);
 	return n;
 }
 
@@ -384,7 +394,7 @@ static void record(struct fuzz_in *in)
 
 	if (how & K_ELSEWHERE)
 		m.src.s6_addr[15] ^= 0x40;
-	len = envelope(in, how, &whole, buf + 64);
+	len = envelope(in, how, m.tos, &whole, buf + 64);
 	if (!len && !m.port)
 		return;
 	if (how & K_TRAIN && m.port && len) { /* UDP_GRO: twice the same in one message */
@@ -405,7 +415,7 @@ static void books(void)
 {
 	const struct wlink_ctr *c = &f.r.ctr;
 
-	HOLD(c->in_pkts == f.n_out);
+	HOLD(c->in_pkts == f.n_out && f.n_out >= f.n_must);
 	HOLD(c->in_pkts + c->in_probes + wr_drops(&f.r) + f.r.w.stats.no_sa + f.r.w.stats.torn == f.n_envelopes);
 	HOLD(f.r.n_sent <= f.n_asked && f.r.out.sa.seq <= f.r.out.sa.seq_limit);
 	for (unsigned int i = 0; i < MIN(f.r.n_sent, 8u); i++) /* answers, never questions */
@@ -443,7 +453,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	f.conf = (struct sa_conf){.dir = SA_IN, .spi = 0x01020304, .alg = AEAD_NONE + 1 + suite % (AEAD_MAX - 1),
 				  .mode = f.flags & F_TRANSPORT ? SA_TRANSPORT : SA_TUNNEL,
 				  .esn = f.flags & F_ESN, .window = WR_WINDOW};
-	f.seq = f.n_sent = f.n_out = f.n_envelopes = f.n_asked = f.last_len = f.tos = 0;
+	f.seq = f.n_sent = f.n_out = f.n_must = f.n_envelopes = f.n_asked = f.last_len = f.tos = 0;
 	HOLD(!wr_init(&f.r, &f.conf, v6_outer() ? "2001:db8::7" : "198.51.100.7", f.flags & F_UDP ? ENCAP_UDP : ENCAP_ESP));
 	settings();
 	while (in.left && f.n_sent + 2 < PKTS)
@@ -454,31 +464,66 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 }
 
 #ifndef FUZZ_LIBFUZZER
+static size_t make_raw(uint64_t *s, uint8_t *buf)
+{
+	size_t len = 30 + fuzz_random(s) % 200, n = 0;
+
+	buf[n++] = KIND_RAW;
+	buf[n++] = 0;
+	buf[n++] = (uint8_t)len;
+	memset(buf + n, 0, len);
+	buf[n] = fuzz_random(s) % 2 ? 0x45 : 0x60;
+	buf[n + 3] = buf[n + 5] = (uint8_t)(fuzz_random(s) % 64);
+	buf[n + 9] = buf[n + 6] = (uint8_t)(fuzz_random(s) % 60);
+	buf[n + 8] = buf[n + 12] = (uint8_t[]){10, 0xfd, 11, 0xfc}[fuzz_random(s) % 4];
+	buf[n + len - 1] = (uint8_t[]){4, 41, 59, 6}[fuzz_random(s) % 4];
+	return n + len;
+}
+
+/* A few packets of a flow, one behind the other and of one size, so that they merge; now and then a damaged one. */
+static size_t make_flow(uint64_t *s, uint8_t *buf, uint8_t how)
+{
+	uint8_t kind = fuzz_random(s) & 3, what = (uint8_t)(fuzz_random(s) & 0x0f), odd = fuzz_random(s) % 8 ? 0 : 0xc0;
+	size_t n = 0;
+
+	for (uint64_t i = 0, k = 1 + fuzz_random(s) % 8; i < k; i++) {
+		uint8_t flow = (uint8_t)(kind | i << 2 | (fuzz_random(s) % 4 ? 0 : odd & fuzz_random(s)));
+
+		buf[n++] = KIND_FLOW | how;
+		buf[n++] = flow;
+		buf[n++] = what;
+		if (flow & 0x40) {
+			buf[n++] = (uint8_t)fuzz_random(s);
+			buf[n++] = (uint8_t)fuzz_random(s);
+		}
+	}
+	return n;
+}
+
 static size_t make_input(uint64_t *s, uint8_t *buf, size_t room)
 {
 	size_t n = 0;
 
 	buf[n++] = (uint8_t)fuzz_random(s);
 	buf[n++] = (uint8_t)(fuzz_random(s) & fuzz_random(s));
-	for (uint64_t k = 1 + fuzz_random(s) % 20; k && n + 300 < room; k--) {
-		uint8_t how = (uint8_t)(fuzz_random(s) & fuzz_random(s) & fuzz_random(s));
-		size_t len = 30 + fuzz_random(s) % 200;
+	for (uint64_t k = 1 + fuzz_random(s) % 6; k && n + 300 < room; k--) {
+		uint8_t how = (uint8_t)(fuzz_random(s) & fuzz_random(s) & fuzz_random(s) & ~K_PLAIN);
 
-		buf[n++] = how | (fuzz_random(s) % 2 ? KIND_FLOW : fuzz_random(s) & K_PLAIN);
-		if ((buf[n - 1] & K_PLAIN) != KIND_RAW) {
-			for (unsigned int i = 0; i < 4; i++)
-				buf[n++] = (uint8_t)(fuzz_random(s) & (i ? 0xff : 0xbf));
-			continue;
+		switch (fuzz_random(s) % 4) {
+		case 0:
+			n += make_raw(s, buf + n);
+			break;
+		case 1:
+			buf[n++] = (uint8_t)(how | KIND_PROBE);
+			buf[n++] = (uint8_t)fuzz_random(s);
+			break;
+		case 2:
+			buf[n++] = (uint8_t)(how | KIND_GARBAGE);
+			buf[n++] = 40;
+			break;
+		default:
+			n += make_flow(s, buf + n, how);
 		}
-		buf[n++] = 0;
-		buf[n++] = (uint8_t)len;
-		memset(buf + n, 0, len);
-		buf[n] = fuzz_random(s) % 2 ? 0x45 : 0x60;
-		buf[n + 3] = buf[n + 5] = (uint8_t)(fuzz_random(s) % 64);
-		buf[n + 9] = buf[n + 6] = (uint8_t)(fuzz_random(s) % 60);
-		buf[n + 8] = buf[n + 12] = fuzz_random(s) % 2 ? 10 : 0xfd;
-		buf[n + len - 1] = (uint8_t[]){4, 41, 59, 6}[fuzz_random(s) % 4];
-		n += len;
 	}
 	return n;
 }

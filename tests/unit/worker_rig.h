@@ -227,6 +227,7 @@ static inline int wr_init(struct worker_rig *r, const struct sa_conf *c, const c
 	r->l.paths[0] = (struct wpath){.remote = wr_addr(remote), .port = ESP_PORT, .encap = encap};
 	pthread_mutex_init(&r->l.path_lock, NULL);
 	r->in.slot = 7;
+	life_init(&r->in.life, &c->life, w->now);
 	r->in.link = WR_LINK;
 	r->in.ctr = &r->in_ctr;
 	worker_link_set(w, &r->l);

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* In place of libbpf's: maps are objects whose address is all that counts, helpers are the harness's functions. */
+#ifndef USER_BPF_HELPERS_H
+#define USER_BPF_HELPERS_H
+
+#define SEC(name) __attribute__((unused))
+#define __uint(name, val) int(*name)[val]
+#define __type(name, val) typeof(val) *name
+
+void *bpf_map_lookup_elem(void *map, const void *key);
+long bpf_redirect_map(void *map, __u64 key, __u64 flags);
+__u64 bpf_xdp_get_buff_len(struct xdp_md *ctx);
+long bpf_skb_load_bytes(const void *skb, __u32 offset, void *to, __u32 len);
+long bpf_skb_store_bytes(struct __sk_buff *skb, __u32 offset, const void *from, __u32 len, __u64 flags);
+long bpf_skb_change_type(struct __sk_buff *skb, __u32 type);
+long bpf_skb_pull_data(struct __sk_buff *skb, __u32 len);
+long bpf_redirect_peer(__u32 ifindex, __u64 flags);
+
+#endif
