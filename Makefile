@@ -84,7 +84,9 @@ $(B)/unit/%: tests/unit/%.c $(SHARED_OBJ) $(wildcard tests/unit/*.h) | $(B)/unit
 	$(call msg,CC,$<)
 	$(Q)$(CC) $(CFLAGS_ALL) -Wno-missing-prototypes $(LDFLAGS_ALL) -Itests/unit -o $@ $< $(SHARED_OBJ) $(LIBS) -lcmocka
 
-check: $(UNIT_BIN) ## unit tests only (no root needed)
+# what tests/unit/test_*.py talk to
+UNIT_TOOLS := $(B)/unit/esp_driver
+check: $(UNIT_BIN) $(UNIT_TOOLS) ## unit tests only (no root needed)
 	@tests/unit/run $(B)/unit $(UNIT_BIN)
 
 asan: ## unit tests under AddressSanitizer and UBSan

@@ -21,7 +21,7 @@ check-net: all $(NET_TOOLS) ## namespace tests only (root)
 check-conform: ## docs/conformance.md against the results of the last run
 	@B=$(B) tests/conformance/conform.py
 
-test: all $(UNIT_BIN) $(BPF_TEST_BIN) $(NET_TOOLS) ## every layer: unit, BPF programs, namespaces, XFRM in a VM, conformance (root)
+test: all $(UNIT_BIN) $(UNIT_TOOLS) $(BPF_TEST_BIN) $(NET_TOOLS) ## every layer: unit, BPF programs, namespaces, XFRM in a VM, conformance (root)
 	@B=$(B) tests/run unit bpf net vm conform
 
 .PHONY: net-tools check-net check-conform test
