@@ -802,21 +802,26 @@ static void test_lock_under_commits(void **state)
 	unsigned int tries = 0;
 	uint64_t seq, iv, end;
 	struct ledger *l;
-	int report, err = -EBUSY;
+	int report, err = -EBUSY, holds[2];
+	char byte = 1;
 	pid_t pid;
 
 	create(SA_OUT);
 	reap(holder(&report)); /* the file is sound */
+	assert_int_equal(pipe(holds), 0);
 	pid = fork();
 	if (!pid) {
 		alarm(60);
-		if (ledger_open(&l, dir, &c, stderr) || ledger_start(l, &c, &seq, &iv))
+		if (ledger_open(&l, dir, &c, stderr) || ledger_start(l, &c, &seq, &iv) ||
+		    write(holds[1], &byte, 1) != 1)
 			_exit(1);
 		while (!ledger_reserve(l, seq, iv, &seq, &iv))
 			;
 		_exit(2);
 	}
-	usleep(50000);
+	close(holds[1]);
+	assert_int_equal(read(holds[0], &byte, 1), 1);
+	close(holds[0]);
 	for (end = now_ns() + UINT64_C(1000000000); err == -EBUSY && now_ns() < end; tries++)
 		err = ledger_open(&l, dir, &c, NULL);
 	assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
