@@ -10,7 +10,7 @@
 #include "../../user/ledger.c"
 #include "fuzz_main.h"
 
-enum { C_SUM = 1, C_IN = 2, C_ESN = 4, C_FOREIGN = 8, C_CLOCK_BACK = 16, C_RESERVE = 32, C_FIELDS = 64 };
+enum { C_SUM = 1, C_IN = 2, C_ESN = 4, C_FOREIGN = 8, C_CLOCK_BACK = 16, C_RESERVE = 32, C_FIELDS = 64, C_V2 = 128 };
 
 static char dir[] = "/dev/shm/espwire-fuzz-XXXXXX";
 static uint64_t clock_ms;
@@ -56,12 +56,17 @@ static uint64_t fuzz_u64(struct fuzz_in *in)
 }
 
 /* The file of this key and direction, by its fields: any numbers. */
-static size_t fields(struct fuzz_in *in, const struct sa_conf *sa, uint8_t *buf)
+static size_t fields(struct fuzz_in *in, const struct sa_conf *sa, bool v2, uint8_t *buf)
 {
 	uint64_t seq = fuzz_u64(in), iv = fuzz_u64(in), ms = LEDGER_CLOCK_MIN + fuzz_u64(in) % (1ull << 41);
+	char *at = (char *)buf;
 
-	return (size_t)sprintf((char *)buf, "espwire-ledger 1\nkey %016" PRIx64 "\ndir %s\nseq %" PRIu64 "\niv %" PRIu64
-			       "\nclock %" PRIu64 "\nsum ", sa->fingerprint, sa->dir == SA_OUT ? "out" : "in", seq, iv, ms);
+	at += sprintf(at, "espwire-ledger %d\nkey %016" PRIx64 "\ndir %s\nseq %" PRIu64 "\niv %" PRIu64
+		      "\nclock %" PRIu64 "\n", v2 ? 2 : 1, sa->fingerprint, sa->dir == SA_OUT ? "out" : "in", seq, iv, ms);
+	if (v2)
+		at += sprintf(at, "born %" PRIu64 "\npackets %" PRIu64 "\nbytes %" PRIu64 "\n",
+			      ms - fuzz_u16(in), fuzz_u64(in), fuzz_u64(in));
+	return (size_t)(at + sprintf(at, "sum ") - (char *)buf);
 }
 
 static bool takes(const uint8_t *buf, size_t len, struct marks *m)
@@ -73,7 +78,7 @@ static bool takes(const uint8_t *buf, size_t len, struct marks *m)
 	return !parse(text, (int)len, m);
 }
 
-/* Seven lines, and no other byte would do. */
+/* Seven lines or ten, and no other byte would do. */
 static void canonical(uint8_t *buf, size_t len, size_t at)
 {
 	struct marks m;
@@ -83,7 +88,7 @@ static void canonical(uint8_t *buf, size_t len, size_t at)
 		HOLD(buf[i] == '\n' || (buf[i] >= ' ' && buf[i] <= 'z'));
 		n += buf[i] == '\n';
 	}
-	HOLD(n == 7 && buf[len - 1] == '\n');
+	HOLD((n == 7 || n == 10) && buf[len - 1] == '\n');
 	buf[at % len] ^= 1 << at % 7;
 	HOLD(!takes(buf, len, &m));
 	buf[at % len] ^= 1 << at % 7;
@@ -175,7 +180,7 @@ static void lives(struct sa_conf *sa, struct fuzz_in *in, uint8_t choice, const 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct fuzz_in in = {data, size};
-	uint8_t choice = fuzz_u8(&in), buf[IMAGE_MAX + 80];
+	uint8_t choice = fuzz_u8(&in), buf[IMAGE_MAX + 200];
 	struct sa_conf sa = {.dir = choice & C_IN ? SA_IN : SA_OUT, .fingerprint = 0x0123456789abcdef, .esn = choice & C_ESN};
 	char name[NAME_LEN], path[128];
 	struct marks m;
@@ -185,7 +190,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		init();
 	clock_ms = LEDGER_CLOCK_MIN + fuzz_u64(&in) % (1ull << 41);
 	at = fuzz_u16(&in);
-	len = choice & C_FIELDS ? fields(&in, &sa, buf) : fuzz_take(&in, buf, IMAGE_MAX - 70);
+	len = choice & C_FIELDS ? fields(&in, &sa, choice & C_V2, buf) : fuzz_take(&in, buf, IMAGE_MAX - 70);
 	if (choice & C_SUM)
 		len = add_sum(buf, len);
 	if (choice & C_FOREIGN)

@@ -68,12 +68,16 @@ static struct worker_rig *wr; /* the one in use */
 
 /* ---- in place of tap.c, port.c, outbound.c, load.c and the kernel ---- */
 
+int __real_tap_writev(struct tap *t, const struct iovec *iov, int n);
+int __real_recvmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags, struct timespec *timeout);
 int __wrap_tap_writev(struct tap *t, const struct iovec *iov, int n);
 int __wrap_tap_writev(struct tap *t, const struct iovec *iov, int n)
 {
 	struct virtio_net_hdr vh;
 	uint32_t len = 0;
 
+	if (!wr)
+		return __real_tap_writev(t, iov, n);
 	memcpy(&vh, iov[0].iov_base, sizeof vh);
 	for (int i = 1; i < n; i++) {
 		memcpy(wr->tap_frame + len, iov[i].iov_base, iov[i].iov_len);
@@ -120,10 +124,11 @@ static void wr_keep(uint32_t len, uint8_t next, bool probe, bool ip)
 	wr->n_sent++;
 }
 
-void __wrap_out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, uint8_t tos, bool probe);
-void __wrap_out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, uint8_t tos, bool probe)
+enum drop __wrap_out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, bool probe);
+enum drop __wrap_out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, bool probe)
 {
 	wr_keep(len, next, probe, false);
+	return DROP_NONE;
 }
 
 enum drop __wrap_out_push_ip(struct worker *w, struct wlink *l, uint32_t len, bool probe);
@@ -181,6 +186,8 @@ static void wr_fill(struct mmsghdr *mm, const struct wr_msg *in)
 int __wrap_recvmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags, struct timespec *timeout);
 int __wrap_recvmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags, struct timespec *timeout)
 {
+	if (fd != WR_FD) /* a test with sockets of its own */
+		return __real_recvmmsg(fd, msgs, n, flags, timeout);
 	if (!wr->have_msg) {
 		errno = EAGAIN;
 		return -1;
@@ -204,7 +211,7 @@ static inline struct in6_addr wr_addr(const char *s)
 /** wr_init() - a link over one path with the SA c describes; c->window WR_WINDOW at most. Return: 0 or -errno */
 static inline int wr_init(struct worker_rig *r, const struct sa_conf *c, const char *remote, uint8_t encap)
 {
-	static uint8_t *rx_buf, *spare;
+	static uint8_t *rx_buf, *spare, again[AGAIN_LEN];
 	static struct gro *gro;
 	struct worker *w = &r->w;
 	int err;
@@ -221,6 +228,7 @@ static inline int wr_init(struct worker_rig *r, const struct sa_conf *c, const c
 	w->now = 3600000000000u;
 	w->gro = gro = gro ? gro : gro_new(true); /* empty: the last round was flushed */
 	w->rx_buf = rx_buf = rx_buf ? rx_buf : malloc((size_t)RX_BUFS * RX_BUF_LEN); /* megabytes: once */
+	w->again = again;
 	w->spare = spare = spare ? spare : malloc(SPARE_LEN);
 	r->l = (struct wlink){.id = WR_LINK, .gen = 3, .admin_up = true, .n_paths = 1, .ctr = &r->ctr,
 			      .mode = LIVE_PROBE, .interval_ns = 500000000};
