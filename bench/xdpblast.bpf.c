@@ -27,9 +27,18 @@ int drop(struct xdp_md *ctx)
 	return XDP_DROP;
 }
 
+/* What a receiver may have changed in a frame that comes back to us: Ethernet and IP header. */
+__u64 head[5];
+
 SEC("xdp")
 int same(struct xdp_md *ctx)
 {
+	void *data_end = (void *)(long)ctx->data_end;
+	void *data = (void *)(long)ctx->data;
+
+	if (data + sizeof(head) > data_end)
+		return XDP_ABORTED;
+	__builtin_memcpy(data, head, sizeof(head));
 	return bpf_redirect(out_ifindex, 0);
 }
 

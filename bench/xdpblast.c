@@ -147,6 +147,7 @@ static int gen(struct xdpblast_bpf *b, double secs, unsigned int size,
 
 	eth_fill(frame, dmac);
 	inner_fill(frame + ETH_HLEN, size - ETH_HLEN);
+	memcpy(b->bss->head, frame, sizeof b->bss->head);
 	return run(b->progs.same, frame, size, secs, &b->bss->sent, 1);
 }
 

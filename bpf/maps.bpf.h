@@ -29,6 +29,11 @@ MAP(links, BPF_MAP_TYPE_ARRAY, 1, __u32, struct link_ent);
 /* ifindex of a link's backend end -> link id. Writer: control; reader: classify. */
 MAP_F(link_by_if, BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC, 1, __u32, __u32);
 
+/* ifindex of a link's device in the underlay -> link id. Writer: control; reader: lan_in. */
+MAP_F(link_by_front, BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC, 1, __u32, __u32);
+/* Devices with the shortcut, by ifindex. Writer: control; reader: lan_in. */
+MAP_F(lan_dev, BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC, 256, __u32, struct lan_ent);
+
 /* SPI -> SA. Writer: control; readers: wire_in, sock_filter, sock_in. */
 MAP_F(sa_in, BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC, 1, struct sa_in_key, struct sa_in_ent);
 /* {SPI, destination} of our own envelopes -> link id. Writer: control; readers: classify, sock_in, guard. */
@@ -47,6 +52,7 @@ MAP(settings, BPF_MAP_TYPE_ARRAY, 1, __u32, struct settings_ent);
 /* Funnels. Writer: control, ifindexes of the backend netns. */
 MAP(workers, BPF_MAP_TYPE_ARRAY, WORKER_MAX, __u32, struct worker_ent);
 MAP(wire_dev, BPF_MAP_TYPE_DEVMAP, WORKER_MAX, __u32, __u32); /* worker -> wire funnel */
+MAP(raw_dev, BPF_MAP_TYPE_DEVMAP, WORKER_MAX, __u32, __u32);  /* worker -> raw funnel, for lan_in */
 MAP(funnel_by_if, BPF_MAP_TYPE_HASH, 256, __u32, __u32);      /* receiving end -> index in xsks */
 MAP(xsks, BPF_MAP_TYPE_XSKMAP, 2 * WORKER_MAX, __u32, __u32);
 

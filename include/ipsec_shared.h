@@ -16,7 +16,7 @@
 #include "ipsec_drops.h"
 
 enum {
-	SHARED_VERSION = 2,    /* bumped on any layout change; checked when adopting pins */
+	SHARED_VERSION = 3,    /* bumped on any layout change; checked when adopting pins */
 	LINK_MAX = 16384,      /* link ids 0..LINK_MAX-1; maps are sized by `max-links` */
 	WORKER_MAX = 64,
 	ESP_PORT = 4500,       /* RFC 3948 */
@@ -37,7 +37,7 @@ struct stamp {
 	__u32 slot;  /* raw: out SA slot (hint). wire: in SA slot */
 	__u16 sgen;  /* generation of that slot */
 	__u8 kind;   /* enum stamp_kind */
-	__u8 pad;
+	__u8 flags;  /* enum stamp_flags */
 };
 #ifndef __cplusplus
 _Static_assert(sizeof(struct stamp) == 12, "stamp fills the two MAC addresses");
@@ -49,6 +49,10 @@ enum stamp_kind {
 	STAMP_DELIVER = 3, /* worker -> delivery program: inner packet for link */
 };
 
+enum stamp_flags {
+	STAMP_F_UNFINISHED = 1 << 0, /* raw: the TCP or UDP checksum may still be the pseudo-header's sum only */
+};
+
 /* links[link id]; writer: ipsecd control thread; reader: classifier, delivery */
 struct link_ent {
 	__u32 flags;     /* enum link_flags */
@@ -58,6 +62,7 @@ struct link_ent {
 	__u16 out_sgen;
 	__u16 gen;
 	__u32 mtu;       /* of ipsecN */
+	__u32 f_ifindex; /* ipsecN itself, in the underlay; 0 = it lies in another namespace */
 };
 
 enum link_flags {
@@ -81,6 +86,17 @@ struct sa_in_ent {
 enum sa_in_flags {
 	SA_IN_F_SOCKET = 1 << 0, /* leave to the sockets: XDP passes it up (input = socket) */
 	SA_IN_F_UDP = 1 << 1,    /* arrives UDP-encapsulated */
+};
+
+/* lan_dev[ifindex]; writer: ipsecd control thread; reader: lan_in */
+struct lan_ent {
+	__u8 mac[6];
+	__u8 flags; /* enum lan_flags */
+	__u8 pad;
+};
+enum lan_flags {
+	/* a veth or TAP: the sender's stack may count on a device to finish checksums, and XDP cannot see that it does */
+	LAN_F_UNFINISHED = 1 << 0,
 };
 
 /* 128-bit address key: IPv4 in word[3] with word[0..1]=0, word[2]=htonl(0xffff) (v4-mapped) */
@@ -149,6 +165,7 @@ struct link_ctr {
 	__u64 wire_pkts;   /* steered by wire-in to the wire funnel */
 	__u64 wire_bytes;
 	__u64 deliver_pkts; /* skbs given to ipsecN (super-packets count once) */
+	__u64 lan_segs;     /* of raw_segs: by the shortcut, unseen by ipsecN's own counters */
 	__u64 drops[DROP_MAX];
 };
 

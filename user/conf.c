@@ -133,6 +133,11 @@ static int add_lan(struct conf *c, char *v, struct why *w)
 	return add_patterns(&c->lan, &c->n_lan, v, w);
 }
 
+static int add_shortcut(struct conf *c, char *v, struct why *w)
+{
+	return add_patterns(&c->shortcut, &c->n_shortcut, v, w);
+}
+
 static int set_esp(struct conf *c, char *v, struct why *w)
 {
 	int i = conf_pick(v, esp_names, w);
@@ -208,6 +213,11 @@ static void print_lan(const struct conf *c, FILE *out, bool all)
 	print_patterns("lan", c->lan, c->n_lan, out);
 }
 
+static void print_shortcut(const struct conf *c, FILE *out, bool all)
+{
+	print_patterns("shortcut", c->shortcut, c->n_shortcut, out);
+}
+
 static void print_esp(const struct conf *c, FILE *out, bool all)
 {
 	if (all || c->esp_shared)
@@ -228,6 +238,7 @@ static const struct main_key main_keys[] = {
 	{"ipsecd", "gso-queue", false, set_gso_queue, print_gso_queue},
 	{"underlay", "devices", true, add_devices, print_devices},
 	{"underlay", "lan", true, add_lan, print_lan},
+	{"underlay", "shortcut", true, add_shortcut, print_shortcut},
 	{"underlay", "esp", false, set_esp, print_esp},
 	{"underlay", "input", false, set_default_input, print_default_input},
 };
@@ -251,6 +262,7 @@ void conf_free(struct conf *c)
 	free(c->links);
 	free(c->devices);
 	free(c->lan);
+	free(c->shortcut);
 	conf_init(c);
 }
 
@@ -268,7 +280,8 @@ static bool devices_equal(const struct conf *a, const struct conf *b)
 {
 	return a->devices_auto == b->devices_auto &&
 	       same_patterns(a->devices, a->n_devices, b->devices, b->n_devices) &&
-	       same_patterns(a->lan, a->n_lan, b->lan, b->n_lan);
+	       same_patterns(a->lan, a->n_lan, b->lan, b->n_lan) &&
+	       same_patterns(a->shortcut, a->n_shortcut, b->shortcut, b->n_shortcut);
 }
 
 bool conf_equal(const struct conf *a, const struct conf *b)

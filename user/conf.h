@@ -112,6 +112,8 @@ struct conf {
 	unsigned int n_devices;
 	char (*lan)[IFNAMSIZ];       /* patterns: networks connected here are exempt from `protect` */
 	unsigned int n_lan;
+	char (*shortcut)[IFNAMSIZ];  /* patterns: packets from here skip the stack into a link */
+	unsigned int n_shortcut;
 	enum input_mode input;       /* default of the links */
 	bool trust_clock;            /* reserved, true */
 	struct link_conf *links;

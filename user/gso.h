@@ -49,4 +49,11 @@ int gso_parse(struct gso *g, const struct virtio_net_hdr *vh, const uint8_t *ip,
  */
 int gso_segment(const struct gso *g, unsigned int i, uint8_t *dst, uint32_t room);
 
+/**
+ * gso_finish() - complete the TCP or UDP checksum of a whole IP packet if its sender left that to a device
+ * For frames that lost the mark of a partial checksum on their way (XDP on a veth). @len: of the packet,
+ * as its header says. No fragments, no IPv6 extension headers: those are left alone.
+ */
+void gso_finish(uint8_t *ip, uint32_t len);
+
 #endif

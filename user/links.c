@@ -47,6 +47,14 @@ void links_beat(struct daemon *d)
 		load_beat(d->load)->control_ns = now_ns();
 }
 
+bool links_own(const struct daemon *d, int ifindex)
+{
+	for (unsigned int i = 0; i < d->max_links; i++)
+		if (d->links[i] && !d->links[i]->conf.netns[0] && d->links[i]->ifindex == ifindex)
+			return true;
+	return false;
+}
+
 struct link *links_by_name(struct daemon *d, const char *name)
 {
 	char alt[IFNAMSIZ + 8];
@@ -87,7 +95,7 @@ static void push_ent(struct daemon *d, struct link *l)
 {
 	const struct sa *out = l->out;
 	struct link_ent e = {.flags = LINK_F_USED, .b_ifindex = l->b_ifindex, .worker = l->worker, .gen = l->gen,
-			     .mtu = l->mtu};
+			     .mtu = l->mtu, .f_ifindex = l->conf.netns[0] ? 0 : l->ifindex};
 
 	if (out) {
 		e.flags |= LINK_F_OUT_SA;
@@ -222,7 +230,7 @@ static int unplug(void *arg)
 	int err = 0;
 
 	for (unsigned int i = 0; i < WORKER_MAX && !err; i++)
-		err = load_wire_dev_set(d->load, i, 0);
+		err = load_wire_dev_set(d->load, i, 0) ?: load_raw_dev_set(d->load, i, 0);
 	return err;
 }
 

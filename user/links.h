@@ -146,6 +146,9 @@ struct daemon {
 	unsigned int guard_missing;
 	struct underlay_dev *underlay; /* underlay.c's */
 	unsigned int n_underlay;
+	struct shortcut_dev *shortcut; /* shortcut.c's */
+	unsigned int n_shortcut;
+	bool shortcut_known;           /* every device was looked at once */
 	struct in6_addr *locals;       /* underlay addresses that are ours */
 	unsigned int n_locals;
 	struct { uint32_t b_ifindex; uint16_t gen; } *adopt; /* [max_links]: what a predecessor left */
@@ -162,6 +165,8 @@ struct daemon {
 /** links_beat() - the control thread lives; also called inside long work, or the guardian takes it for a hang */
 void links_beat(struct daemon *d);
 
+/** links_own() - is this device of the underlay one of our ipsecN? */
+bool links_own(const struct daemon *d, int ifindex);
 struct link *links_by_name(struct daemon *d, const char *name); /* "ipsec1", "ipsec:1" or the peer's name */
 
 /** links_apply() - reconcile with a configuration: add, change in place, remove; untouched links are not touched

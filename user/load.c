@@ -24,6 +24,7 @@
 #include "log.h"
 #include "ipsec_guard.skel.h"
 #include "ipsec_in.skel.h"
+#include "ipsec_lan.skel.h"
 #include "ipsec_out.skel.h"
 #include "ipsec_sock.skel.h"
 
@@ -36,6 +37,7 @@ static const struct {
 } objs[N_OBJS] = {
 	[OBJ_OUT] = {"ipsec_out", ipsec_out_bpf__elf_bytes},
 	[OBJ_IN] = {"ipsec_in", ipsec_in_bpf__elf_bytes},
+	[OBJ_LAN] = {"ipsec_lan", ipsec_lan_bpf__elf_bytes},
 	[OBJ_GUARD] = {"ipsec_guard", ipsec_guard_bpf__elf_bytes},
 	[OBJ_SOCK] = {"ipsec_sock", ipsec_sock_bpf__elf_bytes},
 };

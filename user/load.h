@@ -53,14 +53,14 @@ uint32_t load_max_sas(const struct load *l);
 /**
  * load_sweep() - delete adopted entries that no load_*_set() call has confirmed since load_open()
  * Call once the configuration is applied: until then the predecessor's links, SAs and protect
- * prefixes stay in force, so there is no gap. Covers links, sa_in, env_out, local_addr, protect,
+ * prefixes stay in force, so there is no gap. Covers links, link_by_front, lan_dev, sa_in, env_out, local_addr, protect,
  * peer_addr, marks. Return: number of entries deleted.
  */
 unsigned int load_sweep(struct load *l);
 
 /* --- tables --- */
 
-/** load_link_set() - links[id] = *e, link_by_if[e->b_ifindex] = id; forgets id's older ifindex */
+/** load_link_set() - links[id] = *e, link_by_if[e->b_ifindex] = link_by_front[e->f_ifindex] = id; forgets id's older ones */
 int load_link_set(struct load *l, uint32_t id, const struct link_ent *e);
 /** load_link_get() - what is in force, e.g. to adopt the generation of a predecessor */
 int load_link_get(struct load *l, uint32_t id, struct link_ent *e);
@@ -89,6 +89,11 @@ int load_mark_del(struct load *l, uint32_t mark);
 
 /** load_wire_dev_set() - sending end of worker's wire funnel, 0 = none. Inside the backend netns */
 int load_wire_dev_set(struct load *l, uint32_t worker, uint32_t ifindex);
+/** load_raw_dev_set() - the same of its raw funnel, for the shortcut. Inside the backend netns */
+int load_raw_dev_set(struct load *l, uint32_t worker, uint32_t ifindex);
+/** load_lan_set() - ifindex is a device with the shortcut, its MAC address in *e */
+int load_lan_set(struct load *l, uint32_t ifindex, const struct lan_ent *e);
+int load_lan_del(struct load *l, uint32_t ifindex);
 /** load_funnel_set() - frames arriving at ifindex (receiving end of a funnel) go to xsks[xsk] */
 int load_funnel_set(struct load *l, uint32_t ifindex, uint32_t xsk);
 /** load_xsk_fd() - the XSKMAP, for xsk_socket__update_xskmap(); indexes 0..2*WORKER_MAX-1 */
@@ -115,6 +120,9 @@ int load_attach_funnel(struct load *l, uint32_t ifindex);
  */
 int load_attach_wire(struct load *l, uint32_t ifindex, const char *name);
 int load_detach_wire(struct load *l, uint32_t ifindex, const char *name);
+/** load_attach_lan() - native XDP on a LAN device, pinned: the shortcut. As load_attach_wire() */
+int load_attach_lan(struct load *l, uint32_t ifindex, const char *name);
+int load_detach_lan(struct load *l, uint32_t ifindex);
 /**
  * load_attach_guard() - both directions; tcx and pinned from 6.6, else clsact
  * Inside the underlay netns, after the protect and peer tables are filled.

@@ -218,6 +218,20 @@ int load_attach_wire(struct load *l, uint32_t ifindex, const char *name)
 	return err;
 }
 
+int load_attach_lan(struct load *l, uint32_t ifindex, const char *name)
+{
+	int err = is_l3(name);
+
+	if (err)
+		return err > 0 ? -EOPNOTSUPP : err;
+	return wire_errno(link_attach(l, "lan", ifindex, l->prog[PROG_lan_in], BPF_XDP, XDP_FLAGS_DRV_MODE));
+}
+
+int load_detach_lan(struct load *l, uint32_t ifindex)
+{
+	return link_detach(l, "lan", ifindex);
+}
+
 int load_detach_wire(struct load *l, uint32_t ifindex, const char *name)
 {
 	return link_detach(l, "wire", ifindex);

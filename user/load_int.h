@@ -12,6 +12,8 @@ struct bpf_object;
 #define LOAD_MAPS(X)                                                                               \
 	X(links, 1, 1, 1, 0)                                                                       \
 	X(link_by_if, 1, 1, 1, 0)                                                                  \
+	X(link_by_front, 1, 1, 1, 0)                                                               \
+	X(lan_dev, 0, 0, 1, 0)                                                                     \
 	X(sa_in, SA_PER_LINK, 64, 1, 0)                                                            \
 	X(env_out, 4 * SA_PER_LINK, 256, 1, 0)                                                     \
 	X(local_addr, 0, 0, 1, 0)                                                                  \
@@ -21,6 +23,7 @@ struct bpf_object;
 	X(settings, 0, 0, 0, 0)                                                                    \
 	X(workers, 0, 0, 0, 0)                                                                     \
 	X(wire_dev, 0, 0, 0, 0)                                                                    \
+	X(raw_dev, 0, 0, 0, 0)                                                                     \
 	X(funnel_by_if, 0, 0, 0, 0)                                                                \
 	X(xsks, 0, 0, 0, 0)                                                                        \
 	X(sticky, 0, 0, 0, 0)                                                                      \
@@ -38,6 +41,7 @@ struct bpf_object;
 	X(IN, wire_in)                                                                             \
 	X(IN, funnel)                                                                              \
 	X(IN, deliver)                                                                             \
+	X(LAN, lan_in)                                                                             \
 	X(GUARD, guard_out)                                                                        \
 	X(GUARD, guard_in)                                                                         \
 	X(GUARD, guard_out_l3)                                                                     \
@@ -48,7 +52,7 @@ struct bpf_object;
 	X(SOCK, sock_in_l3)                                                                        \
 	X(SOCK, sock_out_l3)
 
-enum load_obj { OBJ_OUT, OBJ_IN, OBJ_GUARD, OBJ_SOCK, N_OBJS };
+enum load_obj { OBJ_OUT, OBJ_IN, OBJ_LAN, OBJ_GUARD, OBJ_SOCK, N_OBJS };
 enum load_map {
 #define X(name, per, min, sweep, carry) MAP_##name,
 	LOAD_MAPS(X)

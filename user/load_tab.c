@@ -135,12 +135,12 @@ unsigned int load_sweep(struct load *l)
 /* --- links --- */
 
 /* The device id had before; a device that meanwhile belongs to another link is left alone. */
-static void forget_if(struct load *l, uint32_t id, uint32_t ifindex)
+static void forget_if(struct load *l, enum load_map m, uint32_t id, uint32_t ifindex)
 {
 	uint32_t owner;
 
-	if (!bpf_map_lookup_elem(l->map[MAP_link_by_if], &ifindex, &owner) && owner == id)
-		del(l, MAP_link_by_if, &ifindex);
+	if (ifindex && !bpf_map_lookup_elem(l->map[m], &ifindex, &owner) && owner == id)
+		del(l, m, &ifindex);
 }
 
 int load_link_get(struct load *l, uint32_t id, struct link_ent *e)
@@ -157,9 +157,15 @@ int load_link_set(struct load *l, uint32_t id, const struct link_ent *e)
 		err = put(l, MAP_links, &id, e);
 	if (err)
 		return err;
-	if (was.b_ifindex && was.b_ifindex != e->b_ifindex)
-		forget_if(l, id, was.b_ifindex);
-	return e->b_ifindex ? put(l, MAP_link_by_if, &e->b_ifindex, &id) : 0;
+	if (was.b_ifindex != e->b_ifindex)
+		forget_if(l, MAP_link_by_if, id, was.b_ifindex);
+	if (was.f_ifindex != e->f_ifindex)
+		forget_if(l, MAP_link_by_front, id, was.f_ifindex);
+	if (e->b_ifindex)
+		err = put(l, MAP_link_by_if, &e->b_ifindex, &id);
+	if (!err && e->f_ifindex)
+		err = put(l, MAP_link_by_front, &e->f_ifindex, &id);
+	return err;
 }
 
 int load_link_del(struct load *l, uint32_t id)
@@ -169,7 +175,8 @@ int load_link_del(struct load *l, uint32_t id)
 
 	if (err)
 		return err;
-	forget_if(l, id, e.b_ifindex);
+	forget_if(l, MAP_link_by_if, id, e.b_ifindex);
+	forget_if(l, MAP_link_by_front, id, e.f_ifindex);
 	e = (struct link_ent){.gen = e.gen};
 	return bpf_map_update_elem(l->map[MAP_links], &id, &e, BPF_ANY);
 }
@@ -302,6 +309,21 @@ int load_settings_set(struct load *l, const struct settings_ent *e)
 int load_wire_dev_set(struct load *l, uint32_t worker, uint32_t ifindex)
 {
 	return ifindex ? put(l, MAP_wire_dev, &worker, &ifindex) : del(l, MAP_wire_dev, &worker);
+}
+
+int load_raw_dev_set(struct load *l, uint32_t worker, uint32_t ifindex)
+{
+	return ifindex ? put(l, MAP_raw_dev, &worker, &ifindex) : del(l, MAP_raw_dev, &worker);
+}
+
+int load_lan_set(struct load *l, uint32_t ifindex, const struct lan_ent *e)
+{
+	return put(l, MAP_lan_dev, &ifindex, e);
+}
+
+int load_lan_del(struct load *l, uint32_t ifindex)
+{
+	return del(l, MAP_lan_dev, &ifindex);
 }
 
 int load_funnel_set(struct load *l, uint32_t ifindex, uint32_t xsk)

@@ -244,7 +244,7 @@ static void tap_frame(struct worker *w, const uint8_t *buf, uint32_t len)
 	cut(w, l, &g);
 }
 
-/* One frame of the XSK funnel: stamp, Ethernet type, a single IP packet with complete checksums. */
+/* One frame of the XSK funnel: stamp, Ethernet type, a single IP packet; checksums complete unless the stamp says so. */
 static void port_frame(struct worker *w, const struct port_frame *f)
 {
 	const uint8_t *ip = f->data + TAP_L2_LEN;
@@ -267,7 +267,11 @@ static void port_frame(struct worker *w, const struct port_frame *f)
 	if (!d && len > f->len - TAP_L2_LEN)
 		d = DROP_SHORT;
 	if (!d) {
-		memcpy(out_room(w, l, len), ip, len);
+		uint8_t *room = out_room(w, l, len);
+
+		memcpy(room, ip, len);
+		if (st.flags & STAMP_F_UNFINISHED)
+			gso_finish(room, len);
 		d = out_push_ip(w, l, len, false);
 	}
 	if (d)

@@ -11,6 +11,7 @@
 #include "load.h"
 #include "log.h"
 #include "ns.h"
+#include "shortcut.h"
 #include "underlay.h"
 
 struct scan {
@@ -45,14 +46,6 @@ static void on_route(void *arg, const struct nl_route *r)
 		want(s, r->oif);
 }
 
-static bool ours(const struct daemon *d, int ifindex)
-{
-	for (unsigned int i = 0; i < d->max_links; i++)
-		if (d->links[i] && !d->links[i]->conf.netns[0] && d->links[i]->ifindex == ifindex)
-			return true;
-	return false;
-}
-
 static bool wanted(const struct scan *s, const struct nl_link *l)
 {
 	const struct conf *c = &s->d->conf;
@@ -73,7 +66,7 @@ static void on_link(void *arg, const struct nl_link *l)
 	struct scan *s = arg;
 	struct underlay_dev *p;
 
-	if (!wanted(s, l) || ours(s->d, l->ifindex))
+	if (!wanted(s, l) || links_own(s->d, l->ifindex))
 		return;
 	p = realloc(s->devs, (s->n_devs + 1) * sizeof *p);
 	if (!p)
@@ -91,7 +84,7 @@ static void on_addr(void *arg, const struct nl_addr *a)
 	struct scan *s = arg;
 	struct in6_addr *p;
 
-	if (ours(s->d, a->ifindex))
+	if (links_own(s->d, a->ifindex))
 		return;
 	p = realloc(s->addrs, (s->n_addrs + 1) * sizeof *p);
 	if (!p)
@@ -248,7 +241,7 @@ int underlay_refresh(struct daemon *d)
 	}
 	merge_devices(d, &s);
 	merge_addresses(d, &s);
-	return 0;
+	return shortcut_refresh(d);
 }
 
 bool underlay_is(const struct daemon *d, int ifindex)

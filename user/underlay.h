@@ -18,7 +18,7 @@ struct underlay_dev {
 	int wire_err; /* why not: -EOPNOTSUPP, -EBUSY, ... */
 };
 
-/** underlay_refresh() - find the devices again and attach what is missing, detach from what left; addresses too */
+/** underlay_refresh() - find the devices again and attach what is missing, detach from what left; addresses and shortcuts too */
 int underlay_refresh(struct daemon *d);
 /** underlay_is() - is this ifindex one of them? */
 bool underlay_is(const struct daemon *d, int ifindex);

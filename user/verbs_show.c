@@ -451,6 +451,7 @@ static json_t *conservation_out(const struct books *k)
 	json_t *o = json_object();
 
 	vj_int(o, "raw_in", k->b.raw_segs);
+	vj_int(o, "shortcut", k->b.lan_segs);
 	vj_int(o, "emitted", k->w.out_pkts);
 	put_sint(o, "in_funnel", k->in_funnel);
 	vj_int(o, "drops", k->out_total);

@@ -368,11 +368,12 @@ static int attach_tap(void *arg)
 	return load_attach_deliver(w->conf.load, w->tap.ifindex);
 }
 
-static int wire_dev(void *arg)
+static int funnel_devs(void *arg)
 {
 	struct worker *w = arg;
+	int err = load_wire_dev_set(w->conf.load, w->conf.index, port_ifindex(w->wire));
 
-	return load_wire_dev_set(w->conf.load, w->conf.index, port_ifindex(w->wire));
+	return err ? err : load_raw_dev_set(w->conf.load, w->conf.index, port_ifindex(w->raw));
 }
 
 /* The XSK funnels; without them (old kernel, no AF_XDP) everything goes through TAP and sockets. */
@@ -395,7 +396,7 @@ static int open_ports(struct worker *w)
 	pc.xsk = 2 * c->index + 1;
 	pc.csum_off = false;
 	err = port_open(&w->wire, &pc);
-	return err ? err : ns_call(c->backend_fd, wire_dev, w);
+	return err ? err : ns_call(c->backend_fd, funnel_devs, w);
 }
 
 int worker_new(struct worker **wp, const struct worker_conf *c)

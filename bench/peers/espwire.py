@@ -73,6 +73,8 @@ class Espwire(Tunnel):
             "inner": f"10.91.{far}.0/24", "protect": f"10.91.{far}.0/24", "liveness": "500ms x 3", "sa": f"file:{key_file}"}}
         if self.kind in ("enc", "dec"):  # one core; the link stays up for two minutes without its far end
             conf["ipsecd"]["workers"], conf["link"]["liveness"] = 1, "500ms x 255"
+        if self.kind == "enc":  # as ipsec-secgw takes them: from the driver, past the stack
+            conf["underlay"]["shortcut"] = "lan"
         if more:
             conf["ipsecd"]["max-links"] = 16384
         for key, value in SET:
@@ -95,6 +97,8 @@ class Espwire(Tunnel):
         owner = {"ipsecd": "ipsecd", "other": "a stand-in for an IKE daemon"}.get(j["port_4500"], j["port_4500"])
         perf = self.daemons[0].json("perf")
         words = [perf["crypto"], ALG, f"{len(perf['workers'])} worker" + "s" * (len(perf["workers"]) != 1)]
+        if self.kind == "enc":
+            words.append("shortcut on")
         if SET:
             words.append("set " + " ".join(map("=".join, SET)))
         self.notes.append(", ".join(words) + f"; guards, counters, liveness, firewall on; port 4500: {owner}")

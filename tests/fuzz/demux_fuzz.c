@@ -211,7 +211,7 @@ static void worker_agrees(uint8_t *f, uint32_t len, const uint8_t *was)
 	bool lies;
 
 	memcpy(&st, f, sizeof st);
-	HOLD(st.link == LINK && st.slot == SLOT && st.sgen == 2 && st.kind == STAMP_WIRE && !st.pad);
+	HOLD(st.link == LINK && st.slot == SLOT && st.sgen == 2 && st.kind == STAMP_WIRE && !st.flags);
 	HOLD(!memcmp(f + 12, was + 12, len - 12));
 	HOLD(slow_ip(was, len, &r));
 	lies = r.proto == 17 && be16(was + r.l4 + 4) > r.end - r.l4;

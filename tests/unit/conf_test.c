@@ -133,6 +133,7 @@ static const char sketch[] =
 	"[underlay]\n"
 	"devices   = eth1 ppp*                  # or: auto\n"
 	"lan = eth0, br*\n"
+	"shortcut = eth0 swp*\n"
 	"esp = shared ; kernel IPsec beside us\n"
 	"input = socket\n"
 	"\n"
@@ -168,6 +169,8 @@ static void check_sketch_main(const struct conf *c)
 	assert_string_equal(c->devices[1], "ppp*");
 	assert_int_equal(c->n_lan, 2);
 	assert_string_equal(c->lan[1], "br*");
+	assert_int_equal(c->n_shortcut, 2);
+	assert_string_equal(c->shortcut[1], "swp*");
 	assert_true(c->esp_shared);
 	assert_int_equal(c->input, INPUT_SOCKET);
 	assert_int_equal(c->n_links, 1);

@@ -260,6 +260,48 @@ static void single_checksum_completed(void **state)
 		}
 }
 
+/* Partial ones are completed, right and wrong ones and fragments stay as they are. */
+static void finish_by_the_look(void **state)
+{
+	static const struct pktgen *const all[] = {&pg_tcp4, &pg_udp4, &pg_tcp6, &pg_udp6};
+	uint8_t pkt[2000], want[2000];
+
+	for (uint32_t payload = 0; payload < 700; payload += 7)
+		for (int i = 0; i < 4; i++) {
+			struct pktgen s = super(all[i], payload);
+			uint32_t len = pg_build(pkt, &s);
+
+			s.partial = false;
+			pg_build(want, &s);
+			gso_finish(pkt, len);
+			assert_memory_equal(pkt, want, len);
+			gso_finish(pkt, len);
+			assert_memory_equal(pkt, want, len);
+			pkt[len - 1] ^= 0x40;
+			want[len - 1] ^= 0x40;
+			gso_finish(pkt, len);
+			assert_memory_equal(pkt, want, len);
+		}
+}
+
+static void finish_not_what_is_cut(void **state)
+{
+	struct pktgen s = super(&pg_udp4, 64);
+	uint8_t pkt[200], want[200];
+	uint32_t len;
+
+	s.frag = 0x2000;
+	len = pg_build(pkt, &s);
+	memcpy(want, pkt, len);
+	gso_finish(pkt, len);
+	assert_memory_equal(pkt, want, len);
+	s.frag = 0;
+	pg_build(pkt, &s);
+	memcpy(want, pkt, len);
+	gso_finish(pkt, 27); /* the checksum field is not whole */
+	assert_memory_equal(pkt, want, len);
+}
+
 static void udp_zero_becomes_ffff(void **state)
 {
 	struct pktgen s = super(&pg_udp4, 100);
@@ -578,6 +620,8 @@ int main(void)
 		cmocka_unit_test(random_supers),
 		cmocka_unit_test(single_is_copied),
 		cmocka_unit_test(single_checksum_completed),
+		cmocka_unit_test(finish_by_the_look),
+		cmocka_unit_test(finish_not_what_is_cut),
 		cmocka_unit_test(udp_zero_becomes_ffff),
 		cmocka_unit_test(arbitrary_place),
 		cmocka_unit_test(padding_is_cut),

@@ -222,7 +222,7 @@ static void books_balance(void **state)
 	c = at(r, "conservation", 0);
 	out = json_object_get(c, "out");
 	in = json_object_get(c, "in");
-	assert_keys(out, "raw_in emitted in_funnel drops balance");
+	assert_keys(out, "raw_in shortcut emitted in_funnel drops balance");
 	assert_int_equal(num(out, "drops"), 12);
 	assert_int_equal(num(out, "in_funnel"), 3);
 	assert_int_equal(num(out, "balance"), 0);
