@@ -564,6 +564,36 @@ int cmd_mtu(struct ctl *c, int argc, char **argv)
 
 /* ---- perf ---- */
 
+/* Where the time goes, per packet, all workers together. */
+static void perf_stages_human(json_t *workers)
+{
+	const char *cols[] = {"STAGE", ">PACKETS", ">PER CALL", ">CLOCKS", ">NS", NULL};
+	char text[4][FMT_LEN];
+	json_t *first = jat(json_array_get(workers, 0), "stages"), *w, *s;
+	struct table *t = table_new(cols);
+	size_t i, k;
+
+	json_array_foreach (first, i, s) {
+		double packets = 0, calls = 0, clocks_all = 0, ns = 0;
+
+		json_array_foreach (workers, k, w) {
+			json_t *x = json_array_get(jat(w, "stages"), i);
+
+			packets += (double)jint(x, "packets");
+			calls += (double)jint(x, "calls");
+			clocks_all += (double)jint(x, "clocks");
+			ns += (double)jint(x, "ns");
+		}
+		snprintf(text[0], FMT_LEN, "%.0f", packets);
+		snprintf(text[1], FMT_LEN, "%.1f", calls ? packets / calls : 0);
+		snprintf(text[2], FMT_LEN, "%.0f", packets ? clocks_all / packets : 0);
+		snprintf(text[3], FMT_LEN, "%.0f", packets ? ns / packets : 0);
+		table_row(t, (const char *[]){jstr(s, "stage"), text[0], text[1], text[2], text[3]});
+	}
+	printf("\n");
+	table_print(t, stdout, false);
+}
+
 /* One column per worker; what does not fit the table is in --json. */
 static void perf_human(json_t *r)
 {
@@ -581,7 +611,7 @@ static void perf_human(json_t *r)
 	}
 	t = table_new(cols);
 	json_object_foreach (json_array_get(workers, 0), key, v) {
-		if (!strcmp(key, "worker"))
+		if (!strcmp(key, "worker") || json_is_array(v))
 			continue;
 		cells[0] = key;
 		for (size_t i = 0; i < n; i++) {
@@ -599,6 +629,7 @@ static void perf_human(json_t *r)
 		table_row(t, cells);
 	}
 	table_print(t, stdout, false);
+	perf_stages_human(workers);
 }
 
 int cmd_perf(struct ctl *c, int argc, char **argv)

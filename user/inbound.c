@@ -26,6 +26,7 @@ static void deliver(void *arg, struct gro_out *out)
 	struct worker *w = arg;
 	struct wlink *l = worker_link(w, out->tag);
 	struct iovec iov[GRO_SEGS + 3];
+	int err;
 	struct {
 		struct stamp st;
 		uint16_t type_be;
@@ -42,7 +43,10 @@ static void deliver(void *arg, struct gro_out *out)
 	iov[1] = (struct iovec){&eth, sizeof eth};
 	memcpy(iov + 2, out->iov, out->n_iov * sizeof out->iov[0]);
 	bump(&w->stats.tap_writes, 1);
-	if (tap_writev(&w->tap, iov, out->n_iov + 2)) {
+	stage_end(w, STAGE_CHECK, out->n_segs);
+	err = tap_writev(&w->tap, iov, out->n_iov + 2);
+	stage_end(w, STAGE_DELIVER, out->n_segs);
+	if (err) {
 		l->ctr->drops_in[DROP_QUEUE_FULL] += out->n_segs;
 		return;
 	}
@@ -248,7 +252,9 @@ static void open_batch(struct worker *w)
 		bytes[i] = cipher_len(&sa->sa, q->pkts[i].len);
 	len = q->pkts[0].len;
 	again = keep_one(w, sa, &q->pkts[0]);
+	stage_end(w, STAGE_RECEIVE, q->n);
 	esp_open(&sa->sa, q->pkts, q->n, &lost);
+	stage_end(w, STAGE_OPEN, q->n);
 	if (again)
 		resync(w, sa, &q->pkts[0], len);
 	if (lost < SKIP) /* more at once is a sender that restarted above its durable mark */

@@ -475,6 +475,7 @@ int main(int argc, char **argv)
 		fatalx("crypto = %s is not to be had here", r.d.conf.crypto);
 	take_lock(&r);
 	r.d.start_ns = now_ns();
+	r.d.start_clocks = clocks();
 	r.d.on_event = emit_event;
 	r.d.n_workers = count_workers(&r.d.conf);
 	open_namespaces(&r.d);

@@ -156,7 +156,7 @@ struct daemon {
 	bool protect_touched;     /* somebody changed nftables, XFRM policies or one of our routes */
 	uint64_t protect_next_ns; /* when that may be looked at */
 	bool use_xdp;                  /* wire-in wanted and possible */
-	uint64_t start_ns;
+	uint64_t start_ns, start_clocks;
 	bool ready;           /* the configuration is applied: from now on a missing heartbeat is a hang */
 	int guardian_pid;
 	void (*on_event)(struct daemon *d, json_t *ev); /* monitor; steals nothing */

@@ -75,13 +75,16 @@ void out_flush(struct worker *w)
 
 	if (!q->n_pkts)
 		return;
+	stage_end(w, STAGE_READ, q->n_pkts);
 	seal_all(w);
+	stage_end(w, STAGE_SEAL, q->n_pkts);
 	for (unsigned int i = 0; i < q->n_runs; i++) {
 		trim(w, &q->runs[i], q->pkts + q->first[i]);
 		if (q->runs[i].n)
 			emit_run(&w->emit, &q->runs[i]);
 	}
 	emit_flush(&w->emit);
+	stage_end(w, STAGE_EMIT, q->n_pkts);
 	q->used = q->n_pkts = q->n_runs = 0;
 	q->closed = true;
 }
@@ -301,7 +304,7 @@ unsigned int outbound_tap(struct worker *w)
 			break;
 		tap_frame(w, w->tap_buf, n);
 	}
-	bump(&w->stats.tap_reads, i);
+	bump(&w->stats.tap_reads, i + (i < TAP_BURST)); /* the last one found nothing */
 	out_flush(w);
 	return i;
 }

@@ -23,6 +23,19 @@ static inline uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + ts.tv_nsec;
 }
 
+/** clocks() - for short spans on one machine: the TSC on x86, else CLOCK_MONOTONIC in ns */
+static inline uint64_t clocks(void)
+{
+#if defined(__x86_64__)
+	return __builtin_ia32_rdtsc();
+#else
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + ts.tv_nsec;
+#endif
+}
+
 /** addr_is4() - is this v4-mapped? All addresses in user space are struct in6_addr, v4-mapped for IPv4 */
 static inline bool addr_is4(const struct in6_addr *a)
 {

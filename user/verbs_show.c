@@ -554,7 +554,26 @@ json_t *verb_drops(struct verbs *v, json_t *args)
 
 /* ---- perf ---- */
 
-static json_t *perf_one(const struct daemon *d, unsigned int i, uint64_t now)
+static json_t *perf_stages(const struct worker_stats *s, double ns_per_clock)
+{
+	static const char *const names[N_STAGES] = {"read", "seal", "emit", "receive", "open", "check", "deliver"};
+	json_t *a = json_array(), *o;
+
+	for (int i = 0; i < N_STAGES; i++) {
+		uint64_t n = LOAD_ATOMIC(s->stage[i].clocks);
+
+		o = json_object();
+		vj_str(o, "stage", names[i]);
+		vj_int(o, "packets", LOAD_ATOMIC(s->stage[i].packets));
+		vj_int(o, "calls", LOAD_ATOMIC(s->stage[i].calls));
+		vj_int(o, "clocks", n);
+		vj_int(o, "ns", (uint64_t)((double)n * ns_per_clock));
+		json_array_append_new(a, o);
+	}
+	return a;
+}
+
+static json_t *perf_one(const struct daemon *d, unsigned int i, uint64_t now, double ns_per_clock)
 {
 	const struct worker *w = d->workers[i];
 	const struct worker_stats *s = worker_stats(w);
@@ -570,22 +589,25 @@ static json_t *perf_one(const struct daemon *d, unsigned int i, uint64_t now)
 #define STAT(f) vj_int(o, #f, LOAD_ATOMIC(s->f))
 	STAT(loops), STAT(sleeps), STAT(tap_reads), STAT(tap_writes), STAT(sendmmsgs),
 		STAT(sendmsgs_segs);
-	STAT(recvmmsgs), STAT(recv_pkts), STAT(xsk_rx), STAT(xsk_tx), STAT(xsk_kicks),
-		STAT(udp_gso_runs);
+	STAT(recvmmsgs), STAT(recv_pkts), STAT(xsk_rx), STAT(udp_gso_runs);
 	STAT(tx_eagain), STAT(no_sa), STAT(torn), STAT(bad_stamp), STAT(esn_tries), STAT(esn_resyncs);
 #undef STAT
+	vj_int(o, "syscalls", LOAD_ATOMIC(s->sleeps) + LOAD_ATOMIC(s->tap_reads) + LOAD_ATOMIC(s->tap_writes) +
+				      LOAD_ATOMIC(s->sendmmsgs) + LOAD_ATOMIC(s->recvmmsgs));
+	vj_put(o, "stages", perf_stages(s, ns_per_clock));
 	return o;
 }
 
 json_t *verb_perf(struct verbs *v, json_t *args)
 {
 	json_t *r = vj_ok(v), *a = json_array();
-	uint64_t now = now_ns();
+	uint64_t now = now_ns(), spent = clocks() - v->d->start_clocks;
+	double ns_per_clock = spent ? (double)(now - v->d->start_ns) / (double)spent : 0;
 
 	vj_str(r, "crypto", aead_backend_name());
 	for (unsigned int i = 0; i < v->d->n_workers; i++)
 		if (v->d->workers[i])
-			json_array_append_new(a, perf_one(v->d, i, now));
+			json_array_append_new(a, perf_one(v->d, i, now, ns_per_clock));
 	vj_put(r, "workers", a);
 	return r;
 }

@@ -258,6 +258,7 @@ static void turn(struct worker *w, const struct epoll_event *ev, int n)
 	for (unsigned int round = 0; found && round < ROUNDS_MAX; round++) {
 		found = 0;
 		w->now = now_ns();
+		w->lap = clocks();
 		for (unsigned int what = 0; what < EV_N; what++)
 			if (ready & 1u << what)
 				found += serve(w, what);

@@ -135,10 +135,16 @@ void worker_sa_in_clear(struct worker *w, struct wsa_in *sa);
 void worker_stay(struct worker *w);
 enum { WINDOW_NARROW = 1024 };
 
+/** enum stage - where a worker's time goes: the way out, then the way in */
+enum stage { STAGE_READ, STAGE_SEAL, STAGE_EMIT, STAGE_RECEIVE, STAGE_OPEN, STAGE_CHECK, STAGE_DELIVER, N_STAGES };
+
 /** struct worker_stats - written by the worker, read relaxed by anyone */
 struct worker_stats {
 	_Atomic uint64_t loops, sleeps, tap_reads, tap_writes, sendmmsgs, sendmsgs_segs, recvmmsgs, recv_pkts;
-	_Atomic uint64_t xsk_rx, xsk_tx, xsk_kicks, udp_gso_runs, tx_eagain, no_sa, torn, bad_stamp, esn_tries, esn_resyncs;
+	_Atomic uint64_t xsk_rx, udp_gso_runs, tx_eagain, no_sa, torn, bad_stamp, esn_tries, esn_resyncs;
+	struct {
+		_Atomic uint64_t clocks, packets, calls;
+	} stage[N_STAGES];
 };
 /** bump() - add to a counter only this thread writes: a plain add, no bus lock */
 static inline void bump(_Atomic uint64_t *c, uint64_t n)

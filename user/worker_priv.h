@@ -83,6 +83,7 @@ struct worker {
 
 	uint64_t now; /* CLOCK_BOOTTIME of this round */
 	uint64_t next_tick;
+	uint64_t lap; /* clocks() when the last stage ended */
 
 	struct tap tap;
 	struct port *raw, *wire; /* XSK funnels; NULL = sockets and TAP do it all */
@@ -98,6 +99,17 @@ struct worker {
 	uint8_t *again;  /* a packet as it came, in case its high half must be searched for */
 	struct worker_stats stats;
 };
+
+/** stage_end() - what has passed since the last stage ended went into this one, for n packets */
+static inline void stage_end(struct worker *w, enum stage s, unsigned int n)
+{
+	uint64_t t = clocks();
+
+	bump(&w->stats.stage[s].clocks, t - w->lap);
+	bump(&w->stats.stage[s].packets, n);
+	bump(&w->stats.stage[s].calls, 1);
+	w->lap = t;
+}
 
 /* outbound.c */
 /** out_room() - where the next inner packet of l (which has an SA) of up to len bytes is to be written; may flush the round */
