@@ -89,8 +89,18 @@ def test_hmac(row):
     assert hmac.new(key, text, getattr(hashlib, f"sha{bits}")).digest()[:len(tag)] == tag
 
 
+@each("gmac_vectors")
+def test_gmac(row):
+    """All of the text is AAD, however it is divided."""
+    _, alg, *rest = row
+    key, nonce, text, tag = hexes(*rest)
+    assert len(key) * 8 == int(alg.split("_")[-1])
+    assert aead(alg, key).encrypt(nonce, b"", text) == tag
+
+
 def test_enough():
     """A parser that finds nothing finds no fault."""
-    assert [len(rows(n)) for n in ("aead_vectors", "esp_vectors", "cbc_vectors", "hmac_vectors")] == [7, 17, 10, 12]
-    for name in ("aead_vectors", "esp_vectors", "cbc_vectors", "hmac_vectors"):
-        assert all(re.match(r"RFC \d+ |NIST |draft-mcgrew-", source) for source in ids(name))
+    tables = ("aead_vectors", "esp_vectors", "cbc_vectors", "hmac_vectors", "gmac_vectors")
+    assert [len(rows(n)) for n in tables] == [9, 17, 10, 12, 4]
+    for name in tables:
+        assert all(re.match(r"RFC \d+ |NIST |IEEE |draft-mcgrew-", source) for source in ids(name))
