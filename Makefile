@@ -80,9 +80,12 @@ $(B)/ipsecctl: $(call obj,$(CTL_SRC)) $(SHARED_OBJ)
 # --- unit tests: tests/unit/<module>_test.c, one binary each -------------------
 UNIT_SRC := $(wildcard tests/unit/*_test.c)
 UNIT_BIN := $(patsubst tests/unit/%.c,$(B)/unit/%,$(UNIT_SRC))
+# functions that a test stands in for: its line "wraps: a b c"
+comma := ,
+wraps = $(addprefix -Wl$(comma)--wrap=,$(shell sed -n 's/^.*\* wraps: //p' $<))
 $(B)/unit/%: tests/unit/%.c $(SHARED_OBJ) $(wildcard tests/unit/*.h) | $(B)/unit
 	$(call msg,CC,$<)
-	$(Q)$(CC) $(CFLAGS_ALL) -Wno-missing-prototypes $(LDFLAGS_ALL) -Itests/unit -o $@ $< $(SHARED_OBJ) $(LIBS) -lcmocka
+	$(Q)$(CC) $(CFLAGS_ALL) -Wno-missing-prototypes $(LDFLAGS_ALL) -Itests/unit $(wraps) -o $@ $< $(SHARED_OBJ) $(LIBS) -lcmocka
 
 # what tests/unit/test_*.py talk to
 UNIT_TOOLS := $(B)/unit/esp_driver

@@ -13,14 +13,11 @@ check: $(FUZZ_TEST_BIN)
 
 # A harness may include modules to reach their insides: their objects are left out, what remains is a library.
 fuzz_without = $(shell sed -n 's,^\#include "\(../../user/\)*\([a-z_]*\)\.c".*,$(1)/\2.o,p' tests/fuzz/$*_fuzz.c)
-# Functions of other modules that a harness stands in for: its line "wraps: a b c"
-fuzz_wraps = $(addprefix -Wl$(comma)--wrap=,$(shell sed -n 's/^.*\* wraps: //p' tests/fuzz/$*_fuzz.c))
-comma := ,
 
 $(B)/unit/%_fuzz_test: tests/fuzz/%_fuzz.c $(FUZZ_HDR) $(SHARED_OBJ) | $(B)/unit
 	$(call msg,CC,$<)
 	$(Q)$(CC) $(CFLAGS_ALL) -Wno-missing-prototypes -DFUZZ_NAME='"$*"' $(LDFLAGS_ALL) -Itests/unit -Itests/fuzz -Itests/fuzz/user_bpf \
-		$(fuzz_wraps) -o $@ $< $(filter-out $(call fuzz_without,$(B)),$(SHARED_OBJ)) $(LIBS) -lcmocka
+		$(wraps) -o $@ $< $(filter-out $(call fuzz_without,$(B)),$(SHARED_OBJ)) $(LIBS) -lcmocka
 
 $(B)/fuzz/%.o: user/%.c | $(B)/fuzz
 	$(call msg,FUZZ-CC,$<)
@@ -31,7 +28,7 @@ FUZZ_OBJ := $(patsubst $(B)/%,$(B)/fuzz/%,$(SHARED_OBJ))
 $(B)/fuzz/%_fuzz: tests/fuzz/%_fuzz.c $(FUZZ_HDR) $(FUZZ_OBJ)
 	$(call msg,FUZZ-LD,$<)
 	$(Q)$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer -DFUZZ_LIBFUZZER -DFUZZ_NAME='"$*"' $(CPPFLAGS_ALL) -Itests/unit \
-		-Itests/fuzz -Itests/fuzz/user_bpf $(fuzz_wraps) -o $@ $< $(filter-out $(call fuzz_without,$(B)/fuzz),$(FUZZ_OBJ)) $(LIBS)
+		-Itests/fuzz -Itests/fuzz/user_bpf $(wraps) -o $@ $< $(filter-out $(call fuzz_without,$(B)/fuzz),$(FUZZ_OBJ)) $(LIBS)
 
 # BPF programs read headers where they lie
 $(B)/unit/demux_fuzz_test: private SAN += -fno-sanitize=alignment

@@ -19,8 +19,6 @@
 #include "ns.h"
 #include "worker_priv.h"
 
-/* In the order they are served: the XSK funnel before the TAP, so that a flow that turns sticky keeps order. */
-enum { EV_CALL, EV_RAW, EV_TAP, EV_WIRE, EV_RAW4, EV_RAW6, EV_UDP4, EV_UDP6, EV_N };
 enum { ROUNDS_MAX = 8 /* turns without going back to epoll */, SPI_MIN_SIZE = 64 };
 
 /* ---- tables ---- */

@@ -32,6 +32,10 @@ enum {
 	TICK_NS = 50 * 1000 * 1000,
 };
 
+/* What the loop waits for, in the order it is served: the XSK funnel before the TAP, so that a flow that turns
+ * sticky keeps order. */
+enum worker_ev { EV_CALL, EV_RAW, EV_TAP, EV_WIRE, EV_RAW4, EV_RAW6, EV_UDP4, EV_UDP6, EV_N };
+
 /** struct outq - raw packets of one round: written to the arena, sealed by link, sent as runs */
 struct outq {
 	uint8_t *arena;
