@@ -192,6 +192,11 @@ class Daemon:
 
     def destroy(self):
         """Take everything away, whatever state a failed test left. Never raises."""
+        if os.environ.get("ESPWIRE_COVERAGE"):  # gcov's counts are written at exit
+            try:
+                self.stop(timeout=3)
+            except subprocess.TimeoutExpired:
+                pass
         self.kill()
         try:
             self.release(check=False)
