@@ -13,7 +13,7 @@ EDGE = 1 << 32
 
 def crossing(window, start, oseq, **kw):
     """Both senders stand shortly before a multiple of 2^32."""
-    return functools.partial(Link, window=window, start=start, oseq=oseq, **kw)
+    return functools.partial(Link, window=window, start=start, oseq=oseq, liveness="off", **kw)
 
 
 # name -> Link without its number
@@ -110,7 +110,6 @@ def lifetime(bed, case):
     for back in (False, True):
         b.udp(l, 4, 60, back=back)
     b.verdict()
-    b.agree(l)
 
 
 def restart(bed, sig, case):
@@ -153,7 +152,7 @@ def cases(job):
     names = list(LINKS)
     bed = Shared(lambda: Bed([LINKS[k](i + 1) for i, k in enumerate(names)])).get
     out = [Case(f"esn-{k}", functools.partial(lambda case, n, k: cross(bed, n, k), n=i, k=k), limit=90) for i, k in enumerate(names)]
-    jumps = Shared(lambda: Bed([Link(i + 1, window=64, start=s, oseq=s, told=False) for i, s in enumerate(JUMPS.values())])).get
+    jumps = Shared(lambda: Bed([Link(i + 1, window=64, start=s, oseq=s, told=False, liveness="off") for i, s in enumerate(JUMPS.values())])).get
     out += [Case(k, functools.partial(lambda case, n: lost(jumps, n, case), n=i), limit=60) for i, k in enumerate(JUMPS)]
     last = Shared(lambda: Bed([Link(1, esn=False, window=32, start=EDGE - 1 - EXHAUST, liveness="off"),
                                Link(2, esn=False, window=32, oseq=EDGE - 1 - EXHAUST, liveness="off")])).get

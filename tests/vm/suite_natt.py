@@ -133,15 +133,19 @@ def rebind(bed, case):
     b.udp(l, 4, 100, back=True)
 
 
+SLOW = "ping 5s x 4"  # so that there are moments without a probe under way
+
+
 def links():
-    return [Link(1, encap="udp", outer=4), Link(2, encap="udp", outer=6, alg="chacha20-poly1305"),
-            Link(3, encap="udp", outer=4, alg="aes-cbc-256-hmac-sha2-256"), Link(4, encap="udp", outer=6, alg="aes-gmac-128")]
+    return [Link(1, encap="udp", outer=4, liveness=SLOW), Link(2, encap="udp", outer=6, liveness=SLOW, alg="chacha20-poly1305"),
+            Link(3, encap="udp", outer=4, liveness=SLOW, alg="aes-cbc-256-hmac-sha2-256"),
+            Link(4, encap="udp", outer=6, liveness=SLOW, alg="aes-gmac-128")]
 
 
 def hosts():
     """Transport mode: their checksums were made for other addresses (RFC 3948 3.1.2)."""
-    return [Link(1, encap="udp", outer=4, mode="transport"),
-            Link(2, encap="udp", outer=6, mode="transport", alg="aes-cbc-128-hmac-sha2-256")]
+    return [Link(1, encap="udp", outer=4, mode="transport", liveness=SLOW),
+            Link(2, encap="udp", outer=6, mode="transport", liveness=SLOW, alg="aes-cbc-128-hmac-sha2-256")]
 
 
 # name -> the bed and the port its kernel sees or has
