@@ -2,6 +2,9 @@
 """docs/interop.md: the results of a run as tables."""
 import re
 
+import xfrm
+from bed import Link
+
 HEAD = """# Interoperability with the kernel's XFRM
 
 Made by `make test-vm`; do not edit. espwire on one gateway, the Linux kernel's own IPsec
@@ -12,8 +15,26 @@ have counted the same packets. It shows the kernel's replay window; an errno is 
 that it does not have. What a line tests: `tests/vm/suite_*.py`.
 
 """
-TITLES = {"smoke": "First packets", "edges": "Sequence numbers at their edges, restarts", "fragments": "Fragments and sizes",
-          "natt": "NAT traversal", "self": "espwire on both ends", "tree": "The tree's unit and BPF tests"}
+PEER = """## The kernel as a peer, by hand
+
+What the kernel is told for one link in tunnel mode, espwire being 198.51.100.1 and the kernel 198.51.100.2;
+KEY-OUT is `key` and `salt` of `[out]` in espwire's SA file, KEY-IN those of `[in]`:
+
+{example}
+
+- Replay windows of the kernel are powers of two: with ESN and any other size it takes copies, and refuses good
+  packets, where the low 32 bits wrap.
+- `addrgenmode none` before the device goes up keeps the kernel's own multicast out of the tunnel.
+- In transport mode `ip xfrm policy` needs bypasses for neighbour discovery and for UDP 4500, which it
+  would otherwise want encrypted themselves.
+- `liveness = ping` on espwire's side: the kernel answers no probes but pings.
+- Without ESN the kernel's last number is 2^32-1, and a hard limit deletes its SAs: then the link goes down
+  as `no-answer`, and comes back with the new keys.
+
+"""
+TITLES = {"smoke": "First packets", "window": "Late, doubled and shuffled envelopes", "edges": "Sequence numbers at their edges, lifetimes, restarts", "fragments": "Fragments and sizes",
+          "natt": "NAT traversal", "self": "espwire on both ends", "net": "Namespace tests in the guest",
+          "tree": "The tree's unit and BPF tests"}
 MARK = {"passed": "ok", "failed": "FAIL", "skipped": "skipped"}
 # mode, encapsulation, inner, outer
 AXES = [("tunnel", e, i, o) for o in (4, 6) for e in ("esp", "udp") for i in (4, 6)] + \
@@ -69,10 +90,23 @@ def others(lanes):
     return text
 
 
+def peer():
+    """The very lines of the lane, keys left out."""
+    l = Link(1, alg="aes-gcm-256", window=4096, liveness="off")
+    l.pair.a.spi, l.pair.b.spi = 0x10001, 0x10002
+    a, b = "198.51.100.1", "198.51.100.2"
+    text = "\n".join(xfrm.states(l, a, b, (4500, 4500)) + xfrm.policies(l, a, b, ("0.0.0.0/0",), ("0.0.0.0/0",))[:2]
+                     + ["link add xf1 type xfrm dev eth1 if_id 1", "link set xf1 addrgenmode none", "link set xf1 mtu 1400 up",
+                        "route add 10.1.0.0/16 dev xf1"])
+    for key, name in ((l.pair.a, "KEY-OUT"), (l.pair.b, "KEY-IN")):
+        text = text.replace(f"{key.key.hex()}{key.salt.hex()}", name)
+    return PEER.format(example="\n".join(f"    ip {line}" for line in text.splitlines()))
+
+
 def counts(lanes):
     every = [c["verdict"] for lane in lanes for c in lane.cases()]
     return ", ".join(f"{every.count(v)} {v}" for v in MARK) + ".\n\n"
 
 
 def text(lanes):
-    return (HEAD + counts(lanes) + "".join(matrix(lane) for lane in lanes) + others(lanes)).rstrip() + "\n"
+    return (HEAD + counts(lanes) + "".join(matrix(lane) for lane in lanes) + others(lanes) + peer()).rstrip() + "\n"

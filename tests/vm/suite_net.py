@@ -12,19 +12,17 @@ import tempfile
 from guest import Case, Shared
 from lib.util import BUILD, ROOT, wait_until
 
-LIMIT = 150
+LIMIT = 240
 
 # module -> cases; the quick cut takes the first of each
 CUT = {
-    "test_traffic": ["test_tcp_hash[udp4-v4]", "test_ping[esp4]", "test_ping[udp6]", "test_tcp_hash[esp6-v6]", "test_udp_gso", "test_input_by_sockets",
-                     "test_counters_are_exact[udp6]", "test_two_workers", "test_bad_inner_checksum_stays_bad"],
-    "test_link": ["test_properties", "test_addresses", "test_routes_and_floors", "test_workload_namespace", "test_forwarding_left_as_found",
-                  "test_started_by_ip_netns_exec"],
+    "test_traffic": ["test_udp_gso", "test_ping[udp6]", "test_tcp_hash[udp4-v4]", "test_input_by_sockets", "test_counters_are_exact[udp6]",
+                     "test_bad_inner_checksum_stays_bad"],
+    "test_link": ["test_properties", "test_routes_and_floors", "test_workload_namespace", "test_started_by_ip_netns_exec"],
     "test_failclosed": ["test_each_layer_alone_may_fall[nft_flush-e6_better_route-killed]",
                         "test_each_layer_alone_may_fall[xfrm_flush-e6_better_route-killed]",
-                        "test_each_layer_alone_may_fall[tc_del-policy_table-killed]", "test_no_leak[e4_deleted-alive]",
-                        "test_removed_layer_comes_back[xfrm_flush]", "test_no_spoofed_cleartext_in[none-killed]",
-                        "test_full_tunnel_of_a_gateway_keeps_its_lan", "test_backend_namespace_is_a_dead_end"],
+                        "test_each_layer_alone_may_fall[tc_del-policy_table-killed]", "test_removed_layer_comes_back[xfrm_flush]",
+                        "test_no_spoofed_cleartext_in[none-killed]", "test_full_tunnel_of_a_gateway_keeps_its_lan"],
     "test_natt_port": ["test_ike_gets_ike_and_we_get_ours[after-o4-xdp]", "test_ike_gets_ike_and_we_get_ours[before-o6-socket]",
                        "test_fragments_of_envelopes_come_to_us[o4-xdp-ike]"],
     "test_transport": ["test_two_hosts[o4-udp-xdp]", "test_two_hosts[o6-esp-socket]", "test_through_a_nat[xdp]",
@@ -42,7 +40,7 @@ class Run:
         self.dir = tempfile.mkdtemp()
         self.stream = f"{self.dir}/stream"
         argv = ["/usr/bin/python3", "-m", "pytest", "-p", "streamed", "-q", *ids]
-        env = dict(os.environ, ESPWIRE_BUILD=BUILD, ESPWIRE_TEST_FULL="", STREAM=self.stream, PYTHONPATH=f"{ROOT}/tests/vm")
+        env = dict(os.environ, ESPWIRE_BUILD=BUILD, ESPWIRE_TEST_FULL="", ESPWIRE_TEST_SLOW="5", STREAM=self.stream, PYTHONPATH=f"{ROOT}/tests/vm")
         self.log = open(f"{self.dir}/log", "w+")
         self.proc = subprocess.Popen(argv, cwd=f"{ROOT}/tests/net", env=env, stdout=self.log, stderr=subprocess.STDOUT)
 

@@ -9,6 +9,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 BUILD = os.path.abspath(os.environ.get("ESPWIRE_BUILD", os.path.join(ROOT, "build")))
+SLOW = float(os.environ.get("ESPWIRE_TEST_SLOW", 1))  # an emulated machine: waits may take that many times longer
 FULL = os.environ.get("ESPWIRE_TEST_FULL", "") not in ("", "0")
 
 
@@ -32,7 +33,7 @@ class Timeout(AssertionError):
 
 def wait_until(cond, timeout, what, poll=0.01):
     """Poll cond until it is true; its value is returned. The only way tests wait."""
-    end = time.monotonic() + timeout
+    end = time.monotonic() + timeout * SLOW
     while True:
         value = cond()
         if value:
