@@ -115,7 +115,7 @@ def both_ways(bed, n, case):
             b.tcp(l, v, 256 << 10, back=back)
     path = b.daemon.link(l.name)["path"]
     case.note(f"path {path['remote']} port {path['port']} learned {path['learned']}")
-    b.verdict(allowed=("not-transport",))  # what devices say to all
+    b.verdict()
     b.agree(l, gaps)
 
 
@@ -157,12 +157,15 @@ BEDS = {
     "transport-espwire-behind": lambda: EspwireBehind(hosts(), ports=(MAPPED, 4500)),
     "transport-kernel-behind": lambda: KernelBehind(hosts(), ports=(4500, MAPPED)),
 }
+SLOW_BEDS = ("kernel-behind-unknown", "other-port")  # what the quick cut leaves out: a bed each
 COUNT = {"kernel-behind-unknown": 1, "transport-espwire-behind": 2, "transport-kernel-behind": 2}
 
 
 def cases(job):
     out = []
     for name, make in BEDS.items():
+        if job["quick"] and name in SLOW_BEDS:
+            continue
         bed, todo = Shared(make).get, links() if "transport" not in name else hosts()
         for n, l in enumerate(todo[:COUNT.get(name, 2 if job["quick"] else 4)]):
             out.append(Case(f"{name}-{l.alg}-o{l.outer}", lambda case, bed=bed, n=n: both_ways(bed, n, case), limit=120))
