@@ -5,9 +5,8 @@ import os
 import signal
 import subprocess
 
-from bed import BACKGROUND, Bed, Link, moved
+from bed import BACKGROUND, Asked, Bed, Link, moved
 from guest import Case, Shared
-from lib.daemon import Daemon
 from lib.topo import conf_text
 from lib.util import BUILD, wait_until
 
@@ -30,7 +29,7 @@ class SelfBed(Bed):
             l.pair.a.window = 0  # ours, where the kernel's stood
             l.pair.write(path, "b")
             conf.append((l.name, self.section(l, 2, self.o[f"a{l.outer}"], path)))
-        self.far = Daemon(self.b, conf_text(conf, {"workers": 2, "max-links": 128}), self.dir)
+        self.far = Asked(self.b, conf_text(conf, {"workers": 2, "max-links": 128}), self.dir)
         for l in self.links:
             self.far.add_keys(f"{self.dir}/{l.name}-far.sa")
         self.far.init_state()

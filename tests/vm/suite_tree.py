@@ -2,7 +2,7 @@
 """The tree's own unit and BPF tests on this kernel: every binary that is built is one case.
 
 Left out, but for ESPWIRE_TEST_FULL=1, is arithmetic that no kernel has a part in, and what starts hundreds of
-programs: minutes each when emulated. The cryptography stays: the emulated processor has other instructions.
+programs or maps hundreds of pages of secret memory: minutes each when emulated. The cryptography stays: the emulated processor has other instructions.
 """
 import glob
 import os
@@ -13,10 +13,10 @@ from guest import Case, Skip
 from lib.util import BUILD, ROOT
 
 PURE = re.compile(r"csum_|esp_|gro_|gso_|replay_|sa_|safile_|conf_|\w+_fuzz_")
-SLOW = {"guard_test"}
-QUICK = re.compile(r"unit/(?:aead|ledger|secmem|nl)_test|bpf/")  # what the quick cut takes
+SLOW = {"guard_test", "secmem_test"}
+QUICK = re.compile(r"unit/(?:aead|ledger|life|nl)_test|bpf/")  # what the quick cut takes
 # They measure time, and an emulated second is short.
-TIMED = {"a_thousand_links_show_quickly", "test_kill_points"}
+TIMED = {"a_thousand_links_show_quickly", "test_kill_points", "test_thousand"}
 
 
 def binary(path, case):
