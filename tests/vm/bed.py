@@ -360,7 +360,8 @@ class Bed:
     def ping(self, l, v, back=False, count=3, size=56, extra=()):
         (ns, me), _ = self.ends(l, v, back)
         far = self.target(l, v, back)
-        p = ns.run(["ping", "-n", "-q", "-c", count, "-i", "0.05", "-W", PATIENCE, "-s", size, "-I", me, *extra, far],
+        # -w: until so many have come; without it ping leaves two round trips after its last question
+        p = ns.run(["ping", "-n", "-q", "-c", count, "-i", "0.05", "-w", PATIENCE, "-s", size, "-I", me, *extra, far],
                    check=False, timeout=PATIENCE * 3)
         assert p.returncode == 0 and f"{count} received" in p.stdout, f"ping v{v} {me} > {far}: {p.stdout}{p.stderr}{self.trouble()}"
 
