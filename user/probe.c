@@ -3,6 +3,9 @@
  * probe - liveness: is there a round trip? Between two ipsecd a dummy packet with a question
  * inside the ciphertext; to foreign peers an inner echo (liveness = ping). Worker thread only.
  * A reply is never answered, so nothing can ping-pong.
+ *
+ * A lost packet is not a dead peer: while the last round trip is fresh, a question that has waited for
+ * a quarter of the interval is asked again, the same one, so that the answer to any of its copies counts.
  */
 #include <endian.h>
 #include <netinet/icmp6.h>
@@ -37,7 +40,7 @@ static void ask(struct worker *w, struct wlink *l)
 			  .flags = heard_lately(w, l) ? PROBE_F_HEARD : 0,
 			  .interval_ms_be = htons(MIN(l->interval_ns / 1000000, 65535))};
 
-	if (getrandom(&l->probe_nonce, sizeof l->probe_nonce, GRND_NONBLOCK) < 0)
+	if (!l->probe_nonce && getrandom(&l->probe_nonce, sizeof l->probe_nonce, GRND_NONBLOCK) < 0)
 		l->probe_nonce++;
 	p.nonce = l->probe_nonce;
 	p.stamp_be = htobe64(w->now);
@@ -59,7 +62,7 @@ static void ping(struct worker *w, struct wlink *l)
 	uint32_t len;
 	uint64_t sum;
 
-	l->ping_seq++;
+	l->ping_seq += !l->probe_sent_ns;
 	if (v4) {
 		struct ip *ip = (void *)buf;
 
@@ -115,6 +118,7 @@ bool probe_ping_reply(struct worker *w, struct wlink *l, const uint8_t *ip, uint
 		atomic_store_explicit(&l->live.roundtrip_ns, w->now, memory_order_relaxed);
 		atomic_store_explicit(&l->live.peer_heard_ns, w->now, memory_order_relaxed);
 		atomic_store_explicit(&l->live.rtt_ns, w->now - l->probe_sent_ns, memory_order_relaxed);
+		l->probe_sent_ns = 0;
 	}
 	return true;
 }
@@ -136,13 +140,27 @@ static void ask_on_next(struct worker *w, struct wlink *l)
 	l->out = cur;
 }
 
+/* Not answered, and not for so long that nobody may be there. */
+static bool overdue(const struct worker *w, const struct wlink *l)
+{
+	uint64_t round = atomic_load_explicit(&l->live.roundtrip_ns, memory_order_relaxed);
+	uint64_t sent = atomic_load_explicit(&l->live.sent_ns, memory_order_relaxed);
+	bool waits = l->mode == LIVE_PING ? l->probe_sent_ns : l->probe_nonce;
+
+	/* half a tick early rather than half a tick late */
+	return waits && w->now + TICK_NS / 2 >= sent + l->interval_ns / 4 && w->now < round + 4 * l->interval_ns;
+}
+
 void probe_tick(struct worker *w, struct wlink *l)
 {
 	const struct wpath *p = &l->paths[l->cur_path];
 
-	if ((l->mode == LIVE_OFF && !l->next) || w->now < l->next_probe_ns)
+	if (l->mode == LIVE_OFF && !l->next)
 		return;
-	l->next_probe_ns = w->now + l->interval_ns;
+	if (w->now >= l->next_probe_ns)
+		l->next_probe_ns = w->now + l->interval_ns;
+	else if (!overdue(w, l))
+		return;
 	if (!l->admin_up || !l->out || !l->n_paths || IN6_IS_ADDR_UNSPECIFIED(&p->remote))
 		return;
 	if (l->next)

@@ -84,7 +84,7 @@ struct wlink {
 	struct wlink_live live;
 	enum liveness_mode mode;
 	uint64_t interval_ns, next_probe_ns;
-	uint64_t probe_nonce, probe_sent_ns;
+	uint64_t probe_nonce, probe_sent_ns; /* of the question that waits for an answer; 0 = none does */
 	struct in6_addr ping_src, ping_dst; /* LIVE_PING: inner echo */
 	uint16_t ping_seq;
 	uint64_t moved_ns;        /* last time an endpoint was learned */

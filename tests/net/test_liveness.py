@@ -8,7 +8,7 @@ import pytest
 
 from lib.topo import conf_text
 from lib.traffic import carrier, need_ping, ping, timed
-from lib.util import stays, wait_until
+from lib.util import scaled, stays, wait_until
 
 pytestmark = pytest.mark.serial
 
@@ -79,6 +79,50 @@ def test_one_way_loss(lab):
     f.dw.wait_up()
     f.de.wait_up()
     assert f.dw.reason() == "ok"
+
+
+LOSSY_S = scaled(8, 120, "ESPWIRE_LOSSY_S")
+
+
+def lossy(lab, t, daemons, record_property):
+    """Three of ten envelopes lost, either way: up all the time. All of them: down in its time."""
+    had = t.bad.books()
+    t.bad.both("drop", "p=0.3")
+    stays(lambda: all(d.is_up() for d in daemons), LOSSY_S, "up on a lossy wire", poll=0.05)
+    assert all(d.link()["flaps"] == 0 and d.reason() == "ok" for d in daemons)
+    now = t.bad.books()
+    asked, lost = (sum(now[w][k] - had[w][k] for w in "ab") for k in ("in", "dropped"))
+    assert lost > asked / 5 > 10
+    live = t.da.link()["liveness"]
+    record_property("figure", f"liveness {live['mode']} {live['interval_ms']}ms x {live['count']}: no flap in {LOSSY_S} s with "
+                    f"{lost} of {asked} envelopes lost")
+    t.bad.both("drop", "all")
+    took = timed(lambda: not carrier(t.a, "ipsec1"), 5, "carrier down")
+    assert took <= 1.5 + 1.0, f"{took:.2f} s"
+    wait_until(lambda: t.da.reason() == "no-answer", 2, lambda: f"no-answer, not {t.da.reason()}")
+    t.bad.clear()
+    for d in daemons:
+        d.wait_up()
+
+
+def test_loss_is_no_death(lab, record_property):
+    t = lab.two_gateways(bad=True, liveness="500ms x 3")
+    lossy(lab, t, (t.da, t.db), record_property)
+
+
+def test_loss_is_no_death_by_ping(lab, record_property):
+    t = lab.peer_bed(bad=True, liveness="ping 500ms x 3", answer=("10.9.0.2",), check=False)
+    t.da.wait_up()
+    lossy(lab, t, (t.da,), record_property)
+
+
+def test_a_round_trip_longer_than_the_interval(lab):
+    """The answer to a question counts also when the same question has been asked again meanwhile."""
+    t = lab.two_gateways(bad=True, liveness="100ms x 10")
+    t.bad.both("delay", "all", 150000, 0)
+    wait_until(lambda: t.da.link()["liveness"]["rtt_us"] >= 300000, 5, lambda: f"a round trip of 0.3 s: {t.da.link()['liveness']}")
+    stays(lambda: t.da.is_up() and t.db.is_up(), 2, "up with a long round trip", poll=0.05)
+    assert t.da.link()["flaps"] == 0
 
 
 def test_wire_cut(lab):

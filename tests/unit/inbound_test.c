@@ -581,17 +581,18 @@ static void test_ping_replies(void **state)
 	uint8_t ip[ROOM], esp[ROOM];
 
 	r.l.mode = LIVE_PING;
-	r.l.probe_sent_ns = r.w.now - 1000;
 	r.l.ping_seq = 9;
 	for (int v4 = 0; v4 < 2; v4++) {
 		uint8_t next = v4 ? NEXT_IP4 : NEXT_IP6;
 
 		r.l.live.roundtrip_ns = 0;
+		r.l.probe_sent_ns = r.w.now - 1000;
 		arrive(esp, seal_body(ip, echo_reply(v4, id, 8, ip), next, esp)); /* an old one: ours, but no news */
 		assert_int_equal(r.l.live.roundtrip_ns, 0);
 		arrive(esp, seal_body(ip, echo_reply(v4, id, 9, ip), next, esp));
 		assert_int_equal(r.l.live.roundtrip_ns, r.w.now);
 		assert_int_equal(r.l.live.rtt_ns, 1000);
+		assert_int_equal(r.l.probe_sent_ns, 0); /* nothing waits for an answer now */
 		assert_int_equal(r.ctr.in_probes, 2 + 2 * v4);
 		arrive(esp, seal_body(ip, echo_reply(v4, id + 1, 9, ip), next, esp)); /* somebody else's ping */
 		assert_int_equal(delivered, 1 + v4);
