@@ -55,17 +55,22 @@ static void deliver(void *arg, struct gro_out *out)
 
 /* ---- opened packets ---- */
 
-/*
- * I4: the peer is where its newest authentic packet came from. Not on links with several paths,
- * where packets legally come from several addresses.
- */
+/* Would learn() follow, should this be authentic? Not on links with several paths, where packets legally
+ * come from several addresses. */
+static bool elsewhere(const struct wlink *l, const struct rx_meta *m)
+{
+	const struct wpath *p = &l->paths[l->cur_path];
+
+	return p->learn && (memcmp(&p->remote, &m->src, sizeof m->src) ||
+			    (m->encap == ENCAP_UDP && p->port != m->port));
+}
+
+/* I4: the peer is where its newest authentic packet came from. */
 static void learn(struct worker *w, struct wlink *l, const struct rx_meta *m)
 {
 	struct wpath *p = &l->paths[l->cur_path];
-	bool same = !memcmp(&p->remote, &m->src, sizeof m->src) &&
-		    (m->encap == ENCAP_ESP || p->port == m->port);
 
-	if (same || !p->learn || w->now - l->moved_ns < LEARN_GAP_NS)
+	if (!elsewhere(l, m) || m->doubtful || w->now - l->moved_ns < LEARN_GAP_NS)
 		return;
 	pthread_mutex_lock(&l->path_lock);
 	p->remote = m->src;
@@ -396,6 +401,7 @@ static void wire_frame(struct worker *w, struct port_frame *f)
 		l->ctr->drops_in[DROP_NO_SA]++;
 		return;
 	}
+	o.meta.doubtful = elsewhere(l, &o.meta) && !outer_sum_ok(&o); /* now: opening writes over what is summed */
 	inbound_add(w, o.esp, o.len, &o.meta);
 }
 

@@ -2,6 +2,7 @@
 #include <netinet/ip.h>
 #include <netinet/udp.h>
 #include "conf.h"
+#include "csum.h"
 #include "ipsec_wire.h"
 #include "outer.h"
 #include "pkt.h"
@@ -126,6 +127,19 @@ bool outer_frame(struct outer *o, uint8_t *ip, uint32_t len)
 	o->esp = ip + h.hdr_len;
 	o->len = o->seg = h.total - h.hdr_len;
 	return true;
+}
+
+bool outer_sum_ok(const struct outer *o)
+{
+	const uint8_t *ip = o->meta.ip, *udp = o->esp - UDP_HDR_LEN;
+	uint32_t len = o->len + UDP_HDR_LEN;
+	uint16_t sum = o->meta.encap == ENCAP_UDP ? get16(udp + UDP_CSUM) : 0;
+	uint64_t pseudo;
+
+	if (!sum)
+		return true;
+	pseudo = csum_pseudo(ip, ip[0] >> 4, IPPROTO_UDP, len);
+	return sum == csum_add16(pseudo) || !csum_fold(csum_partial(udp, len, pseudo));
 }
 
 /* ---- socket messages ---- */

@@ -39,6 +39,7 @@ struct rx_meta {
 	uint8_t tos, ttl;
 	uint8_t encap; /* enum encap */
 	bool has_tos;
+	bool doubtful; /* the UDP checksum says that address or port may be damaged; the caller's to say */
 };
 
 /** struct outer - envelopes of one sender, back to back: one of a frame, a train of a UDP_GRO message */
@@ -57,6 +58,15 @@ struct outer {
  * Spec: RFC 791 3.1, RFC 8200 3, RFC 3948 2.1.
  */
 bool outer_frame(struct outer *o, uint8_t *ip, uint32_t len);
+
+/**
+ * outer_sum_ok() - does the UDP checksum of a frame allow its addresses and ports to be believed?
+ * The ICV covers neither, and XDP comes before the stack would look. Yes where there is no checksum
+ * (RFC 768; RFC 6935 for IPv6) and for bare ESP; and for a sum over the pseudo-header alone: a frame from
+ * another namespace of this host, whose sender left the rest to hardware that it never met.
+ * @o: as outer_frame() left it, its bytes not yet decrypted
+ */
+bool outer_sum_ok(const struct outer *o);
 
 /**
  * outer_message() - one message from one of our sockets: name, control data and bytes

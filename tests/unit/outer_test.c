@@ -271,6 +271,81 @@ static void test_no_ip(void **state)
 	}
 }
 
+/* ---- UDP checksums ---- */
+
+/* Slow and obvious: RFC 768, 16-bit words of pseudo-header and datagram. */
+static uint16_t sum_of(const uint8_t *ip, const uint8_t *udp, uint32_t len)
+{
+	uint32_t n_addrs = ip[0] >> 4 == 4 ? 8 : 32, s = IPPROTO_UDP + len;
+	const uint8_t *addrs = ip + (n_addrs == 8 ? 12 : 8);
+
+	for (uint32_t i = 0; i < n_addrs; i++)
+		s += (uint32_t)addrs[i] << (i % 2 ? 0 : 8);
+	for (uint32_t i = 0; udp && i < len; i++)
+		s += (uint32_t)udp[i] << (i % 2 ? 0 : 8);
+	while (s >> 16)
+		s = (s & 0xffff) + (s >> 16);
+	return (uint16_t)s;
+}
+
+static bool sum_ok(const struct frame *f)
+{
+	struct outer o;
+
+	assert_true(outer_frame(&o, f->ip, f->len));
+	return outer_sum_ok(&o);
+}
+
+/* Every bit that a checksum covers, and that leaves a frame which can be read. */
+static void flip_all(const struct frame *f, bool partial)
+{
+	uint32_t udp = f->hdrs - 8, addrs = f->family == 4 ? 12 : 8, n_addrs = f->family == 4 ? 8 : 32;
+
+	for (uint32_t i = addrs; i < f->total; i = i == addrs + n_addrs - 1 ? udp : i + 1) {
+		if (i == udp + 4 || i == udp + 5)
+			continue; /* a length that lies: torn, or another datagram */
+		for (unsigned int bit = 0; bit < 8; bit++) {
+			f->ip[i] ^= 1u << bit;
+			assert_int_equal(sum_ok(f), partial && i >= udp && i != udp + 6 && i != udp + 7);
+			f->ip[i] ^= 1u << bit;
+		}
+	}
+	assert_true(sum_ok(f));
+}
+
+static void check_sums(int family, uint32_t opts, uint32_t len)
+{
+	struct frame f = {.family = family, .opts = opts, .udp = true, .esp_len = len, .padding = 6};
+	uint8_t *udp;
+	uint16_t s;
+
+	build(&f);
+	udp = f.ip + f.hdrs - 8;
+	for (uint32_t i = 0; i < len; i++)
+		udp[8 + i] = (uint8_t)(i * 37 + 1);
+	assert_true(sum_ok(&f)); /* none: RFC 768, RFC 6935 */
+	s = (uint16_t)~sum_of(f.ip, udp, 8 + len);
+	put_be16(udp + 6, s ? s : 0xffff);
+	flip_all(&f, false);
+	put_be16(udp + 6, sum_of(f.ip, NULL, 8 + len)); /* the rest is hardware's */
+	flip_all(&f, true);
+	free(f.ip);
+}
+
+static void test_sums(void **state)
+{
+	struct frame bare = {.family = 4, .esp_len = 40};
+
+	for (uint32_t len = ESP_HDR_LEN; len < 40; len++) {
+		check_sums(4, 0, len);
+		check_sums(4, 12, len);
+		check_sums(6, 0, len);
+	}
+	build(&bare);
+	assert_true(sum_ok(&bare));
+	free(bare.ip);
+}
+
 /* ---- socket messages ---- */
 
 /* struct msg - what the kernel would fill in */
@@ -416,6 +491,7 @@ int main(void)
 		cmocka_unit_test(test_lying_totals),
 		cmocka_unit_test(test_lying_datagrams),
 		cmocka_unit_test(test_no_ip),
+		cmocka_unit_test(test_sums),
 		cmocka_unit_test(test_datagrams),
 		cmocka_unit_test(test_bare_datagrams),
 		cmocka_unit_test(test_raw4),
