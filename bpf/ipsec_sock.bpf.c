@@ -204,7 +204,9 @@ static __always_inline int udp_in(struct __sk_buff *skb, const struct seen *s)
 		return ours(skb, s, &d, sa->worker);
 	if (d.our_port != bpf_htons(ESP_PORT))
 		return TC_ACT_UNSPEC;
-	if (!esp_is_ours() || bound(skb, s, &d, udp.dest))
+	if (bound(skb, s, &d, udp.dest))
+		return TC_ACT_UNSPEC;
+	if (!esp_is_ours() && !is_keepalive(skb, s, bpf_ntohs(udp.len)))
 		return TC_ACT_UNSPEC;
 	return silence(skb, s, &d, bpf_ntohs(udp.len));
 }

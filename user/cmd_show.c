@@ -169,6 +169,17 @@ static void detail_liveness(json_t *v)
 	    fmt_age(hears, jat(v, "peer_hears_us_age_s")));
 }
 
+static void detail_keepalive(json_t *l)
+{
+	if (strcmp(jstr(l, "path.encap"), "udp"))
+		return;
+	if (jnull(l, "keepalive.interval_ms"))
+		say("keepalive", "off");
+	else
+		say("keepalive", "after %lld ms without an envelope, %lld sent",
+		    (long long)jint(l, "keepalive.interval_ms"), (long long)jint(l, "keepalive.sent"));
+}
+
 static void detail_path(json_t *l)
 {
 	json_t *p = jat(l, "path");
@@ -209,6 +220,7 @@ static void detail(const struct ctl *c, json_t *l)
 	    jstr(l, "backend"), (long long)jint(l, "worker"));
 	detail_path(l);
 	detail_liveness(jat(l, "liveness"));
+	detail_keepalive(l);
 	say("traffic", "rx %s in %lld packets, tx %s in %lld", fmt_bytes(rx, jnum(l, "rx.bytes")),
 	    (long long)jint(l, "rx.packets"), fmt_bytes(tx, jnum(l, "tx.bytes")),
 	    (long long)jint(l, "tx.packets"));

@@ -22,7 +22,8 @@
 enum { PATHS_MAX = 8, PEER_NAME_MAX = 64, INSTANCE_MAX = 32, HOST_MAX = 254, NETNS_NAME_MAX = 64,
        SA_FILE_MAX = 1024, PREFIXES_MAX = 4096 /* in one list */, LINK_NUMBER_MAX = 65535,
        MTU_MIN = 1280 /* IPv6 needs it */, MTU_MAX = 9000,
-       LIVE_MS_MIN = 10, LIVE_MS_MAX = 600000, LIVE_COUNT_MAX = 255 };
+       LIVE_MS_MIN = 10, LIVE_MS_MAX = 600000, LIVE_COUNT_MAX = 255,
+       KEEPALIVE_MS_MIN = 1000, KEEPALIVE_MS_MAX = 3600000 };
 #define TFC_MTU UINT32_MAX
 #define METRIC_MAX 0xfffffffdu /* the floor routes have 0xfffffffe */
 
@@ -88,6 +89,7 @@ struct link_conf {
 	enum liveness_mode liveness;
 	uint32_t live_ms;        /* interval, default 500 */
 	uint32_t live_count;     /* default 3 */
+	uint32_t keepalive_ms;   /* of silence on a UDP path before a NAT is reminded; default 20 s, 0 = never */
 	char sa_file[SA_FILE_MAX]; /* sa = file:PATH */
 	char ike[64];            /* sa = ike:NAME or ike = NAME: parsed, refused by apply for now */
 	enum input_mode input;

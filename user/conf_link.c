@@ -9,7 +9,7 @@
 #include "conf_int.h"
 #include "ipsec_shared.h"
 
-enum { LIVE_MS = 500, LIVE_COUNT = 3, METRIC = 10, PORT_MAX = 65535, WEIGHT_MAX = 65535 };
+enum { LIVE_MS = 500, LIVE_COUNT = 3, KEEPALIVE_MS = 20000 /* RFC 3948 4 */, METRIC = 10, PORT_MAX = 65535, WEIGHT_MAX = 65535 };
 
 static const char *const encap_names[] = {"esp", "udp", NULL};
 static const char *const backend_names[] = {"afxdp", "xfrm", "auto", NULL};
@@ -313,6 +313,17 @@ static int set_liveness(struct link_conf *l, char *v, struct why *w)
 	return 0;
 }
 
+static int set_keepalive(struct link_conf *l, char *v, struct why *w)
+{
+	uint64_t ms = 0;
+
+	if (strcmp(v, "off") && conf_with_unit(v, conf_time_units, KEEPALIVE_MS_MIN, KEEPALIVE_MS_MAX, &ms))
+		return conf_bad(w, "'%s' is neither 'off' nor a time from %ds to %dm, as 20s", v,
+				KEEPALIVE_MS_MIN / 1000, KEEPALIVE_MS_MAX / 60000);
+	l->keepalive_ms = (uint32_t)ms;
+	return 0;
+}
+
 static int set_ike(struct link_conf *l, char *v, struct why *w)
 {
 	if (!conf_is_name(v, sizeof l->ike, "._@+-"))
@@ -508,6 +519,14 @@ static void print_liveness(const struct link_conf *l, FILE *out, bool all)
 		conf_put(out, "liveness", "ping");
 }
 
+static void print_keepalive(const struct link_conf *l, FILE *out, bool all)
+{
+	if (!l->keepalive_ms)
+		conf_put(out, "keepalive", "off");
+	else if (all || l->keepalive_ms != KEEPALIVE_MS)
+		conf_put(out, "keepalive", "%ums", l->keepalive_ms);
+}
+
 static void print_sa(const struct link_conf *l, FILE *out, bool all)
 {
 	if (l->sa_file[0])
@@ -594,6 +613,7 @@ const struct link_key conf_link_keys[] = {
 	{"mtu", false, SPAN(mtu, mtu), NULL, set_mtu, print_mtu},
 	{"netns", false, SPAN(netns, netns), NULL, set_netns, print_netns},
 	{"liveness", false, SPAN(liveness, live_count), NULL, set_liveness, print_liveness},
+	{"keepalive", false, SPAN(keepalive_ms, keepalive_ms), NULL, set_keepalive, print_keepalive},
 	{"sa", false, SPAN(sa_file, ike), NULL, set_sa, print_sa},
 	{"ike", false, SPAN(sa_file, ike), NULL, set_ike, print_ike},
 	{"input", false, SPAN(input, input), NULL, set_input, print_input},
@@ -627,6 +647,7 @@ void link_conf_init(struct link_conf *l)
 	l->metric = METRIC;
 	l->live_ms = LIVE_MS;
 	l->live_count = LIVE_COUNT;
+	l->keepalive_ms = KEEPALIVE_MS;
 }
 
 void link_conf_free(struct link_conf *l)
@@ -681,7 +702,7 @@ bool link_conf_equal(const struct link_conf *a, const struct link_conf *b)
 	       conf_prefixes_equal(&a->protect, &b->protect) &&
 	       conf_prefixes_equal(&a->routes, &b->routes) && a->metric == b->metric &&
 	       a->mtu == b->mtu && !strcmp(a->netns, b->netns) && a->liveness == b->liveness &&
-	       a->live_ms == b->live_ms && a->live_count == b->live_count &&
+	       a->live_ms == b->live_ms && a->live_count == b->live_count && a->keepalive_ms == b->keepalive_ms &&
 	       !strcmp(a->sa_file, b->sa_file) && !strcmp(a->ike, b->ike) && a->input == b->input &&
 	       a->backend == b->backend && a->tfc == b->tfc && a->down == b->down &&
 	       outer_equal(&a->outer, &b->outer);

@@ -35,6 +35,8 @@ struct batch {
 	uint16_t first[EMIT_MAX], count[EMIT_MAX]; /* which envelopes of the run */
 };
 
+static _Thread_local struct batch one; /* what goes singly */
+
 enum drop emit_drop_reason(int err)
 {
 	switch (err) {
@@ -202,7 +204,6 @@ static int send_one(int fd, struct msghdr *m)
 /* Envelopes of the message at i one by one; what the device has become too small for may be cut. */
 static void go_singly(struct emit *e, const struct batch *b, unsigned int i)
 {
-	static _Thread_local struct batch one;
 	const struct run *r = b->run[i];
 	bool cut = b->cut;
 	int err;
@@ -367,6 +368,19 @@ static void add_run(struct emit *e, struct batch *b, const struct run *r, bool w
 	}
 	if (b->n == EMIT_MAX)
 		send_batch(e, b);
+}
+
+int emit_keepalive(struct emit *e, struct wlink *l)
+{
+	static uint8_t byte = 0xff;
+	const struct run r = {.data = &byte, .len = 1, .seg = 1, .n = 1, .probe = true, .link = l};
+	int fd = sock_of(e->socks, &l->paths[l->cur_path]);
+
+	if (fd < 0)
+		return EAFNOSUPPORT;
+	one.n = 0;
+	add_msg(&one, &r, 0, 1);
+	return send_one(fd, &one.msgs[0].msg_hdr);
 }
 
 void emit_flush(struct emit *e)

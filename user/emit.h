@@ -75,6 +75,8 @@ void emit_run(struct emit *e, const struct run *r);
 void emit_flush(struct emit *e);
 /** emit_errors() - drain the sockets' error queues. What else an ICMP message claims is nobody's (I4) */
 void emit_errors(struct emit *e, const struct emit_ears *ears);
+/** emit_keepalive() - RFC 3948 2.3, on the current path of l, which is UDP and known. Return: 0 or an errno */
+int emit_keepalive(struct emit *e, struct wlink *l);
 /** emit_drop_reason() - what an errno of sendmsg() means */
 enum drop emit_drop_reason(int err);
 

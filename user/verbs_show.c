@@ -271,6 +271,15 @@ static json_t *json_liveness(const struct link *l, uint64_t now)
 	return o;
 }
 
+static json_t *json_keepalive(const struct link *l)
+{
+	json_t *o = json_object();
+
+	vj_put(o, "interval_ms", l->conf.keepalive_ms ? json_integer(l->conf.keepalive_ms) : NULL);
+	vj_int(o, "sent", l->w ? LOAD_ATOMIC(l->w->live.keepalives) : 0);
+	return o;
+}
+
 static json_t *json_traffic(uint64_t packets, uint64_t bytes)
 {
 	json_t *o = json_object();
@@ -327,6 +336,7 @@ static json_t *json_link(const struct daemon *d, const struct link *l, uint64_t 
 	put_identity(o, l, now);
 	put_device(o, l);
 	vj_put(o, "liveness", json_liveness(l, now));
+	vj_put(o, "keepalive", json_keepalive(l));
 	vj_put(o, "path", l->cur_path < l->n_paths ? verbs_path(l, l->cur_path, false) : NULL);
 	vj_int(o, "n_paths", l->n_paths);
 	vj_put(o, "rx", json_traffic(k.w.in_pkts, k.w.in_bytes));

@@ -215,8 +215,10 @@ static void tick(struct worker *w)
 	if (w->now < w->next_tick)
 		return;
 	w->next_tick = w->now + TICK_NS;
-	for (unsigned int i = 0; i < w->n_active; i++)
+	for (unsigned int i = 0; i < w->n_active; i++) {
 		probe_tick(w, w->active[i]);
+		keepalive_tick(w, w->active[i]);
+	}
 	listen_for_errors(w);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * worker_priv - struct worker, shared by the files that make up the worker's two flows
- * (outbound.c, inbound.c, probe.c) and its life (worker.c). Nobody else includes it.
+ * (outbound.c, inbound.c, probe.c, keepalive.c) and its life (worker.c). Nobody else includes it.
  *
  * All of it belongs to the worker thread, save what is marked otherwise.
  */
@@ -155,6 +155,9 @@ bool probe_ping_reply(struct worker *w, struct wlink *l, const uint8_t *ip, uint
 /* pmtu.c */
 /** pmtu_told() - see emit_ears.too_big; arg: the worker */
 void pmtu_told(void *arg, const struct in6_addr *dst, const uint8_t *esp, uint32_t mtu);
+
+/* keepalive.c */
+void keepalive_tick(struct worker *w, struct wlink *l);
 
 /* worker.c */
 /** worker_stray() - books of a link this worker does not (yet) know; NULL when there can be none */

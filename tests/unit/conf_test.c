@@ -121,6 +121,7 @@ static void test_defaults(void **state)
 	assert_int_equal(c.links[0].liveness, LIVE_PROBE);
 	assert_int_equal(c.links[0].live_ms, 500);
 	assert_int_equal(c.links[0].live_count, 3);
+	assert_int_equal(c.links[0].keepalive_ms, 20000); /* RFC 3948 4 */
 	assert_false(c.links[0].down);
 	assert_int_equal(c.links[0].src_line, 1);
 	assert_string_equal(c.links[0].src_file, "f");
@@ -154,7 +155,7 @@ static const char sketch[] =
 	"netns     = blue\n"
 	"liveness  = ping 1s x 5\n"
 	"sa        = file:/etc/ipsec/east.sa\n"
-	"input = xdp\nbackend = auto\ntfc = 900\ndscp = 46\necn = off\nttl = 77\ndf = clear\nstate = down\n";
+	"keepalive = 1m\ninput = xdp\nbackend = auto\ntfc = 900\ndscp = 46\necn = off\nttl = 77\ndf = clear\nstate = down\n";
 
 static void check_sketch_main(const struct conf *c)
 {
@@ -230,6 +231,7 @@ static void test_sketch(void **state)
 	assert_int_equal(l->tfc, 900);
 	assert_true(l->outer.dscp_fixed && l->outer.dscp == 46 && l->outer.ecn_off);
 	assert_true(!l->outer.ttl_copy && l->outer.ttl == 77 && l->outer.df == DF_CLEAR);
+	assert_int_equal(l->keepalive_ms, 60000);
 	assert_true(l->down);
 	conf_free(&c);
 }
@@ -252,6 +254,9 @@ static void test_spellings(void **state)
 		{"ecn = copy", ""},
 		{"ttl = auto", ""},
 		{"df = auto", ""},
+		{"keepalive = 20s", ""},
+		{"keepalive = 90s", "keepalive = 90000ms"},
+		{"keepalive = off", "keepalive = off"},
 		{"metric = 64k", "metric = 64000"},
 		{"route = 10.1.0.0/16, 10.2.0.0/16", "route = 10.1.0.0/16\nroute = 10.2.0.0/16"},
 		{"path = 1.2.3.4 encap udp port 4500", "path = 1.2.3.4 encap udp"},
@@ -299,6 +304,9 @@ static void test_refused_link_lines(void **state)
 		{"dscp = 64", "dscp: '64' is neither 'copy' nor a number from 0 to 63"},
 		{"ttl = 0", "ttl: '0' is neither 'auto' nor 'copy' nor a number from 1 to 255"},
 		{"ttl = 256", "ttl: '256' is neither 'auto' nor 'copy' nor a number from 1 to 255"},
+		{"keepalive = 20", "keepalive: '20' is neither 'off' nor a time from 1s to 60m, as 20s"},
+		{"keepalive = 999ms", "keepalive: '999ms' is neither 'off' nor a time from 1s to 60m, as 20s"},
+		{"keepalive = 61m", "keepalive: '61m' is neither 'off' nor a time from 1s to 60m, as 20s"},
 		{"tfc = on", "tfc: 'on' is neither 'off' nor 'mtu' nor a length from 1 to 9000"},
 		{"tfc = 0", "tfc: '0' is neither 'off' nor 'mtu' nor a length from 1 to 9000"},
 		{"tfc = 9001", "tfc: '9001' is neither 'off' nor 'mtu' nor a length from 1 to 9000"},
@@ -935,6 +943,7 @@ static void rnd_link(struct link_conf *l, unsigned int i)
 	l->outer.ttl_copy = rnd(2);
 	l->outer.ttl = l->outer.ttl_copy ? 0 : rnd(256);
 	l->outer.df = rnd(4);
+	l->keepalive_ms = rnd(3) ? 20000 : rnd(2) ? 0 : 1000 + rnd(3599001);
 	l->tfc = rnd(2) ? 0 : rnd(2) ? TFC_MTU : 1 + rnd(9000);
 	l->down = rnd(2);
 }
@@ -1024,6 +1033,7 @@ static void test_keys(void **state)
 		{"mtu", "1400"},
 		{"netns", "blue"},
 		{"liveness", "1s x 3"},
+		{"keepalive", "30s"},
 		{"sa", "file:/x"},
 		{"ike", "conn"},
 		{"input", "xdp"},
@@ -1089,7 +1099,7 @@ static void test_set(void **state)
 	assert_int_equal(link_conf_set(&l, "frobnicate", "off", err, sizeof err), -EINVAL);
 	assert_string_equal(err, "unknown key 'frobnicate'; a link has: peer address address6 path "
 				 "inner protect route "
-				 "metric mtu netns liveness sa ike input backend tfc dscp ecn ttl df state");
+				 "metric mtu netns liveness keepalive sa ike input backend tfc dscp ecn ttl df state");
 	assert_int_equal(link_conf_set(&l, "mtu", "", err, sizeof err), -EINVAL);
 	assert_int_equal(link_conf_set(&l, "mtu", "1\x1b[2J", err, sizeof err), -EINVAL);
 	assert_null(strchr(err, 0x1b));

@@ -121,7 +121,7 @@ static void show_has_every_field(void **state)
 	l = at(r, "links", 0);
 	assert_keys(l, "name altname peer state reason reason_text admin carrier since since_age_s "
 		       "flaps address far address6 "
-		       "far6 metric mtu netns backend worker ifindex liveness path n_paths rx tx "
+		       "far6 metric mtu netns backend worker ifindex liveness keepalive path n_paths rx tx "
 		       "lost drops_in_total "
 		       "drops_out_total sas");
 	assert_str(l, "name", "ipsec1");
@@ -134,6 +134,8 @@ static void show_has_every_field(void **state)
 		    "peer_hears_us_age_s");
 	assert_true(json_is_null(
 		json_object_get(json_object_get(l, "liveness"), "peer_hears_us_age_s")));
+	assert_keys(json_object_get(l, "keepalive"), "interval_ms sent");
+	assert_int_equal(num(json_object_get(l, "keepalive"), "interval_ms"), 20000);
 	assert_keys(json_object_get(l, "path"),
 		    "remote port encap fwmark table dev src mtu learned");
 	assert_int_equal(num(json_object_get(l, "path"), "port"), 4500);
