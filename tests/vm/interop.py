@@ -22,8 +22,8 @@ KEY-OUT is `key` and `salt` of `[out]` in espwire's SA file, KEY-IN those of `[i
 
 {example}
 
-- Replay windows of the kernel are powers of two: with ESN and any other size it takes copies, and refuses good
-  packets, where the low 32 bits wrap.
+- The kernel's replay window should be a power of two: with ESN and one of 100 Linux 6.1 took copies, and refused
+  good packets, where the low 32 bits wrap; one of 128 did not.
 - `addrgenmode none` before the device goes up keeps the kernel's own multicast out of the tunnel.
 - In transport mode `ip xfrm policy` needs bypasses for neighbour discovery and for UDP 4500, which it
   would otherwise want encrypted themselves.
