@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # `make coverage`: which lines of the inbound path the tests reach (tests/coverage/cover). Unit tests with the
 # fuzz corpora; as root also namespace tests, COVER_NET chooses them and none leaves them out.
-COVER_NET ?= test_byte_exact or test_two_hosts or test_udp_every_size
+COVER_NET ?= test_byte_exact_old_suites or test_two_hosts
 COVER_DIR := $(B)/cov
 COVER_MAKE = $(MAKE) --no-print-directory B=$(COVER_DIR) CFLAGS="-O0 -g" HARDEN="-fPIE" SAN="--coverage -fprofile-update=atomic"
 
