@@ -114,9 +114,12 @@ static bool same_head(const struct run *r, const struct head *h)
 
 static bool joins(const struct outq *q, const struct wlink *l, uint32_t env, const struct head *h, bool probe)
 {
-	const struct run *r = &q->runs[q->n_runs - 1];
+	const struct run *r;
 
-	return !q->closed && q->n_runs && r->link == l && env <= r->seg && same_head(r, h) &&
+	if (q->closed || !q->n_runs)
+		return false;
+	r = &q->runs[q->n_runs - 1];
+	return r->link == l && env <= r->seg && same_head(r, h) &&
 	       r->probe == probe && r->n < EMIT_RUN_SEGS && r->len + env <= EMIT_RUN_BYTES;
 }
 
