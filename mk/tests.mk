@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The test layers above the unit tests, and `make test` that runs them all.
-NET_TOOLS := $(B)/net/sniff $(B)/net/mapbytes $(B)/net/impair $(B)/net/clockshift.so
+NET_TOOLS := $(B)/net/sniff $(B)/net/mapbytes $(B)/net/impair $(B)/net/mutate $(B)/net/clockshift.so
 
 $(B)/net:
 	$(Q)mkdir -p $@
@@ -15,6 +15,10 @@ $(B)/net/%.so: tests/net/%.c | $(B)/net
 
 net-tools: $(NET_TOOLS)
 
+asan-daemon: ## ipsecd and ipsecctl under AddressSanitizer and UBSan, for ESPWIRE_TEST_FULL=1 (test_mutator)
+	@$(MAKE) --no-print-directory B=$(B)/asan CFLAGS="-O1 -g -fno-omit-frame-pointer" \
+		HARDEN="-fPIE" SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" all
+
 check-net: all $(NET_TOOLS) ## namespace tests only (root)
 	@B=$(B) tests/run net
 
@@ -24,4 +28,4 @@ check-conform: ## docs/conformance.md against the results of the last run
 test: all $(UNIT_BIN) $(UNIT_TOOLS) $(BPF_TEST_BIN) $(NET_TOOLS) ## every layer: unit, BPF programs, namespaces, XFRM in a VM, conformance (root)
 	@B=$(B) tests/run unit bpf net vm conform
 
-.PHONY: net-tools check-net check-conform test
+.PHONY: asan-daemon net-tools check-net check-conform test

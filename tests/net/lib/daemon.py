@@ -38,7 +38,7 @@ class Daemon:
     # --- process ---
 
     def argv(self, *extra):
-        return [tool("ipsecd"), "-i", self.instance, "-f", self.conf_file, *extra]
+        return [os.environ.get("ESPWIRE_IPSECD") or tool("ipsecd"), "-i", self.instance, "-f", self.conf_file, *extra]
 
     def start(self, wait=True, timeout=20, env=None):
         # the default route to the daemon: nsenter replaces itself, so proc.pid is ipsecd
