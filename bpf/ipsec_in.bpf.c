@@ -23,6 +23,7 @@
 #include "stats.bpf.h"
 
 #define ESP_MIN 8 /* SPI and sequence number: less is no ESP */
+#define NOTE_GAP_NS 1000000000ull
 
 static __always_inline int xdp_drop(enum drop why)
 {
@@ -79,8 +80,8 @@ enum esp_at { ESP_NOT, ESP_TORN, ESP_HERE };
  * Find the SPI. ESP_NOT: something else, IKE and keepalives (RFC 3948 2.2, 2.3) included. ESP_TORN:
  * protocol 50, but too short for a header. Lengths are the packet's own: Ethernet pads.
  */
-static __always_inline enum esp_at find_spi(void *data, void *data_end, const struct ip_hdr *ip,
-					    __be32 *spi)
+static __always_inline enum esp_at find_esp(void *data, void *data_end, const struct ip_hdr *ip,
+					    struct ip_esp_hdr *esp)
 {
 	__u32 room = ip->len - (ip->l4_off - ETH_HLEN);
 	void *p = data + ip->l4_off;
@@ -101,8 +102,34 @@ static __always_inline enum esp_at find_spi(void *data, void *data_end, const st
 	}
 	if (p + ESP_MIN > data_end)
 		return ESP_TORN;
-	*spi = *(__be32 *)p;
-	return *spi || ip->proto == IPPROTO_ESP ? ESP_HERE : ESP_NOT;
+	__builtin_memcpy(esp, p, sizeof(*esp));
+	return esp->spi || ip->proto == IPPROTO_ESP ? ESP_HERE : ESP_NOT;
+}
+
+/* For the audit, RFC 4303 3.4.2: who sent what to whom. One per second, whatever comes. */
+static __always_inline void note(void *data, void *data_end, const struct ip_hdr *ip,
+				 const struct ip_esp_hdr *esp, enum drop why)
+{
+	__u64 now = bpf_ktime_get_boot_ns(), was;
+	__u32 zero = 0, word;
+	struct wire_note *n = bpf_map_lookup_elem(&wire_note, &zero);
+	struct addr_key src, dst;
+
+	if (!n || data + ETH_HLEN + sizeof(word) > data_end)
+		return;
+	was = n->claim_ns;
+	if (now < was + NOTE_GAP_NS || !__sync_bool_compare_and_swap(&n->claim_ns, was, now))
+		return;
+	if (parse_addrs(data, data_end, ETH_HLEN, ip->is6, &src, &dst))
+		return;
+	__builtin_memcpy(&word, data + ETH_HLEN, sizeof(word));
+	n->src = src;
+	n->dst = dst;
+	n->spi_be = esp->spi;
+	n->seq_be = esp->seq_no;
+	n->flow = ip->is6 ? bpf_ntohl(word) & 0xfffff : 0;
+	n->drop = why;
+	n->ns = now;
 }
 
 /* Nobody of ours: SPIs below 256 and kernel SAs included. */
@@ -189,6 +216,7 @@ static __always_inline int envelope_in(struct xdp_md *ctx)
 	void *data = (void *)(long)ctx->data;
 	__u64 len = bpf_xdp_get_buff_len(ctx);
 	struct sa_in_key key = {};
+	struct ip_esp_hdr esp = {};
 	struct sa_in_ent *sa;
 	struct ethhdr *eth = data;
 	struct ip_hdr ip = {};
@@ -201,7 +229,7 @@ static __always_inline int envelope_in(struct xdp_md *ctx)
 		return xdp_pass();
 	if (ip.frag != FRAG_NONE)
 		return xdp_pass_frag();
-	at = find_spi(data, data_end, &ip, &key.spi_be);
+	at = find_esp(data, data_end, &ip, &esp);
 	if (at == ESP_NOT || !to_us(data, data_end, &ip))
 		return xdp_pass();
 	if (!header_intact(data, data_end, &ip))
@@ -209,9 +237,13 @@ static __always_inline int envelope_in(struct xdp_md *ctx)
 	flags = settings_flags();
 	if (at == ESP_TORN)
 		return unknown_esp(flags, DROP_SHORT);
+	key.spi_be = esp.spi;
 	sa = bpf_map_lookup_elem(&sa_in, &key);
-	if (!sa)
+	if (!sa) {
+		if (flags & SETTINGS_F_AUDIT && flags & SETTINGS_F_ESP_OURS)
+			note(data, data_end, &ip, &esp, DROP_NO_SA);
 		return unknown_esp(flags, DROP_NO_SA);
+	}
 	/* too long for a single-buffer XSK frame: the sockets take it */
 	if (sa->flags & SA_IN_F_SOCKET || flags & SETTINGS_F_SOCKET || len > ETH_HLEN + FUNNEL_MTU)
 		return to_socket(data, data_end, sa, &ip);

@@ -129,7 +129,21 @@ struct settings_ent {
 };
 enum settings_flags {
 	SETTINGS_F_ESP_OURS = 1 << 0, /* esp = ours: unknown SPIs to us die silently (I4), else shared */
+	SETTINGS_F_AUDIT = 1 << 2,    /* note one unknown envelope per second */
 	SETTINGS_F_SOCKET = 1 << 1,   /* input = socket: wire-in leaves everything to the stack */
+};
+
+/*
+ * wire_note[0]: the last envelope to us without an SA that was noted, one per second at most, for the audit.
+ * Writer: wire_in on the CPU that wins claim_ns; ns is stored last. Reader: ipsecd control thread, mapped.
+ */
+struct wire_note {
+	__u64 claim_ns; /* CLOCK_BOOTTIME, as ns */
+	__u64 ns;
+	struct addr_key src, dst;
+	__be32 spi_be, seq_be;
+	__u32 flow; /* IPv6 flow label */
+	__u32 drop; /* enum drop */
 };
 
 /* sticky: flows that lately sent super-packets; value = bpf_ktime_get_coarse_ns() of the last one */

@@ -25,6 +25,7 @@ enum {
 
 static const char *const crypto_names[] = {"auto", "ipsec-mb", "openssl", NULL};
 static const char *const esp_names[] = {"ours", "shared", NULL};
+static const char *const yes_names[] = {"no", "yes", NULL};
 
 /* struct main_key - one key of [ipsecd] or [underlay] */
 struct main_key {
@@ -73,6 +74,15 @@ static int set_max_links(struct conf *c, char *v, struct why *w)
 static int set_gso_queue(struct conf *c, char *v, struct why *w)
 {
 	return conf_count(v, GSO_QUEUE_MIN, GSO_QUEUE_MAX, &c->gso_queue, w);
+}
+
+static int set_audit(struct conf *c, char *v, struct why *w)
+{
+	int i = conf_pick(v, yes_names, w);
+
+	if (i >= 0)
+		c->audit = i;
+	return MIN(i, 0);
 }
 
 static bool is_pattern(const char *s)
@@ -188,6 +198,12 @@ static void print_gso_queue(const struct conf *c, FILE *out, bool all)
 		conf_put(out, "gso-queue", "%u", c->gso_queue);
 }
 
+static void print_audit(const struct conf *c, FILE *out, bool all)
+{
+	if (all || c->audit)
+		conf_put(out, "audit", "%s", yes_names[c->audit]);
+}
+
 static void print_patterns(const char *key, char (*list)[IFNAMSIZ], unsigned int n, FILE *out)
 {
 	for (unsigned int i = 0; i < n; i++) {
@@ -236,6 +252,7 @@ static const struct main_key main_keys[] = {
 	{"ipsecd", "crypto", false, set_crypto, print_crypto},
 	{"ipsecd", "max-links", false, set_max_links, print_max_links},
 	{"ipsecd", "gso-queue", false, set_gso_queue, print_gso_queue},
+	{"ipsecd", "audit", false, set_audit, print_audit},
 	{"underlay", "devices", true, add_devices, print_devices},
 	{"underlay", "lan", true, add_lan, print_lan},
 	{"underlay", "shortcut", true, add_shortcut, print_shortcut},
@@ -288,7 +305,7 @@ bool conf_equal(const struct conf *a, const struct conf *b)
 {
 	if (strcmp(a->instance, b->instance) || a->workers != b->workers ||
 	    strcmp(a->crypto, b->crypto) || a->max_links != b->max_links ||
-	    a->gso_queue != b->gso_queue || a->esp_shared != b->esp_shared ||
+	    a->gso_queue != b->gso_queue || a->audit != b->audit || a->esp_shared != b->esp_shared ||
 	    a->input != b->input || a->n_links != b->n_links || !devices_equal(a, b))
 		return false;
 	for (unsigned int i = 0; i < a->n_links; i++)

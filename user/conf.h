@@ -117,6 +117,7 @@ struct conf {
 	char (*shortcut)[IFNAMSIZ];  /* patterns: packets from here skip the stack into a link */
 	unsigned int n_shortcut;
 	enum input_mode input;       /* default of the links */
+	bool audit;                  /* note dropped packets, one per reason and second */
 	bool trust_clock;            /* reserved, true */
 	struct link_conf *links;
 	unsigned int n_links;

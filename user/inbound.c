@@ -8,6 +8,7 @@
 #include <net/ethernet.h>
 #include <sys/socket.h>
 #include "inner.h"
+#include "pkt.h"
 #include "transport.h"
 #include "worker_priv.h"
 
@@ -131,6 +132,25 @@ static enum drop admit(struct worker *w, const struct wlink *l, const struct sa_
 	return m->has_tos && !sa->transport ? inner_ecn(p->data, family, m->tos) : DROP_NONE;
 }
 
+/* What an envelope's header says beside its addresses: the IPv6 flow label. 0 when a socket kept the header. */
+static uint32_t flow_of(const struct rx_meta *m)
+{
+	return m->ip && m->ip[0] >> 4 == 6 ? be32(m->ip) & 0xfffff : 0;
+}
+
+/* For the audit: RFC 4303 3.4.2, 3.4.3. spi in host order; seq as far as it is known. */
+static void note(struct worker *w, enum drop d, uint16_t link, uint32_t spi, uint64_t seq, const struct rx_meta *m)
+{
+	struct audit_rec r = {.drop = (uint8_t)d, .link = link, .spi = spi, .seq = seq};
+
+	if (!w->audit.on)
+		return;
+	r.src = m->src;
+	r.dst = m->dst;
+	r.flow = flow_of(m);
+	audit_note(&w->audit, w->now, &r);
+}
+
 static void take(struct worker *w, struct wlink *l, const struct sa_in *sa, struct esp_pkt *p,
 		 const struct rx_meta *m)
 {
@@ -145,6 +165,7 @@ static void take(struct worker *w, struct wlink *l, const struct sa_in *sa, stru
 	d = admit(w, l, sa, p, m);
 	if (d) {
 		l->ctr->drops_in[d]++;
+		note(w, d, l->id, ntohl(sa->spi_be), p->seq, m);
 		return;
 	}
 	if (l->mode == LIVE_PING && probe_ping_reply(w, l, p->data, p->len)) {
@@ -157,9 +178,13 @@ static void take(struct worker *w, struct wlink *l, const struct sa_in *sa, stru
 
 /* ---- the flow ---- */
 
-static void count_drop(struct wsa_in *sa, struct wlink *l, enum drop d)
+static void count_drop(struct worker *w, struct wlink *l, const struct esp_pkt *p, const struct rx_meta *m,
+		       enum drop d)
 {
+	struct wsa_in *sa = w->in.sa;
+
 	l->ctr->drops_in[d]++;
+	note(w, d, l->id, ntohl(sa->sa.spi_be), p->seq, m);
 	if (d == DROP_REPLAY_DUP || d == DROP_REPLAY_OLD)
 		sa->ctr->replay_drops++;
 	else if (d == DROP_ICV_FAIL)
@@ -181,7 +206,7 @@ static void accept_one(struct worker *w, struct wsa_in *sa, struct wlink *l, str
 	enum drop d = life_take(&sa->life, w->now, bytes);
 
 	if (d) {
-		count_drop(sa, l, d);
+		count_drop(w, l, p, m, d);
 		return;
 	}
 	atomic_store_explicit(&l->live.heard_ns, w->now, memory_order_relaxed);
@@ -226,10 +251,14 @@ static void note_icv(struct resync *r, enum drop d)
 		*r = (struct resync){.next_ns = r->next_ns};
 }
 
-static void drop_batch(struct inq *q, struct wlink *l, enum drop d)
+static void drop_batch(struct worker *w, struct wlink *l, enum drop d)
 {
-	for (unsigned int i = 0; i < q->n; i++)
-		count_drop(q->sa, l, d);
+	struct inq *q = &w->in;
+
+	for (unsigned int i = 0; i < q->n; i++) {
+		q->pkts[i].seq = be32(q->pkts[i].data + 4);
+		count_drop(w, l, &q->pkts[i], &q->meta[i], d);
+	}
 	q->n = 0;
 }
 
@@ -250,7 +279,7 @@ static void open_batch(struct worker *w)
 	l = worker_link(w, sa->link);
 	over = life_check(&sa->life, w->now);
 	if (over) {
-		drop_batch(q, l, over);
+		drop_batch(w, l, over);
 		return;
 	}
 	for (unsigned int i = 0; i < q->n; i++)
@@ -269,7 +298,7 @@ static void open_batch(struct worker *w)
 
 		note_icv(&sa->resync, p->drop);
 		if (p->drop)
-			count_drop(sa, l, p->drop);
+			count_drop(w, l, p, &q->meta[i], p->drop);
 		else
 			accept_one(w, sa, l, p, &q->meta[i], bytes[i]);
 	}
@@ -293,10 +322,13 @@ void inbound_add(struct worker *w, uint8_t *esp, uint32_t len, const struct rx_m
 
 	if (!l) {
 		bump(&w->stats.no_sa, 1);
+		if (len >= ESP_HDR_LEN)
+			note(w, DROP_NO_SA, AUDIT_NO_LINK, be32(esp), be32(esp + 4), m);
 		return;
 	}
 	if (!encap_fits(l, m->encap)) {
 		l->ctr->drops_in[DROP_ENCAP_MISMATCH]++;
+		note(w, DROP_ENCAP_MISMATCH, l->id, be32(esp), be32(esp + 4), m);
 		return;
 	}
 	if (sa != q->sa || q->n == ESP_BATCH)
@@ -399,6 +431,7 @@ static void wire_frame(struct worker *w, struct port_frame *f)
 	}
 	if (!worker_spi(w, esp_spi(o.esp))) {
 		l->ctr->drops_in[DROP_NO_SA]++;
+		note(w, DROP_NO_SA, l->id, be32(o.esp), be32(o.esp + 4), &o.meta);
 		return;
 	}
 	o.meta.doubtful = elsewhere(l, &o.meta) && !outer_sum_ok(&o); /* now: opening writes over what is summed */

@@ -247,13 +247,14 @@ static void make_workers(struct daemon *d)
 		struct worker_conf wc = {.index = i, .first_core = name_hash(d->pin_dir),
 					 .backend_fd = d->backend_fd, .underlay_fd = d->underlay_fd,
 					 .load = d->load, .nl_k = d->nl_k, .gso_queue = d->conf.gso_queue,
-					 .use_xsk = true};
+					 .use_xsk = true, .audit = d->conf.audit};
 
 		if (worker_new(&d->workers[i], &wc))
 			fatalx("worker %u cannot be made", i);
 	}
 	d->use_xdp = d->conf.input != INPUT_SOCKET && worker_n_xsks(d->workers[0]) == 2;
 	set.flags |= d->use_xdp ? 0 : SETTINGS_F_SOCKET;
+	set.flags |= d->conf.audit ? SETTINGS_F_AUDIT : 0;
 	load_settings_set(d->load, &set);
 	for (unsigned int i = 0; i < d->n_workers; i++)
 		if (worker_start(d->workers[i]))

@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include "audit.h"
 #include "device.h"
 #include "load.h"
 #include "log.h"
@@ -768,6 +769,7 @@ void links_tick(struct daemon *d)
 		underlay_refresh(d);
 	}
 	protect_tick(d, now);
+	audit_tick(d);
 	for (unsigned int i = 0; i < d->max_links; i++) {
 		struct link *l = d->links[i];
 

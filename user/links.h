@@ -157,6 +157,7 @@ struct daemon {
 	uint64_t protect_next_ns; /* when that may be looked at */
 	bool use_xdp;                  /* wire-in wanted and possible */
 	uint64_t start_ns, start_clocks;
+	uint64_t noted_ns;    /* of the last wire_note told */
 	bool ready;           /* the configuration is applied: from now on a missing heartbeat is a hang */
 	int guardian_pid;
 	void (*on_event)(struct daemon *d, json_t *ev); /* monitor; steals nothing */

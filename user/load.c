@@ -356,7 +356,7 @@ static int map_area(struct load *l, enum load_map m)
 
 static int map_areas(struct load *l)
 {
-	static const enum load_map shared[] = {MAP_wctr, MAP_sactr, MAP_replay, MAP_beat};
+	static const enum load_map shared[] = {MAP_wctr, MAP_sactr, MAP_replay, MAP_beat, MAP_wire_note};
 	int err = 0;
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(shared) && !err; i++)
@@ -513,6 +513,11 @@ uint32_t load_max_links(const struct load *l)
 uint32_t load_max_sas(const struct load *l)
 {
 	return entries(l, MAP_sactr);
+}
+
+const struct wire_note *load_wire_note(struct load *l)
+{
+	return l->area[MAP_wire_note].p;
 }
 
 struct wlink_ctr *load_wctr(struct load *l)

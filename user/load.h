@@ -140,6 +140,7 @@ bool load_guard_is_tcx(const struct load *l);
 
 /* --- shared memory: pinned arrays, mapped read-write; valid until load_close() --- */
 
+const struct wire_note *load_wire_note(struct load *l);
 struct wlink_ctr *load_wctr(struct load *l);  /* [load_max_links()] */
 struct sa_ctr *load_sactr(struct load *l);    /* [load_max_sas()] */
 uint64_t *load_replay(struct load *l);        /* [load_max_sas() * SA_REPLAY_WORDS] */

@@ -33,7 +33,8 @@ struct bpf_object;
 	X(wctr, 1, 1, 0, 1)                                                                        \
 	X(sactr, SA_PER_LINK, 1, 0, 1)                                                             \
 	X(replay, SA_PER_LINK *SA_REPLAY_WORDS, 1, 0, 1)                                           \
-	X(beat, 0, 0, 0, 0)
+	X(beat, 0, 0, 0, 0)                                                                        \
+	X(wire_note, 0, 0, 0, 0)
 
 /* X(object, program) */
 #define LOAD_PROGS(X)                                                                              \

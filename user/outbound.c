@@ -53,6 +53,21 @@ static void seal_all(struct worker *w)
 	}
 }
 
+/* RFC 4303 3.3.3: what a counter at its end kept from leaving. The addresses are the envelope's. */
+static void note(struct worker *w, const struct wlink *l, enum drop d)
+{
+	const struct wpath *p = &l->paths[l->cur_path];
+	struct audit_rec r = {.drop = (uint8_t)d, .link = l->id, .out = true};
+
+	if (!w->audit.on || !l->out)
+		return;
+	r.spi = ntohl(l->out->sa.spi_be);
+	r.seq = l->out->sa.seq;
+	r.src = p->local;
+	r.dst = p->remote;
+	audit_note(&w->audit, w->now, &r);
+}
+
 /* The numbers run out monotonically: what was refused is the tail of a run. */
 static void trim(struct worker *w, struct run *r, const struct esp_pkt *p)
 {
@@ -60,8 +75,10 @@ static void trim(struct worker *w, struct run *r, const struct esp_pkt *p)
 
 	while (ok < r->n && !p[ok].drop)
 		ok++;
-	for (unsigned int i = ok; i < r->n && !r->probe; i++)
+	for (unsigned int i = ok; i < r->n && !r->probe; i++) {
 		r->link->ctr->drops_out[p[i].drop ? p[i].drop : DROP_TX_ERROR]++;
+		note(w, r->link, p[i].drop ? p[i].drop : DROP_TX_ERROR);
+	}
 	if (ok < r->n) {
 		r->inner_bytes = (uint64_t)r->inner_bytes * ok / r->n;
 		r->n = ok;
@@ -133,8 +150,10 @@ static enum drop push(struct worker *w, struct wlink *l, uint32_t len, uint8_t n
 	enum drop d = life_take(&l->out->life, w->now, cipher_len(suite, env));
 	struct run *r;
 
-	if (d)
+	if (d) {
+		note(w, l, d);
 		return d;
+	}
 	memset(data + len, 0, padded - len);
 
 	if (joins(q, l, env, h, probe)) {

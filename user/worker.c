@@ -420,6 +420,7 @@ int worker_new(struct worker **wp, const struct worker_conf *c)
 	w->emit.socks = &w->socks;
 	w->emit.stats = &w->stats;
 	w->emit.load = c->load;
+	w->audit.on = c->audit;
 	what = "TAP";
 	err = tap_open(&w->tap, c->backend_fd, c->index, c->gso_queue);
 	if (err)
@@ -535,6 +536,11 @@ void worker_free(struct worker *w)
 	free(w->spare);
 	free(w->again);
 	free(w);
+}
+
+struct audit *worker_audit(struct worker *w)
+{
+	return &w->audit;
 }
 
 const struct worker_stats *worker_stats(const struct worker *w)

@@ -109,6 +109,7 @@ struct worker_conf {
 	struct nl *nl_k;             /* backend namespace */
 	uint32_t gso_queue;
 	bool use_xsk;
+	bool audit;
 };
 
 /** worker_new() - create funnels and sockets, do not start. Return: 0 or -errno with the reason logged */
@@ -154,6 +155,9 @@ static inline void bump(_Atomic uint64_t *c, uint64_t n)
 {
 	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
 }
+struct audit;
+/** worker_audit() - what it noted; for audit_take() */
+struct audit *worker_audit(struct worker *w);
 const struct worker_stats *worker_stats(const struct worker *w);
 unsigned int worker_n_taps(const struct worker *w);
 struct port_stats;

@@ -8,6 +8,7 @@
 #ifndef WORKER_PRIV_H
 #define WORKER_PRIV_H
 
+#include "audit.h"
 #include "emit.h"
 #include "esp.h"
 #include "gro.h"
@@ -102,6 +103,7 @@ struct worker {
 	uint32_t spare_used;
 	uint8_t *again;  /* a packet as it came, in case its high half must be searched for */
 	struct worker_stats stats;
+	struct audit audit;
 };
 
 /** stage_end() - what has passed since the last stage ended went into this one, for n packets */

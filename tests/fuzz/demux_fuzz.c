@@ -31,6 +31,7 @@ static struct sa_in_ent sa_ent = {.slot = SLOT, .sgen = 2, .link = LINK, .worker
 static struct worker_ent wk;
 static struct link_ctr lctr;
 static struct glob_ctr gctr;
+static struct wire_note noted;
 static bool worker_there, steered;
 
 /* ---- the kernel's part ---- */
@@ -59,8 +60,17 @@ void *bpf_map_lookup_elem(void *map, const void *key)
 		return worker_there ? &one : NULL;
 	if (map == &link_ctr)
 		return &lctr;
+	if (map == &wire_note)
+		return &noted;
 	HOLD(map == &glob_ctr);
 	return &gctr;
+}
+
+__u64 bpf_ktime_get_boot_ns(void)
+{
+	static __u64 now;
+
+	return now += NOTE_GAP_NS; /* every one is noted */
 }
 
 long bpf_redirect_map(void *map, __u64 key, __u64 flags)
@@ -259,7 +269,7 @@ static void one_frame(const uint8_t *frame, uint32_t len, uint8_t s)
 	int verdict;
 
 	memcpy(at, frame, len);
-	set.flags = (s & S_OURS ? SETTINGS_F_ESP_OURS : 0) | (s & S_SOCKET ? SETTINGS_F_SOCKET : 0);
+	set.flags = (s & S_OURS ? SETTINGS_F_ESP_OURS : 0) | (s & S_SOCKET ? SETTINGS_F_SOCKET : 0) | SETTINGS_F_AUDIT;
 	sa_ent.flags = s & S_SA_SOCKET ? SA_IN_F_SOCKET : 0;
 	worker_there = !(s & S_NO_WORKER);
 	wk.udp_port_be = htons(PRIVATE_PORT);

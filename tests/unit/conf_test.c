@@ -130,7 +130,7 @@ static void test_defaults(void **state)
 
 static const char sketch[] =
 	"[ipsecd]\n"
-	"instance = lab_1\nworkers = 2\ncrypto = openssl\nmax-links = 8Ki\ngso-queue = 2k\n"
+	"instance = lab_1\nworkers = 2\ncrypto = openssl\nmax-links = 8Ki\ngso-queue = 2k\naudit = yes\n"
 	"[underlay]\n"
 	"devices   = eth1 ppp*                  # or: auto\n"
 	"lan = eth0, br*\n"
@@ -164,6 +164,7 @@ static void check_sketch_main(const struct conf *c)
 	assert_string_equal(c->crypto, "openssl");
 	assert_int_equal(c->max_links, 8192);
 	assert_int_equal(c->gso_queue, 2000);
+	assert_true(c->audit);
 	assert_false(c->devices_auto);
 	assert_int_equal(c->n_devices, 2);
 	assert_string_equal(c->devices[0], "eth1");
@@ -959,6 +960,7 @@ static void rnd_conf(struct conf *c)
 	c->workers = rnd(2) ? 0 : 1 + rnd(64);
 	strcpy(c->crypto, crypto[rnd(3)]);
 	c->max_links = rnd(2) ? 4096 : 200 + rnd(16384 - 199);
+	c->audit = rnd(2);
 	c->gso_queue = rnd(2) ? 1000 : 16 + rnd(1000000 - 15);
 	c->esp_shared = rnd(2);
 	c->input = rnd(3);

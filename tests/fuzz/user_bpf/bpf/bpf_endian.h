@@ -7,5 +7,6 @@
 #define bpf_htons htons
 #define bpf_ntohs ntohs
 #define bpf_htonl htonl
+#define bpf_ntohl ntohl
 
 #endif

@@ -15,5 +15,6 @@ long bpf_skb_store_bytes(struct __sk_buff *skb, __u32 offset, const void *from, 
 long bpf_skb_change_type(struct __sk_buff *skb, __u32 type);
 long bpf_skb_pull_data(struct __sk_buff *skb, __u32 len);
 long bpf_redirect_peer(__u32 ifindex, __u64 flags);
+__u64 bpf_ktime_get_boot_ns(void);
 
 #endif
