@@ -5,8 +5,9 @@
  *   mutate NS_FROM NS_TO ADDR PORT NS_WIRE DEV DMAC SEED
  *
  * Numbered datagrams go from NS_FROM to ADDR:PORT in NS_TO. Their envelopes are seen leaving by DEV, and
- * copies of them, damaged in one of KINDS ways, are sent after them to DMAC. A copy never overtakes its
- * original, so whatever is delivered but the good flow, each datagram once, is a forgery.
+ * copies of them, damaged in one of KINDS ways, are sent to DMAC once their datagrams have arrived. So no copy
+ * overtakes its original (a tap sees a frame before the wire has it), whatever is delivered but the good
+ * flow, each datagram once, is a forgery, and an endpoint that moves was moved by one.
  *
  *   run MUTANTS PER BURST RATE   PER copies of each envelope, BURST datagrams under way at once and at
  *                                most RATE copies a second; answers with one JSON object, see finish()
@@ -53,7 +54,7 @@ static uint64_t rng, secret;
 
 /* The flow: number n is delivered once, and its bytes are what body() says. */
 static uint8_t *arrived;
-static uint64_t n_sent, n_got, cap, twice, forged, mutants, tx_lost, seen;
+static uint64_t n_sent, n_got, cap, twice, forged, mutants, tx_lost;
 
 static void die(const char *what)
 {
@@ -552,8 +553,8 @@ static void mutate(const struct frame *good)
 
 /* --- the loop --- */
 
-/* Envelopes that leave by the device: kept, and copied. */
-static void hear_wire(unsigned int per)
+/* Envelopes that leave by the device are kept. */
+static void hear_wire(void)
 {
 	struct sockaddr_ll from;
 	socklen_t len;
@@ -570,23 +571,20 @@ static void hear_wire(unsigned int per)
 		if (from.sll_pkttype != PACKET_OUTGOING || f->len > FRAME_SENT_MAX || !parse(f))
 			continue;
 		n_kept++;
-		seen++;
-		for (unsigned int i = 0; i < per; i++)
-			mutate(f);
 	}
 }
 
-/* Until all datagrams have arrived and all their envelopes were copied. Return: false = they did not */
-static bool settle(unsigned int per, uint64_t envelopes)
+/* Until all datagrams have arrived and that many envelopes were seen. Return: false = they did not */
+static bool settle(uint64_t envelopes)
 {
 	struct pollfd fds[] = {{.fd = rx, .events = POLLIN}, {.fd = ear, .events = POLLIN}};
 	uint64_t end = now_ns() + PATIENCE_MS * 1000000ull;
 
-	while (n_got < n_sent || seen < envelopes) {
+	while (n_got < n_sent || n_kept < envelopes) {
 		if (now_ns() > end)
 			return false;
 		poll(fds, 2, 10);
-		hear_wire(per);
+		hear_wire();
 		hear_good();
 	}
 	return true;
@@ -602,22 +600,33 @@ static void finish(bool whole, uint64_t start)
 	printf("}}\n");
 }
 
+/* Return: did all of it arrive? */
+static bool play(unsigned int burst)
+{
+	uint64_t envelopes = n_kept + burst;
+
+	for (unsigned int i = 0; i < burst; i++)
+		send_good();
+	return settle(envelopes);
+}
+
 static void run(uint64_t total, unsigned int per, unsigned int burst, uint64_t rate)
 {
 	uint64_t start = now_ns(), had = mutants, until = mutants + total, due;
 	bool whole = true;
 
 	while (whole && mutants < until) {
-		uint64_t envelopes = seen + burst;
+		uint64_t from = n_kept;
 
-		for (unsigned int i = 0; i < burst; i++)
-			send_good();
-		whole = settle(per, envelopes);
+		whole = play(burst);
+		for (uint64_t k = from; whole && k < from + burst; k++)
+			for (unsigned int i = 0; i < per; i++)
+				mutate(&kept[k % KEEP]);
 		due = start + (mutants - had) * 1000000000 / rate;
 		if (due > now_ns())
 			usleep((unsigned int)((due - now_ns()) / 1000));
 	}
-	finish(whole, start);
+	finish(whole && play(burst), start); /* what the last copies did has happened by then */
 }
 
 static void enter(const char *ns)
