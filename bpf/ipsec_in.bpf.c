@@ -20,6 +20,8 @@
 #include "ipsec_shared.h"
 #include "maps.bpf.h"
 #include "parse.bpf.h"
+#include "look.bpf.h"
+#include "mss.bpf.h"
 #include "stats.bpf.h"
 
 #define ESP_MIN 8 /* SPI and sequence number: less is no ESP */
@@ -273,6 +275,21 @@ static __always_inline int to_xsk(struct xdp_md *ctx)
  */
 static const __u8 deliver_macs[2 * ETH_ALEN] = {2, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1};
 
+/* The worker has seen that it is an IP packet. */
+static __always_inline void clamp_delivered(struct __sk_buff *skb, const struct link_ent *l)
+{
+	struct ip_hdr ip = {};
+	__be16 proto;
+
+	if (!l->mss4 && !l->mss6)
+		return;
+	skb_headers(skb, ETH_HLEN + sizeof(struct ipv6hdr));
+	if (!bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_proto), &proto, sizeof(proto)) &&
+	    !parse_ip((void *)(long)skb->data, (void *)(long)skb->data_end, proto, ETH_HLEN,
+		      skb->len - ETH_HLEN, &ip))
+		clamp_mss(skb, l, &ip);
+}
+
 static __always_inline int inner_out(struct __sk_buff *skb)
 {
 	struct link_ent *l = NULL;
@@ -288,6 +305,7 @@ static __always_inline int inner_out(struct __sk_buff *skb)
 		count_drop(DROP_NO_LINK);
 		return TC_ACT_SHOT;
 	}
+	clamp_delivered(skb, l);
 	c = link_ctr_get(id);
 	if (bpf_skb_store_bytes(skb, 0, deliver_macs, sizeof(deliver_macs), 0) ||
 	    bpf_skb_change_type(skb, PACKET_HOST)) {

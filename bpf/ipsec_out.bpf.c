@@ -14,6 +14,8 @@
 #include "ipsec_shared.h"
 #include "maps.bpf.h"
 #include "parse.bpf.h"
+#include "look.bpf.h"
+#include "mss.bpf.h"
 #include "stats.bpf.h"
 
 #define EXT_HDR_MAX 4 /* IPv6 extension headers walked before TCP or UDP of a super-packet */
@@ -233,6 +235,7 @@ static __always_inline int raw_in(struct __sk_buff *skb)
 	why = admit(skb, l, &r);
 	if (why)
 		return drop(c, why, r.segs);
+	clamp_mss(skb, l, &r.ip);
 	return hand_over(skb, l, c, &r);
 }
 

@@ -63,6 +63,7 @@ struct link_ent {
 	__u16 gen;
 	__u32 mtu;       /* of ipsecN */
 	__u32 f_ifindex; /* ipsecN itself, in the underlay; 0 = it lies in another namespace */
+	__u16 mss4, mss6; /* SYNs name no larger segment (mss-clamp), 0 = as they come */
 };
 
 enum link_flags {

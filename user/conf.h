@@ -22,9 +22,11 @@
 enum { PATHS_MAX = 8, PEER_NAME_MAX = 64, INSTANCE_MAX = 32, HOST_MAX = 254, NETNS_NAME_MAX = 64,
        SA_FILE_MAX = 1024, PREFIXES_MAX = 4096 /* in one list */, LINK_NUMBER_MAX = 65535,
        MTU_MIN = 1280 /* IPv6 needs it */, MTU_MAX = 9000,
+       MSS_MIN = 536 /* RFC 9293 3.7.1 */, MSS_MAX = 65495,
        LIVE_MS_MIN = 10, LIVE_MS_MAX = 600000, LIVE_COUNT_MAX = 255,
        KEEPALIVE_MS_MIN = 1000, KEEPALIVE_MS_MAX = 3600000 };
 #define TFC_MTU UINT32_MAX
+#define MSS_BY_MTU UINT32_MAX
 #define METRIC_MAX 0xfffffffdu /* the floor routes have 0xfffffffe */
 
 enum encap { ENCAP_ESP = 0, ENCAP_UDP = 1 };
@@ -85,6 +87,7 @@ struct link_conf {
 	struct prefixes routes;
 	uint32_t metric;         /* of routes; default 10 */
 	uint32_t mtu;            /* 0 = auto */
+	uint32_t mss_clamp;      /* SYNs name no larger TCP segment; 0 = off, MSS_BY_MTU = what the mtu leaves */
 	char netns[NETNS_NAME_MAX]; /* workload namespace name, "" = underlay */
 	enum liveness_mode liveness;
 	uint32_t live_ms;        /* interval, default 500 */

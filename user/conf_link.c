@@ -257,6 +257,19 @@ static int set_mtu(struct link_conf *l, char *v, struct why *w)
 	return 0;
 }
 
+static int set_mss_clamp(struct link_conf *l, char *v, struct why *w)
+{
+	uint64_t n = MSS_BY_MTU;
+
+	if (!strcmp(v, "off"))
+		n = 0;
+	else if (strcmp(v, "yes") && conf_number(v, MSS_MIN, MSS_MAX, &n))
+		return conf_bad(w, "'%s' is neither 'off' nor 'yes' nor a segment size from %d to %d", v,
+				MSS_MIN, MSS_MAX);
+	l->mss_clamp = (uint32_t)n;
+	return 0;
+}
+
 static int set_tfc(struct link_conf *l, char *v, struct why *w)
 {
 	uint64_t n = TFC_MTU;
@@ -551,6 +564,16 @@ static void print_backend(const struct link_conf *l, FILE *out, bool all)
 		conf_put(out, "backend", "%s", backend_names[l->backend]);
 }
 
+static void print_mss_clamp(const struct link_conf *l, FILE *out, bool all)
+{
+	if (l->mss_clamp == MSS_BY_MTU)
+		conf_put(out, "mss-clamp", "yes");
+	else if (l->mss_clamp)
+		conf_put(out, "mss-clamp", "%u", l->mss_clamp);
+	else if (all)
+		conf_put(out, "mss-clamp", "off");
+}
+
 static void print_tfc(const struct link_conf *l, FILE *out, bool all)
 {
 	if (l->tfc == TFC_MTU)
@@ -611,6 +634,7 @@ const struct link_key conf_link_keys[] = {
 	{"route", true, SPAN(routes, routes), route_list, add_route, print_routes},
 	{"metric", false, SPAN(metric, metric), NULL, set_metric, print_metric},
 	{"mtu", false, SPAN(mtu, mtu), NULL, set_mtu, print_mtu},
+	{"mss-clamp", false, SPAN(mss_clamp, mss_clamp), NULL, set_mss_clamp, print_mss_clamp},
 	{"netns", false, SPAN(netns, netns), NULL, set_netns, print_netns},
 	{"liveness", false, SPAN(liveness, live_count), NULL, set_liveness, print_liveness},
 	{"keepalive", false, SPAN(keepalive_ms, keepalive_ms), NULL, set_keepalive, print_keepalive},
@@ -701,7 +725,7 @@ bool link_conf_equal(const struct link_conf *a, const struct link_conf *b)
 	       paths_equal(a, b) && conf_prefixes_equal(&a->inner, &b->inner) &&
 	       conf_prefixes_equal(&a->protect, &b->protect) &&
 	       conf_prefixes_equal(&a->routes, &b->routes) && a->metric == b->metric &&
-	       a->mtu == b->mtu && !strcmp(a->netns, b->netns) && a->liveness == b->liveness &&
+	       a->mtu == b->mtu && a->mss_clamp == b->mss_clamp && !strcmp(a->netns, b->netns) && a->liveness == b->liveness &&
 	       a->live_ms == b->live_ms && a->live_count == b->live_count && a->keepalive_ms == b->keepalive_ms &&
 	       !strcmp(a->sa_file, b->sa_file) && !strcmp(a->ike, b->ike) && a->input == b->input &&
 	       a->backend == b->backend && a->tfc == b->tfc && a->down == b->down &&

@@ -107,6 +107,10 @@ static void push_ent(struct daemon *d, struct link *l)
 		e.flags |= LINK_F_LOOP;
 	if (l->conf.input == INPUT_SOCKET)
 		e.flags |= LINK_F_NO_XSK;
+	if (l->conf.mss_clamp && l->mtu) {
+		e.mss4 = link_mss(l, IP4_HDR_LEN);
+		e.mss6 = link_mss(l, IP6_HDR_LEN);
+	}
 	load_link_set(d->load, l->id, &e);
 }
 
@@ -695,6 +699,7 @@ static void follow_paths(struct daemon *d, struct link *l)
 		path_push(d, l);
 	sad_remote_changed(d, l);
 	device_set_mtu(d, l, path_mtu(l));
+	push_ent(d, l);
 	if (l->conf.protect.n || l->transport || d->protect_dirty)
 		d->protect_dirty = true;
 	else

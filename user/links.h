@@ -13,6 +13,7 @@
 #include "guard.h"
 #include "ledger.h"
 #include "nl.h"
+#include "pkt.h"
 #include "worker.h"
 
 /* Why a link is in its state: X(NAME, "shown", "sentence; next step") */
@@ -162,6 +163,12 @@ struct daemon {
 	int guardian_pid;
 	void (*on_event)(struct daemon *d, json_t *ev); /* monitor; steals nothing */
 };
+
+/** link_mss() - what mss-clamp leaves to SYNs of one family, by the present MTU; the link has one, and a clamp */
+static inline uint32_t link_mss(const struct link *l, uint32_t ip_hdr_len)
+{
+	return MIN(l->conf.mss_clamp, l->mtu - ip_hdr_len - TCP_HDR_LEN);
+}
 
 /** links_beat() - the control thread lives; also called inside long work, or the guardian takes it for a hang */
 void links_beat(struct daemon *d);

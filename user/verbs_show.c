@@ -315,12 +315,25 @@ static void put_identity(json_t *o, const struct link *l, uint64_t now)
 	vj_int(o, "flaps", l->flaps);
 }
 
+/* As the SYNs of either family see it. */
+static json_t *json_clamp(const struct link *l)
+{
+	json_t *o = l->conf.mss_clamp ? json_object() : NULL;
+
+	if (!o)
+		return NULL;
+	vj_int(o, "v4", link_mss(l, IP4_HDR_LEN));
+	vj_int(o, "v6", link_mss(l, IP6_HDR_LEN));
+	return o;
+}
+
 static void put_device(json_t *o, const struct link *l)
 {
 	put_p2p(o, "address", "far", &l->conf.address);
 	put_p2p(o, "address6", "far6", &l->conf.address6);
 	vj_int(o, "metric", l->conf.metric);
 	vj_int(o, "mtu", l->mtu);
+	vj_put(o, "mss_clamp", json_clamp(l));
 	vj_str(o, "netns", l->conf.netns);
 	vj_str(o, "backend", verbs_backend(l->conf.backend));
 	vj_int(o, "worker", l->worker);

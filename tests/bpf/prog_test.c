@@ -494,6 +494,106 @@ static void row_test(void **state)
 	frame_check(r, in, run.data_size_in, out, run.data_size_out);
 }
 
+/* --- mss-clamp --- */
+
+#define MSS(n) 2, 4, (n) >> 8, (n) & 255
+#define NOP    1
+
+/* Both ways through a link with mss4 1360, mss6 1340. Exactly the MSS changes, and the checksum with it. */
+static const struct mss_row {
+	const char *name;
+	struct pkt pkt;
+	uint8_t flags;
+	uint8_t opts[40], want[40]; /* want[0] 0: as they came */
+	uint8_t n_opts;             /* bytes, a multiple of 4 */
+	uint32_t gso_size;
+	bool bad_sum;
+} mss_rows[] = {
+	{"syn", {IN4, TCP}, 2, {MSS(1460)}, {MSS(1360)}, .n_opts = 4},
+	{"syn, ack", {IN4, TCP}, 0x12, {MSS(1460)}, {MSS(1360)}, .n_opts = 4},
+	{"ipv6", {IN6, TCP}, 2, {MSS(1440)}, {MSS(1340)}, .n_opts = 4},
+	{"no larger", {IN4, TCP}, 2, {MSS(1360)}, {0}, .n_opts = 4},
+	{"smaller", {IN4, TCP}, 2, {MSS(536)}, {0}, .n_opts = 4},
+	{"largest", {IN4, TCP}, 2, {MSS(65535)}, {MSS(1360)}, .n_opts = 4},
+	{"no syn", {IN4, TCP}, 0x10, {MSS(1460)}, {0}, .n_opts = 4},
+	{"behind three nops", {IN4, TCP}, 2, {NOP, NOP, NOP, MSS(1460), 0}, {NOP, NOP, NOP, MSS(1360), 0}, .n_opts = 8},
+	{"behind two nops", {IN4, TCP}, 2, {NOP, NOP, MSS(1460), NOP, NOP}, {NOP, NOP, MSS(1360), NOP, NOP}, .n_opts = 8},
+	{"behind window scale", {IN4, TCP}, 2, {3, 3, 7, MSS(9000), 0}, {3, 3, 7, MSS(1360), 0}, .n_opts = 8},
+	{"last of forty", {IN4, TCP}, 2,
+	 {[0 ... 35] = NOP, 2, 4, 1460 >> 8, 1460 & 255}, {[0 ... 35] = NOP, 2, 4, 1360 >> 8, 1360 & 255}, .n_opts = 40},
+	{"none", {IN4, TCP}, 2, {3, 3, 7, 0}, {0}, .n_opts = 4},
+	{"end before it", {IN4, TCP}, 2, {0, MSS(1460), 0, 0, 0}, {0}, .n_opts = 8},
+	{"wrong length", {IN4, TCP}, 2, {2, 3, 5, 180, NOP, NOP, NOP, NOP}, {0}, .n_opts = 8},
+	{"option of length 0", {IN4, TCP}, 2, {8, 0, MSS(1460), 0, 0}, {0}, .n_opts = 8},
+	{"torn by the header's end", {IN4, TCP, .payload = 4}, 2, {NOP, NOP, 2, 4}, {0}, .n_opts = 4},
+	{"ip options", {IN4, TCP, .opts = 10}, 2, {MSS(1460)}, {MSS(1360)}, .n_opts = 4},
+	{"ipv6 extension headers", {IN6, TCP, .ext = 3}, 2, {MSS(1460)}, {MSS(1340)}, .n_opts = 4},
+	{"fragment", {IN4, TCP, .frag = 0x2000}, 2, {MSS(1460)}, {0}, .n_opts = 4},
+	{"super-packet", {IN4, TCP, .payload = 3000}, 2, {MSS(1460)}, {0}, .n_opts = 4, .gso_size = 1400},
+	{"no tcp", {IN4, UDP, .payload = 24}, 2, {MSS(1460)}, {0}, .n_opts = 4},
+	{"a wrong checksum stays wrong", {IN4, TCP}, 2, {MSS(1460)}, {MSS(1360)}, .n_opts = 4, .bad_sum = true},
+};
+
+/* Of the TCP segment at l4, len bytes; 0xffff is right. */
+static uint16_t tcp_sum(const uint8_t *ip, unsigned int l4, unsigned int len)
+{
+	bool is6 = ip[0] >> 4 == 6;
+
+	return sum16(ip + l4, len, sum16(ip + (is6 ? 8 : 12), is6 ? 32 : 8, IPPROTO_TCP + len));
+}
+
+static void mss_run(const struct mss_row *m, enum load_prog prog)
+{
+	static uint8_t in[8192], want[8192], got[8192];
+	struct pkt pkt = m->pkt;
+	unsigned int l4 = strchr(pkt.src, ':') ? 40 + 8u * pkt.ext : 20 + 4u * pkt.opts, len, seg;
+	struct __sk_buff ctx = {.gso_size = m->gso_size};
+	LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = in, .data_out = got, .data_size_out = sizeof(got), .repeat = 1);
+	uint8_t *tcp;
+	uint16_t sum;
+
+	pkt.stamp = (struct stamp){LINK_ID, GEN, .kind = prog == PROG_deliver ? STAMP_DELIVER : 0};
+	pkt.payload += m->n_opts;
+	len = pkt_fill(&pkt, in, sizeof(in));
+	tcp = in + 14 + l4;
+	seg = len - 14 - l4;
+	tcp[12] = (5 + m->n_opts / 4) << 4;
+	tcp[13] = m->flags;
+	memcpy(tcp + 20, m->opts, m->n_opts);
+	put16(tcp + 16, ~tcp_sum(in + 14, l4, seg) + m->bad_sum);
+	memcpy(want, in, len);
+	if (m->want[0])
+		memcpy(want + 14 + l4 + 20, m->want, m->n_opts);
+	run.data_size_in = len;
+	run.ctx_in = m->gso_size ? &ctx : NULL;
+	run.ctx_size_in = m->gso_size ? sizeof(ctx) : 0;
+	assert_int_equal(bpf_prog_test_run_opts(ld->prog[prog], &run), 0);
+	assert_int_equal((int)run.retval, ACT_REDIRECT);
+	sum = tcp_sum(got + 14, l4, seg);
+	if ((sum != 0xffff) != m->bad_sum)
+		fail_msg("%s: checksum %04x", m->name, sum);
+	if (m->want[0])
+		memcpy(want + 14 + l4 + 16, got + 14 + l4 + 16, 2);
+	if (memcmp(want + 14, got + 14, len - 14))
+		fail_msg("%s: other bytes", m->name);
+}
+
+static void mss_test(void **state)
+{
+	struct row r = {.name = ""};
+	struct link_ent e;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(mss_rows); i++) {
+		row_set(&r);
+		assert_int_equal(load_link_get(ld, LINK_ID, &e), 0);
+		e.mss4 = 1360;
+		e.mss6 = 1340;
+		assert_int_equal(load_link_set(ld, LINK_ID, &e), 0);
+		mss_run(&mss_rows[i], PROG_classify);
+		mss_run(&mss_rows[i], PROG_deliver);
+	}
+}
+
 /* A small packet follows its flow's super-packet to the TAP; another flow's does not. */
 static void sticky_test(void **state)
 {
@@ -609,7 +709,7 @@ static const char *slug(const char *name)
 
 int main(void)
 {
-	static struct CMUnitTest tests[ARRAY_SIZE(rows) + 2];
+	static struct CMUnitTest tests[ARRAY_SIZE(rows) + 3];
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		tests[i] = (struct CMUnitTest){.name = slug(rows[i].name),
@@ -619,5 +719,7 @@ int main(void)
 		(struct CMUnitTest){.name = "classify:sticky-flows", .test_func = sticky_test};
 	tests[ARRAY_SIZE(rows) + 1] =
 		(struct CMUnitTest){.name = "wire:socket-port", .test_func = socket_port_test};
+	tests[ARRAY_SIZE(rows) + 2] =
+		(struct CMUnitTest){.name = "link:mss-clamp", .test_func = mss_test};
 	return _cmocka_run_group_tests("prog", tests, ARRAY_SIZE(tests), setup, teardown);
 }

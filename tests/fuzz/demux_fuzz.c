@@ -106,6 +106,16 @@ long bpf_skb_pull_data(struct __sk_buff *skb, __u32 len)
 	return -1;
 }
 
+long bpf_l4_csum_replace(struct __sk_buff *skb, __u32 offset, __u64 from, __u64 to, __u64 flags)
+{
+	return -1;
+}
+
+long bpf_loop(__u32 n, void *fn, void *ctx, __u64 flags)
+{
+	return -1;
+}
+
 long bpf_redirect_peer(__u32 ifindex, __u64 flags)
 {
 	return -1;

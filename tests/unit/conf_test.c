@@ -155,7 +155,7 @@ static const char sketch[] =
 	"netns     = blue\n"
 	"liveness  = ping 1s x 5\n"
 	"sa        = file:/etc/ipsec/east.sa\n"
-	"keepalive = 1m\ninput = xdp\nbackend = auto\ntfc = 900\ndscp = 46\necn = off\nttl = 77\ndf = clear\nstate = down\n";
+	"keepalive = 1m\ninput = xdp\nbackend = auto\ntfc = 900\nmss-clamp = 1360\ndscp = 46\necn = off\nttl = 77\ndf = clear\nstate = down\n";
 
 static void check_sketch_main(const struct conf *c)
 {
@@ -233,6 +233,7 @@ static void test_sketch(void **state)
 	assert_true(l->outer.dscp_fixed && l->outer.dscp == 46 && l->outer.ecn_off);
 	assert_true(!l->outer.ttl_copy && l->outer.ttl == 77 && l->outer.df == DF_CLEAR);
 	assert_int_equal(l->keepalive_ms, 60000);
+	assert_int_equal(l->mss_clamp, 1360);
 	assert_true(l->down);
 	conf_free(&c);
 }
@@ -258,6 +259,7 @@ static void test_spellings(void **state)
 		{"keepalive = 20s", ""},
 		{"keepalive = 90s", "keepalive = 90000ms"},
 		{"keepalive = off", "keepalive = off"},
+		{"mss-clamp = off", ""},
 		{"metric = 64k", "metric = 64000"},
 		{"route = 10.1.0.0/16, 10.2.0.0/16", "route = 10.1.0.0/16\nroute = 10.2.0.0/16"},
 		{"path = 1.2.3.4 encap udp port 4500", "path = 1.2.3.4 encap udp"},
@@ -311,6 +313,8 @@ static void test_refused_link_lines(void **state)
 		{"tfc = on", "tfc: 'on' is neither 'off' nor 'mtu' nor a length from 1 to 9000"},
 		{"tfc = 0", "tfc: '0' is neither 'off' nor 'mtu' nor a length from 1 to 9000"},
 		{"tfc = 9001", "tfc: '9001' is neither 'off' nor 'mtu' nor a length from 1 to 9000"},
+		{"mss-clamp = on", "mss-clamp: 'on' is neither 'off' nor 'yes' nor a segment size from 536 to 65495"},
+		{"mss-clamp = 535", "mss-clamp: '535' is neither 'off' nor 'yes' nor a segment size from 536 to 65495"},
 		{"metric = 0", "metric: '0' is no number from 1 to 4294967293"},
 		{"metric = 4294967294", "metric: '4294967294' is no number from 1 to 4294967293"},
 		{"metric = -1", "metric: '-1' is no number from 1 to 4294967293"},
@@ -945,6 +949,7 @@ static void rnd_link(struct link_conf *l, unsigned int i)
 	l->outer.ttl = l->outer.ttl_copy ? 0 : rnd(256);
 	l->outer.df = rnd(4);
 	l->keepalive_ms = rnd(3) ? 20000 : rnd(2) ? 0 : 1000 + rnd(3599001);
+	l->mss_clamp = rnd(2) ? 0 : rnd(2) ? MSS_BY_MTU : 536 + rnd(9000);
 	l->tfc = rnd(2) ? 0 : rnd(2) ? TFC_MTU : 1 + rnd(9000);
 	l->down = rnd(2);
 }
@@ -1033,6 +1038,7 @@ static void test_keys(void **state)
 		{"route", "10.0.0.0/8"},
 		{"metric", "11"},
 		{"mtu", "1400"},
+		{"mss-clamp", "yes"},
 		{"netns", "blue"},
 		{"liveness", "1s x 3"},
 		{"keepalive", "30s"},
@@ -1101,7 +1107,7 @@ static void test_set(void **state)
 	assert_int_equal(link_conf_set(&l, "frobnicate", "off", err, sizeof err), -EINVAL);
 	assert_string_equal(err, "unknown key 'frobnicate'; a link has: peer address address6 path "
 				 "inner protect route "
-				 "metric mtu netns liveness keepalive sa ike input backend tfc dscp ecn ttl df state");
+				 "metric mtu mss-clamp netns liveness keepalive sa ike input backend tfc dscp ecn ttl df state");
 	assert_int_equal(link_conf_set(&l, "mtu", "", err, sizeof err), -EINVAL);
 	assert_int_equal(link_conf_set(&l, "mtu", "1\x1b[2J", err, sizeof err), -EINVAL);
 	assert_null(strchr(err, 0x1b));

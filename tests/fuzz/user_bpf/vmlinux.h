@@ -11,6 +11,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct frag_hdr {
+	__u8 nexthdr, reserved;
+	__be16 frag_off;
+	__be32 identification;
+};
+
 /* the C library's spelling */
 #define in6_u	   __in6_u
 #define u6_addr32  __u6_addr32

@@ -14,6 +14,8 @@ long bpf_skb_load_bytes(const void *skb, __u32 offset, void *to, __u32 len);
 long bpf_skb_store_bytes(struct __sk_buff *skb, __u32 offset, const void *from, __u32 len, __u64 flags);
 long bpf_skb_change_type(struct __sk_buff *skb, __u32 type);
 long bpf_skb_pull_data(struct __sk_buff *skb, __u32 len);
+long bpf_l4_csum_replace(struct __sk_buff *skb, __u32 offset, __u64 from, __u64 to, __u64 flags);
+long bpf_loop(__u32 n, void *fn, void *ctx, __u64 flags);
 long bpf_redirect_peer(__u32 ifindex, __u64 flags);
 __u64 bpf_ktime_get_boot_ns(void);
 
