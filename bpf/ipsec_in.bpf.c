@@ -212,6 +212,14 @@ static __always_inline int to_socket(void *data, void *data_end, const struct sa
 	return xdp_pass();
 }
 
+/* Longer envelopes are for the sockets. */
+static __always_inline __u32 funnel_mtu(__u32 worker)
+{
+	struct worker_ent *w = bpf_map_lookup_elem(&workers, &worker);
+
+	return w && w->wire_mtu ? w->wire_mtu : FUNNEL_MTU;
+}
+
 static __always_inline int envelope_in(struct xdp_md *ctx)
 {
 	void *data_end = (void *)(long)ctx->data_end;
@@ -246,8 +254,7 @@ static __always_inline int envelope_in(struct xdp_md *ctx)
 			note(data, data_end, &ip, &esp, DROP_NO_SA);
 		return unknown_esp(flags, DROP_NO_SA);
 	}
-	/* too long for a single-buffer XSK frame: the sockets take it */
-	if (sa->flags & SA_IN_F_SOCKET || flags & SETTINGS_F_SOCKET || len > ETH_HLEN + FUNNEL_MTU)
+	if (sa->flags & SA_IN_F_SOCKET || flags & SETTINGS_F_SOCKET || len > ETH_HLEN + funnel_mtu(sa->worker))
 		return to_socket(data, data_end, sa, &ip);
 	return steer(data, data_end, sa, &ip);
 }
@@ -323,7 +330,7 @@ int wire_in(struct xdp_md *ctx)
 	return envelope_in(ctx);
 }
 
-SEC("xdp")
+SEC("xdp.frags")
 int funnel(struct xdp_md *ctx)
 {
 	return to_xsk(ctx);

@@ -16,12 +16,13 @@
 #include "ipsec_drops.h"
 
 enum {
-	SHARED_VERSION = 3,    /* bumped on any layout change; checked when adopting pins */
+	SHARED_VERSION = 4,    /* bumped on any layout change; checked when adopting pins */
 	LINK_MAX = 16384,      /* link ids 0..LINK_MAX-1; maps are sized by `max-links` */
 	WORKER_MAX = 64,
 	ESP_PORT = 4500,       /* RFC 3948 */
 	STICKY_NS = 500000000, /* a flow that sent a super-packet stays on the GSO funnel this long */
-	FUNNEL_MTU = 3498,     /* single-buffer XDP on veth; larger packets take the TAP */
+	FUNNEL_MTU = 3498,     /* single-buffer XDP on veth; larger raw packets take the TAP */
+	JUMBO_MTU = 9216,      /* wire funnel where AF_XDP takes a frame in several buffers (6.6) */
 	SA_PER_LINK = 4,       /* slots: two directions, each with one being replaced */
 	SA_REPLAY_WORDS = 80,  /* size of the `replay` pool per slot; out SAs take none, 4096 takes 128 */
 };
@@ -157,7 +158,7 @@ struct sticky_key {
 struct worker_ent {
 	__u32 tap_ifindex;
 	__u32 raw_ifindex; /* sending end of the raw XSK funnel, 0 = none yet */
-	__u32 n_queues;
+	__u32 wire_mtu;    /* longest packet its wire funnel takes; larger envelopes go to the sockets */
 	__be16 udp_port_be; /* private port of the worker's UDP sockets, both families */
 	__u16 pad;
 };

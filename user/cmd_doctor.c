@@ -319,6 +319,10 @@ static void check_link_signs(json_t *list, json_t *l)
 		     "look at the peer: SPI known there, firewall, ESP blocked on the way (try "
 		     "encap udp)",
 		     "%lld packets sent, none received", (long long)jint(l, "tx.packets"));
+	if (jint(l, "path.mtu") > jint(l, "wire_mtu"))
+		find(list, name, "info", "nothing is lost by that, it costs speed",
+		     "envelopes over %lld bytes come in by sockets, the path carries %lld",
+		     (long long)jint(l, "wire_mtu"), (long long)jint(l, "path.mtu"));
 	if (jint(l, "lost") * 100 > jint(l, "rx.packets") && jint(l, "lost") > 100)
 		find(list, name, "warn", "ipsecctl path list: another path, or less load",
 		     "%lld lost on the wire of %lld", (long long)jint(l, "lost"),
@@ -521,6 +525,8 @@ static json_t *probe(const struct utsname *u)
 		"small packets take the TAP as well");
 	feature(l, "xskmap", libbpf_probe_bpf_map_type(BPF_MAP_TYPE_XSKMAP, NULL) == 1,
 		"small packets take the TAP as well");
+	feature(l, "af-xdp-sg", kernel_at_least(u, 6, 6),
+		"envelopes over 3498 bytes, of jumbo wires, come in by sockets");
 	feature(l, "devmap", libbpf_probe_bpf_map_type(BPF_MAP_TYPE_DEVMAP, NULL) == 1,
 		"envelopes come in by sockets");
 	feature(l, "lpm-trie", libbpf_probe_bpf_map_type(BPF_MAP_TYPE_LPM_TRIE, NULL) == 1,

@@ -222,6 +222,8 @@ static void detail(const struct ctl *c, json_t *l)
 		say("mss-clamp", "IPv4 %lld, IPv6 %lld", (long long)jint(l, "mss_clamp.v4"),
 		    (long long)jint(l, "mss_clamp.v6"));
 	detail_path(l);
+	if (jint(l, "path.mtu") > jint(l, "wire_mtu"))
+		say("input", "envelopes over %lld bytes by sockets", (long long)jint(l, "wire_mtu"));
 	detail_liveness(jat(l, "liveness"));
 	detail_keepalive(l);
 	say("traffic", "rx %s in %lld packets, tx %s in %lld", fmt_bytes(rx, jnum(l, "rx.bytes")),

@@ -14,6 +14,15 @@
 #include "ns.h"
 #include "port.h"
 
+#ifndef XDP_USE_SG
+#define XDP_USE_SG (1 << 4)
+#endif
+#ifndef XDP_PKT_CONTD
+#define XDP_PKT_CONTD (1 << 0)
+#endif
+
+#define NO_BUFFER UINT64_MAX /* address of a joined frame: its buffers are free already */
+
 struct port {
 	struct xsk_umem *umem;
 	struct xsk_socket *xsk;
@@ -22,6 +31,7 @@ struct port {
 	uint8_t *area;
 	int send_ifindex, recv_ifindex;
 	char recv_name[IFNAMSIZ];
+	uint8_t *joined; /* [PORT_BATCH][PORT_JOINED]: jumbo frames of the batch at hand; NULL = none can come */
 	uint64_t spare[PORT_FRAMES]; /* frames the fill ring had no room for; stack */
 	uint32_t n_spare;
 };
@@ -83,6 +93,8 @@ static int make_umem(struct port *p)
 		return -errno;
 	}
 	madvise(p->area, len, MADV_DONTDUMP); /* cleartext lives here */
+	if (p->joined)
+		madvise(p->joined, PORT_BATCH * PORT_JOINED, MADV_DONTDUMP);
 	for (uint32_t i = 0; i < PORT_FRAMES; i++)
 		p->spare[p->n_spare++] = (uint64_t)i * PORT_FRAME;
 	return xsk_umem__create(&p->umem, p->area, len, &p->fill, &p->comp, &uc);
@@ -99,7 +111,7 @@ static int bind_inside(void *arg)
 	struct bind_args *a = arg;
 	struct port *p = a->p;
 	struct xsk_socket_config sc = {.rx_size = PORT_RING, .libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD,
-				       .bind_flags = XDP_COPY};
+				       .bind_flags = XDP_COPY | (p->joined ? XDP_USE_SG : 0)};
 	struct timespec nap = {0, 20 * 1000 * 1000};
 	int err;
 
@@ -108,6 +120,13 @@ static int bind_inside(void *arg)
 		err = make_umem(p); /* its fd becomes the socket: the namespace counts */
 	for (int i = 0; !err && i < 250; i++) {
 		err = xsk_socket__create(&p->xsk, p->recv_name, 0, p->umem, &p->rx, NULL, &sc);
+		if (err == -EINVAL && sc.bind_flags & XDP_USE_SG) { /* before 6.6 */
+			sc.bind_flags &= ~XDP_USE_SG;
+			free(p->joined);
+			p->joined = NULL;
+			err = 0;
+			continue;
+		}
 		if (err != -EBUSY)
 			break;
 		err = 0;
@@ -127,11 +146,24 @@ int port_open(struct port **pp, const struct port_conf *c)
 
 	if (!p)
 		return -ENOMEM;
+	if (c->jumbo) {
+		p->joined = aligned_alloc(PORT_FRAME, PORT_BATCH * PORT_JOINED);
+		if (!p->joined) {
+			free(p);
+			return -ENOMEM;
+		}
+	}
 	snprintf(p->recv_name, sizeof p->recv_name, "%sr", c->name);
 	err = make_pair(p, c);
 	if (!err) {
 		what = "AF_XDP socket";
 		err = ns_call(c->backend_fd, bind_inside, &a);
+	}
+	if (!err && p->joined) {
+		what = "MTU for jumbo frames";
+		err = nl_link_set_mtu(c->nl, p->send_ifindex, JUMBO_MTU);
+		if (!err)
+			err = nl_link_set_mtu(c->nl, p->recv_ifindex, JUMBO_MTU);
 	}
 	if (!err) {
 		fill(p);
@@ -160,6 +192,7 @@ void port_close(struct port *p)
 		xsk_umem__delete(p->umem);
 	if (p->area)
 		munmap(p->area, (size_t)PORT_FRAME * PORT_FRAMES);
+	free(p->joined);
 	free(p);
 }
 
@@ -173,26 +206,59 @@ int port_ifindex(const struct port *p)
 	return p->send_ifindex;
 }
 
+uint32_t port_mtu(const struct port *p)
+{
+	return p->joined ? JUMBO_MTU : FUNNEL_MTU;
+}
+
+static void give_back(struct port *p, uint64_t addr)
+{
+	p->spare[p->n_spare++] = addr & ~(uint64_t)(PORT_FRAME - 1);
+}
+
+/* One more buffer of a jumbo frame. Return: bytes joined so far */
+static uint32_t join(struct port *p, uint8_t *to, uint32_t len, const struct xdp_desc *d)
+{
+	uint32_t n = MIN(d->len, PORT_JOINED - len);
+
+	memcpy(to + len, p->area + d->addr, n);
+	give_back(p, d->addr);
+	return len + n;
+}
+
 unsigned int port_receive(struct port *p, struct port_frame *f, unsigned int n)
 {
-	uint32_t idx, got = xsk_ring_cons__peek(&p->rx, n, &idx);
+	uint32_t idx, taken = 0, part = 0; /* part: bytes of a frame of which more buffers follow */
 	const struct xdp_desc *d;
+	unsigned int k = 0;
+	uint8_t *to;
+	bool more;
 
-	for (uint32_t i = 0; i < got; i++) {
-		d = xsk_ring_cons__rx_desc(&p->rx, idx + i);
-		f[i].addr = d->addr;
-		f[i].data = p->area + d->addr;
-		f[i].len = d->len;
+	while (k < n && xsk_ring_cons__peek(&p->rx, 1, &idx)) {
+		taken++;
+		d = xsk_ring_cons__rx_desc(&p->rx, idx);
+		more = d->options & XDP_PKT_CONTD;
+		if (!more && !part) {
+			f[k++] = (struct port_frame){.data = p->area + d->addr, .len = d->len, .addr = d->addr};
+			continue;
+		}
+		to = p->joined + (size_t)k * PORT_JOINED;
+		part = join(p, to, part, d);
+		if (more) /* the kernel hands over whole frames: it is in the ring already */
+			continue;
+		f[k++] = (struct port_frame){.data = to, .len = part, .addr = NO_BUFFER};
+		part = 0;
 	}
-	if (got)
-		xsk_ring_cons__release(&p->rx, got);
-	return got;
+	if (taken)
+		xsk_ring_cons__release(&p->rx, taken);
+	return k;
 }
 
 void port_release(struct port *p, const struct port_frame *f, unsigned int n)
 {
 	for (unsigned int i = 0; i < n; i++)
-		p->spare[p->n_spare++] = f[i].addr & ~(uint64_t)(PORT_FRAME - 1);
+		if (f[i].addr != NO_BUFFER)
+			give_back(p, f[i].addr);
 	fill(p);
 }
 

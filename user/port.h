@@ -4,6 +4,9 @@
  * socket. Receive only: frames are looked at, or crypted in place, and go straight back to the
  * fill ring, so a frame is always in exactly one of: fill ring, kernel, rx ring, batch at hand
  * (I5). No ESP here. Owned by one worker; the veth outlives the daemon, the socket does not.
+ *
+ * A jumbo frame lies in several buffers of the UMEM (AF_XDP multi-buffer, from 6.6 on). Such a one is copied
+ * into one piece; the others are looked at where they lie.
  */
 #ifndef PORT_H
 #define PORT_H
@@ -15,7 +18,8 @@
  * PORT_BATCH: frames of one round. A 64 KB super-packet is 48 of them, so a round of 64 delivered every second
  * one in pieces, and four streams in pieces of 16.
  */
-enum { PORT_FRAME = 4096, PORT_FRAMES = 2048, PORT_RING = 2048, PORT_BATCH = 256 };
+enum { PORT_FRAME = 4096, PORT_FRAMES = 2048, PORT_RING = 2048, PORT_BATCH = 256,
+       PORT_JOINED = 10240 /* JUMBO_MTU and its headers, and room behind */ };
 
 struct port_conf {
 	const char *name;   /* of the sending end; the receiving end is name + "r" */
@@ -24,6 +28,7 @@ struct port_conf {
 	struct load *load;
 	uint32_t xsk;       /* index in the XSKMAP */
 	bool csum_off;      /* complete checksums at the sending end (skbs come in there) */
+	bool jumbo;         /* frames up to JUMBO_MTU, where the kernel can */
 };
 
 struct port;
@@ -45,8 +50,9 @@ int port_open(struct port **pp, const struct port_conf *c);
 void port_close(struct port *p);
 int port_fd(const struct port *p);
 int port_ifindex(const struct port *p); /* sending end */
+uint32_t port_mtu(const struct port *p); /* longest packet it takes: FUNNEL_MTU or JUMBO_MTU */
 
-/** port_receive() - up to n frames. Worker thread. Return: how many */
+/** port_receive() - up to n frames, at most PORT_BATCH. Worker thread. Return: how many */
 unsigned int port_receive(struct port *p, struct port_frame *f, unsigned int n);
 /** port_release() - the n frames of the last port_receive() go back to the kernel */
 void port_release(struct port *p, const struct port_frame *f, unsigned int n);

@@ -75,6 +75,7 @@ static void on_link(void *arg, const struct nl_link *l)
 	p = &s->devs[s->n_devs++];
 	memset(p, 0, sizeof *p);
 	p->ifindex = l->ifindex;
+	p->mtu = l->mtu;
 	memcpy(p->name, l->name, sizeof p->name);
 }
 
@@ -141,6 +142,7 @@ static int attach_inside(void *arg)
 
 static void attach(struct daemon *d, struct underlay_dev *u, bool on)
 {
+	uint32_t most = worker_wire_mtu(d->workers[0]);
 	struct attach a = {d, u, on};
 	int err = ns_call(d->underlay_fd, attach_inside, &a);
 
@@ -149,8 +151,8 @@ static void attach(struct daemon *d, struct underlay_dev *u, bool on)
 	if (on && d->use_xdp && u->wire_err)
 		log_warnx("%s: no XDP here (%s): envelopes come in through sockets", u->name, strerror(-u->wire_err));
 	if (on)
-		log_info("underlay device %s: guard %s, input by %s", u->name, u->guard ? "on" : "MISSING",
-			 u->wire ? "xdp" : "socket");
+		log_info("underlay device %s: guard %s, input by %s%s", u->name, u->guard ? "on" : "MISSING",
+			 u->wire ? "xdp" : "socket", u->wire && u->mtu > most ? ", longest envelopes by socket" : "");
 }
 
 static struct underlay_dev *find(struct underlay_dev *v, unsigned int n, const struct underlay_dev *u)

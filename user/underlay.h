@@ -15,6 +15,7 @@ struct underlay_dev {
 	char name[IFNAMSIZ];
 	bool guard;  /* BPF guard attached */
 	bool wire;   /* wire-in XDP attached */
+	uint32_t mtu;
 	int wire_err; /* why not: -EOPNOTSUPP, -EBUSY, ... */
 };
 

@@ -352,6 +352,7 @@ static json_t *json_link(const struct daemon *d, const struct link *l, uint64_t 
 	vj_put(o, "keepalive", json_keepalive(l));
 	vj_put(o, "path", l->cur_path < l->n_paths ? verbs_path(l, l->cur_path, false) : NULL);
 	vj_int(o, "n_paths", l->n_paths);
+	vj_int(o, "wire_mtu", worker_wire_mtu(d->workers[l->worker]));
 	vj_put(o, "rx", json_traffic(k.w.in_pkts, k.w.in_bytes));
 	vj_put(o, "tx", json_traffic(k.w.out_pkts, k.w.out_bytes));
 	vj_int(o, "lost", k.w.lost);
@@ -606,6 +607,7 @@ static json_t *perf_one(const struct daemon *d, unsigned int i, uint64_t now, do
 	vj_int(o, "worker", i);
 	vj_int(o, "taps", worker_n_taps(w));
 	vj_int(o, "xsks", worker_n_xsks(w));
+	vj_int(o, "wire_mtu", worker_wire_mtu(w));
 	vj_bool(o, "owns_4500", false); /* nobody of ours binds it any more */
 	vj_int(o, "udp_port", worker_udp_port(w));
 	vj_age(o, "beat_age_s", beat ? LOAD(beat->worker_ns[i]) : 0, now);

@@ -396,6 +396,7 @@ static int open_ports(struct worker *w)
 	snprintf(name, sizeof name, "wire%u", c->index);
 	pc.xsk = 2 * c->index + 1;
 	pc.csum_off = false;
+	pc.jumbo = true;
 	err = port_open(&w->wire, &pc);
 	return err ? err : ns_call(c->backend_fd, funnel_devs, w);
 }
@@ -404,7 +405,7 @@ int worker_new(struct worker **wp, const struct worker_conf *c)
 {
 	struct socks_conf sc = {.underlay_fd = c->underlay_fd,
 				.filter_fd = load_filter_fd(c->load)};
-	struct worker_ent ent = {.n_queues = 1};
+	struct worker_ent ent = {0};
 	const char *what = "memory";
 	struct worker *w = calloc(1, sizeof *w);
 	int err;
@@ -447,6 +448,7 @@ int worker_new(struct worker **wp, const struct worker_conf *c)
 		w->raw = w->wire = NULL;
 	}
 	ent.tap_ifindex = w->tap.ifindex;
+	ent.wire_mtu = w->wire ? port_mtu(w->wire) : 0;
 	ent.raw_ifindex = w->raw ? port_ifindex(w->raw) : 0;
 	ent.udp_port_be = htons(w->socks.udp_port);
 	err = load_worker_set(c->load, c->index, &ent);
@@ -551,6 +553,11 @@ const struct worker_stats *worker_stats(const struct worker *w)
 unsigned int worker_n_taps(const struct worker *w)
 {
 	return w->tap.fd >= 0;
+}
+
+uint32_t worker_wire_mtu(const struct worker *w)
+{
+	return w->wire ? port_mtu(w->wire) : 0;
 }
 
 unsigned int worker_n_xsks(const struct worker *w)

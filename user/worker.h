@@ -163,6 +163,8 @@ unsigned int worker_n_taps(const struct worker *w);
 struct port_stats;
 /** worker_port_stats() - of the raw and the wire funnel. Return: false when there are none */
 bool worker_port_stats(const struct worker *w, struct port_stats *raw, struct port_stats *wire);
+/** worker_wire_mtu() - longest envelope that AF_XDP takes in, the outer headers included; 0 = none */
+uint32_t worker_wire_mtu(const struct worker *w);
 unsigned int worker_n_xsks(const struct worker *w);
 int worker_tap_ifindex(const struct worker *w);
 /** worker_socks() - the sockets' fds into out[4] (the guardian keeps duplicates). Return: how many */

@@ -24,6 +24,7 @@ enum {
 	SPI_GONE = 0x1003,   /* ours, of a worker without a funnel */
 	SPI_OUT = 0x2001,    /* of our own envelopes on LINK_ID, to 198.51.100.7 and 2001:db8::7 */
 	SPI_OTHER = 0x2002,  /* of another link's envelopes */
+	SPI_JUMBO = 0x1004,  /* ours, of a worker whose funnel takes 4000 bytes */
 	SPI_ALIEN = 0x7777,
 };
 
@@ -227,6 +228,9 @@ static const struct row rows[] = {
 	 {OUR4, ESP, .spi = SPI, .payload = 3000}, STEERED(3020)},
 	{"wire: too long for a funnel goes to the sockets", PROG_wire_in,
 	 {OUR4, ESP, .spi = SPI, .payload = FUNNEL_MTU - 19}, PASSED},
+	{"wire: the longest that this worker's funnel takes", PROG_wire_in,
+	 {OUR4, ESP, .spi = SPI_JUMBO, .payload = 3980}, STEERED(4000)},
+	{"wire: one byte more", PROG_wire_in, {OUR4, ESP, .spi = SPI_JUMBO, .payload = 3981}, PASSED},
 	{"wire: input = socket for the SA", PROG_wire_in,
 	 {OUR4, ESP, .spi = SPI_SOCKET, .payload = 60}, PASSED},
 	{"wire: input = socket for all", PROG_wire_in,
@@ -414,7 +418,7 @@ static void tables_set(void)
 		      both6 = prefix("fd02::/48"), all6 = prefix("::/0");
 	struct sa_in_ent in = {.slot = SLOT_IN, .sgen = 4, .link = LINK_ID};
 	struct worker_ent tap = {.tap_ifindex = 100},
-			  xsk = {.tap_ifindex = 100, .raw_ifindex = 101};
+			  xsk = {.tap_ifindex = 100, .raw_ifindex = 101}, jumbo = {.wire_mtu = 4000};
 	int bad = 0;
 
 	bad |= load_worker_set(ld, 0, &tap) | load_worker_set(ld, 1, &xsk);
@@ -427,12 +431,15 @@ static void tables_set(void)
 	       load_env_set(ld, htonl(SPI_OUT), &them6, LINK_ID) |
 	       load_env_set(ld, htonl(SPI_OTHER), &them4, LINK_ID + 1);
 	bad |= load_sa_in_set(ld, htonl(SPI), &in);
+	in.worker = 2;
+	bad |= load_sa_in_set(ld, htonl(SPI_JUMBO), &in) | load_worker_set(ld, 2, &jumbo);
 	in.worker = 1;
 	bad |= load_sa_in_set(ld, htonl(SPI_GONE), &in);
 	in.flags = SA_IN_F_SOCKET;
 	bad |= load_sa_in_set(ld, htonl(SPI_SOCKET), &in);
 	assert_int_equal(bad, 0);
 	assert_int_equal(load_wire_dev_set(ld, 0, LO), 0);
+	assert_int_equal(load_wire_dev_set(ld, 2, LO), 0);
 	assert_int_equal(load_funnel_set(ld, LO, 3), 0);
 }
 

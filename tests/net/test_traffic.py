@@ -241,3 +241,57 @@ def test_maps_print_named_fields(lab):
             text = sh(["bpftool", "map", "dump", "pinned", m], check=False).stdout
             named += '"value"' in text or "value:" in text
     assert named >= 5
+
+
+def jumbo(lab, path, mtu):
+    """Wires and hosts of that MTU; the link's is what the wire leaves."""
+    t = bed(lab, path, mtu=mtu)
+    for ns, dev in ((t.h1, "eth0"), (t.a, "eth0"), (t.h2, "eth0"), (t.b, "eth0")):
+        ns.ip(f"link set {dev} mtu {mtu}")
+    return t
+
+
+def came_in(d):
+    """(steered to AF_XDP, taken by sockets), envelopes."""
+    def books():
+        c = d.json("drops")["conservation"][0]["in"]
+        return c if not c["in_funnel"] else None
+    c = wait_until(books, 2, "nothing under way")
+    return c["steered"], c["wire_in"] - c["steered"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_jumbo_wire(lab, path):
+    """9000 bytes through AF_XDP: a frame lies in three buffers, arrives in one piece, and no buffer is lost."""
+    t = jumbo(lab, path, 9000)
+    can = t.db.json("perf")["workers"][0]["wire_mtu"]
+    top = t.da.link()["mtu"]
+    assert can == 9216 and top > 8900
+    for _, far in INNER.values():
+        need_ping(t.h1, far, size=top - 48, extra=["-M", "do"], count=20)
+    before = came_in(t.db)
+    e = UdpEcho(t.h1, t.h2, "10.2.0.2")
+    sizes = [*range(3400, 3900, 7), *range(7600, 7780, 3), *range(top - 40, top - 27)]
+    assert e.check(secrets.token_bytes(n) for n in sizes) == len(sizes)
+    e.close()
+    after = came_in(t.db)
+    assert after[0] - before[0] >= len(sizes) and after[1] == before[1], "by sockets"
+    sent, got = tcp_transfer(t.h1, t.h2, "10.2.0.2", 32 * MB)
+    assert sent == got
+    sent, got = tcp_transfer(t.h2, t.h1, INNER["v6"][0], 8 * MB)
+    assert sent == got
+
+
+def test_wire_longer_than_a_funnel(lab):
+    """Envelopes that no AF_XDP frame holds take the sockets, all of them, and are counted there."""
+    t = jumbo(lab, "esp4", 16000)
+    top = t.da.link()["mtu"]
+    need_ping(t.h1, "10.2.0.2")
+    before = came_in(t.db)
+    e = UdpEcho(t.h1, t.h2, "10.2.0.2")
+    sizes = [*range(9100, 9300), *range(top - 40, top - 27)]
+    assert e.check((secrets.token_bytes(n) for n in sizes), burst=8) == len(sizes)
+    e.close()
+    after = came_in(t.db)
+    assert after[1] - before[1] >= 100 and after[0] - before[0] >= 20
+    assert "longest envelopes by socket" in t.db.log()

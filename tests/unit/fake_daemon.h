@@ -58,6 +58,7 @@
 #define worker_stats      f_worker_stats_of
 #define worker_n_taps     f_worker_n_taps
 #define worker_n_xsks     f_worker_n_xsks
+#define worker_wire_mtu   f_worker_wire_mtu
 #define worker_udp_port   f_worker_udp_port
 #define worker_port_stats f_worker_port_stats
 #define nl_route_get      f_nl_route_get
@@ -297,6 +298,11 @@ const struct worker_stats *worker_stats(const struct worker *w)
 unsigned int worker_n_taps(const struct worker *w)
 {
 	return 1;
+}
+
+uint32_t worker_wire_mtu(const struct worker *w)
+{
+	return 9216;
 }
 
 unsigned int worker_n_xsks(const struct worker *w)
