@@ -110,13 +110,18 @@ static __always_inline bool bound(struct __sk_buff *skb, const struct seen *s, c
 	return true;
 }
 
-/* RFC 1624, and a checksum of zero stays what it is: none. */
+/*
+ * RFC 1624, and a checksum of zero stays what it is: none. A super-packet's is made when it is cut, from the
+ * pseudo-header's sum that stands in the field until then. The helper would notice by ip_summed, but for
+ * a device without checksum offload UDP_SEGMENT leaves that at CHECKSUM_NONE.
+ */
 static __always_inline void set_port(struct __sk_buff *skb, __u32 off, __u32 csum_off, __be16 from,
 				     __be16 to)
 {
 	if (from == to)
 		return;
-	bpf_l4_csum_replace(skb, csum_off, from, to, BPF_F_MARK_MANGLED_0 | sizeof(to));
+	if (!skb->gso_size)
+		bpf_l4_csum_replace(skb, csum_off, from, to, BPF_F_MARK_MANGLED_0 | sizeof(to));
 	bpf_skb_store_bytes(skb, off, &to, sizeof(to), 0);
 }
 

@@ -111,6 +111,29 @@ def test_checksums_on_the_wire(lab, path):
     assert {(4, 6), (6, 6), (4, 17)} <= kinds
 
 
+@pytest.mark.parametrize("input", ["xdp", "socket"])
+@pytest.mark.parametrize("path", ["udp4", "udp6"])
+def test_checksums_without_offload(lab, path, input):
+    """A device that finishes no checksums: ours are whole on the wire, super-packets' too, and the stack takes them in."""
+    t = bed(lab, path, underlay={"input": input}, start=False)
+    for ns in (t.a, t.b):
+        ns.run(["ethtool", "-K", "eth1", "tx", "off"])
+    for d in (t.da, t.db):
+        d.start()
+    for d in (t.da, t.db):
+        d.wait_up()
+    for _, far in INNER.values():
+        need_ping(t.h1, far)
+        e = UdpEcho(t.h1, t.h2, far)
+        e.check((os.urandom(n) for _ in range(20) for n in (300, 100, 700, 50)), burst=40)
+        e.close()
+        sent, got = tcp_transfer(t.h1, t.h2, far, 2 * MB)
+        assert sent == got
+    frames = [f for f in map(Frame, lab.tap.pcap(t.a, "eth1", True)) if f.esp is not None]
+    assert len(frames) > 3000
+    assert not [f.ip[:40].hex() for f in frames if not checksums_right(f.ip)]
+
+
 def checksum_left_to_device(frame):
     """On a veth the UDP checksum is not there yet (CHECKSUM_PARTIAL): only the IPv4 header can be judged."""
     return frame.ip[0] >> 4 == 4
