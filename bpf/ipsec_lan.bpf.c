@@ -7,8 +7,8 @@
  *
  * Only the plain case is taken, everything else goes up the stack untouched: local and
  * link-scope addresses, options and extension headers, expiring TTLs, broken headers, what is too long
- * for the link, protocols other than TCP, UDP and ICMP, possible envelopes, links that cannot send. So the
- * stack remains the one that answers with ICMP, and classify the one that drops.
+ * for the link, protocols other than TCP, UDP and ICMP, possible envelopes, links that cannot send, SYNs of a link
+ * with mss-clamp. So the stack remains the one that answers with ICMP, and classify the one that drops.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -150,6 +150,16 @@ static __always_inline __u32 *route(struct xdp_md *ctx, void *data, void *data_e
 	return bpf_map_lookup_elem(&link_by_front, &oif);
 }
 
+/* What classify would still write into (mss.bpf.h). */
+static __always_inline bool clamped(void *data, void *data_end, const struct ip_hdr *ip, const struct link_ent *l)
+{
+	struct tcphdr *tcp = data + ip->l4_off;
+
+	if (!(ip->is6 ? l->mss6 : l->mss4) || ip->proto != IPPROTO_TCP)
+		return false;
+	return (void *)(tcp + 1) > data_end || tcp->syn;
+}
+
 /* One hop more: RFC 1812 5.3.1, RFC 1624; RFC 8200 3. */
 static __always_inline bool hop(void *data, void *data_end, bool is6)
 {
@@ -191,6 +201,8 @@ static __always_inline int shortcut(struct xdp_md *ctx)
 	c = link_ctr_get(k);
 	if (!l || !c ||
 	    (l->flags & (LINK_F_USED | LINK_F_OUT_SA | LINK_F_LOOP | LINK_F_NO_XSK)) != (LINK_F_USED | LINK_F_OUT_SA))
+		return XDP_PASS;
+	if (clamped(data, data_end, &ip, l))
 		return XDP_PASS;
 	k = l->worker;
 	if (!bpf_map_lookup_elem(&raw_dev, &k) || (void *)(st + 1) > data_end || !hop(data, data_end, ip.is6))

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`shortcut = eth0`: forwarded packets go into the link without the stack; the routing tables still decide."""
 import secrets
+import socket
 
 import pytest
-from scapy.layers.inet import ICMP, IP, IPOption_NOP, UDP
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrHopByHop
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw, raw
 
-from lib.traffic import UdpEcho, need_ping, ping, tcp_transfer
+from lib.traffic import Listener, UdpEcho, need_ping, ping, tcp_transfer
 from lib.util import wait_until
 
 FAR = {"v4": "10.2.0.2", "v6": "fd02::2"}
@@ -215,3 +216,19 @@ def test_somebody_elses_program_stays(lab):
     assert "eth0: no shortcut here (another XDP program is attached)" in t.da.log_now()
     need_ping(t.h1, FAR["v4"])
     assert shortcut(t.da) == 0
+
+
+def test_syns_of_a_clamped_link_are_the_classifiers(lab):
+    """mss-clamp is written where super-packets are seen: SYNs take the stack, what follows does not."""
+    t = bed(lab, **{"mss-clamp": "1100"})
+    tap = Listener(t.h2, "eth0")
+    s = t.h1.socket(socket.AF_INET, socket.SOCK_STREAM)
+    s.setblocking(False)
+    s.connect_ex((FAR["v4"], 80))
+    syn = wait_until(lambda: [p for p in tap.poll() if p[0] >> 4 == 4 and p[9] == 6 and p[33] == 2], 3, "the SYN")[0]
+    s.close()
+    tap.close()
+    assert dict(IP(syn)[TCP].options)["MSS"] == 1100
+    before = shortcut(t.da)
+    sent, got = tcp_transfer(t.h1, t.h2, FAR["v4"], 1 << 20)
+    assert sent == got and shortcut(t.da) > before + 900
