@@ -95,11 +95,25 @@ def test_rebinding_is_followed(lab, v):
     carries(lab, t.west, t.east)
 
 
+def settled(d, seconds=2):
+    """Nothing has left for a while: the reports of a new device's multicast groups are out."""
+    last = [-1, 0.0]
+
+    def same():
+        now, n = time.monotonic(), d.link()["tx"]["packets"]
+        if n != last[0]:
+            last[:] = n, now
+        return now - last[1] > seconds
+
+    wait_until(same, 15, "quiet")
+
+
 def test_rebinding_without_probes(lab):
     """Nothing but West's own data tells East of the new port; until it comes, East's go to the old one."""
     t = behind(lab, liveness="off")
     t.dw.wait_up()
     need_ping(t.west, "10.9.1.2")
+    settled(t.dw)
     t.nat.rebind(OTHER)
     assert not ping(t.east, "10.9.1.1", count=2, timeout=0.3), "the old mapping is gone"
     assert path(t.de)["port"] == 4500

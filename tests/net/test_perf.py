@@ -23,7 +23,7 @@ def test_stages(lab):
         assert moved >= n == 2000
         for s in names:
             diff = {k: now[s][k] - was[s][k] for k in ("packets", "calls", "clocks", "ns")}
-            assert diff["packets"] == moved, (s, diff, moved)
+            assert moved <= diff["packets"] <= moved + 3, (s, diff, moved)  # asked later: a multicast report or two
             assert 0 < diff["calls"] <= moved and diff["clocks"] > diff["calls"] and diff["ns"] > 0, diff
         assert 0 < more - calls < 4 * moved
         text = d.ctl("perf", json_out=False).stdout
