@@ -21,7 +21,7 @@
 
 enum { PATHS_MAX = 8, PEER_NAME_MAX = 64, INSTANCE_MAX = 32, HOST_MAX = 254, NETNS_NAME_MAX = 64,
        SA_FILE_MAX = 1024, PREFIXES_MAX = 4096 /* in one list */, LINK_NUMBER_MAX = 65535,
-       MTU_MIN = 1280 /* IPv6 needs it */, MTU_MAX = 9000,
+       MTU_MIN = 1280 /* IPv6 needs it */, MTU_MAX = 65535 /* the device takes what an envelope of 65535 bytes holds */,
        MSS_MIN = 536 /* RFC 9293 3.7.1 */, MSS_MAX = 65495,
        LIVE_MS_MIN = 10, LIVE_MS_MAX = 600000, LIVE_COUNT_MAX = 255,
        KEEPALIVE_MS_MIN = 1000, KEEPALIVE_MS_MAX = 3600000 };

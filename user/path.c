@@ -279,18 +279,24 @@ bool path_told(struct daemon *d, struct link *l)
 	return changed;
 }
 
+/* What an envelope of that length holds. */
+static uint32_t fits_in(const struct link *l, const struct link_path *p, uint32_t mtu)
+{
+	return esp_raw_max(sad_layout(l), l->transport, mtu, addr_is4(&p->remote) ? IP4_HDR_LEN : IP6_HDR_LEN,
+			   p->conf.encap == ENCAP_UDP ? UDP_HDR_LEN : 0);
+}
+
 uint32_t path_mtu(const struct link *l)
 {
 	const struct link_path *p = &l->paths[l->cur_path];
-	bool udp = p->conf.encap == ENCAP_UDP;
+	bool known = l->n_paths && !p->error && p->mtu;
 	uint32_t fits;
 
 	if (l->conf.mtu)
-		return l->conf.mtu;
-	if (!l->n_paths || p->error || !p->mtu)
+		return MIN(l->conf.mtu, fits_in(l, p, MTU_MAX));
+	if (!known)
 		return l->mtu ? l->mtu : MTU_MIN;
-	fits = esp_raw_max(sad_layout(l), l->transport, p->mtu,
-			   addr_is4(&p->remote) ? IP4_HDR_LEN : IP6_HDR_LEN, udp ? UDP_HDR_LEN : 0);
+	fits = fits_in(l, p, p->mtu);
 	/* below 1280 IPv6 would lose its addresses: the envelope is fragmented instead */
 	return MAX(fits, (uint32_t)MTU_MIN);
 }

@@ -101,11 +101,12 @@ class Lab:
         return pair, pair.write(self.path(f"{tag}-a.sa"), "a"), pair.write(self.path(f"{tag}-b.sa"), "b")
 
     def two_gateways(self, start=True, ipsecd=None, underlay=None, mtu=1500, alg="aes-gcm-256", esn=True, window=0,
-                     path_a=None, path_b=None, wait=True, hosts=True, bad=False, wild=None, **over):
+                     path_a=None, path_b=None, wait=True, hosts=True, bad=False, wild=None, link_mtu=None, **over):
         """The standing bed: two hosts, two ipsecd, one link. Returns the topology with .da, .db, .pair.
 
         wild: what the topology shall be told, {"far_mtu": N} for a router in the middle."""
         t = self.two_hosts(mtu=mtu, hosts=hosts, bad=bad, **(wild or {}))
+        over = {"mtu": link_mtu, **over}
         t.pair, ka, kb = self.pair_files(alg=alg, esn=esn, window=window)
         t.da = self.daemon(t.a, conf_text([t.link("a", ka, path_a, **over)], ipsecd, underlay), keys=[ka], start=start)
         t.db = self.daemon(t.b, conf_text([t.link("b", kb, path_b, **over)], ipsecd, underlay), keys=[kb], start=start)

@@ -28,8 +28,10 @@ def need_ping(ns, dst, timeout=5, **kw):
     assert ping(ns, dst, **kw), f"{ns.role}: answers missing from {dst}"
 
 
-def tcp_transfer(src, dst, addr, size, timeout=60, port=5001, own=None):
-    """Send random bytes; both ends hash what they see. Returns (sent, received) digests. own: addr as dst has it."""
+def tcp_transfer(src, dst, addr, size, timeout=60, port=5001, own=None, opt=None):
+    """Send random bytes; both ends hash what they see. Returns (sent, received) digests. own: addr as dst has it.
+
+    opt: (level, name, value), a socket option of the sender."""
     srv = dst.socket(family(addr), socket.SOCK_STREAM)
     srv.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     srv.bind((own or addr, port))
@@ -58,6 +60,8 @@ def tcp_transfer(src, dst, addr, size, timeout=60, port=5001, own=None):
     sent = hashlib.sha256()
     cli = src.socket(family(addr), socket.SOCK_STREAM)
     cli.settimeout(timeout)
+    if opt:
+        cli.setsockopt(*opt)
     try:
         cli.connect((addr, port))
         block = os.urandom(1 << 20)
