@@ -27,7 +27,7 @@ LAYERS = ("unit", "bpf", "net", "vm")
 LEVELS = ("MUST", "MUST NOT", "SHOULD", "SHOULD NOT", "info")
 NOT_APPLICABLE, DEVIATES, NO_TEST = MARKS = ("not applicable", "deviates", "no test")
 AIM = 95  # percent of the applicable rows
-FLOOR = 80  # less fails; raised with every feature that brings its tests, never lowered
+FLOOR = 90  # less fails; raised with every feature that brings its tests, never lowered
 
 PASSED, FAILED, SKIPPED, ABSENT, NOT_RUN = "passed", "FAILED", "skipped", "no such test", "not run"
 
