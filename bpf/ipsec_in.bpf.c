@@ -76,6 +76,12 @@ static __always_inline bool to_us(void *data, void *data_end, const struct ip_hd
 	return bpf_map_lookup_elem(&local_addr, &dst);
 }
 
+/* RFC 4303 2. The kernel's own name for it is in the BTF of a module, which may not be there. */
+struct esp_head {
+	__be32 spi_be;
+	__be32 seq_be;
+};
+
 enum esp_at { ESP_NOT, ESP_TORN, ESP_HERE };
 
 /*
@@ -83,7 +89,7 @@ enum esp_at { ESP_NOT, ESP_TORN, ESP_HERE };
  * protocol 50, but too short for a header. Lengths are the packet's own: Ethernet pads.
  */
 static __always_inline enum esp_at find_esp(void *data, void *data_end, const struct ip_hdr *ip,
-					    struct ip_esp_hdr *esp)
+					    struct esp_head *esp)
 {
 	__u32 room = ip->len - (ip->l4_off - ETH_HLEN);
 	void *p = data + ip->l4_off;
@@ -105,12 +111,12 @@ static __always_inline enum esp_at find_esp(void *data, void *data_end, const st
 	if (p + ESP_MIN > data_end)
 		return ESP_TORN;
 	__builtin_memcpy(esp, p, sizeof(*esp));
-	return esp->spi || ip->proto == IPPROTO_ESP ? ESP_HERE : ESP_NOT;
+	return esp->spi_be || ip->proto == IPPROTO_ESP ? ESP_HERE : ESP_NOT;
 }
 
 /* For the audit, RFC 4303 3.4.2: who sent what to whom. One per second, whatever comes. */
 static __always_inline void note(void *data, void *data_end, const struct ip_hdr *ip,
-				 const struct ip_esp_hdr *esp, enum drop why)
+				 const struct esp_head *esp, enum drop why)
 {
 	__u64 now = bpf_ktime_get_boot_ns(), was;
 	__u32 zero = 0, word;
@@ -127,8 +133,8 @@ static __always_inline void note(void *data, void *data_end, const struct ip_hdr
 	__builtin_memcpy(&word, data + ETH_HLEN, sizeof(word));
 	n->src = src;
 	n->dst = dst;
-	n->spi_be = esp->spi;
-	n->seq_be = esp->seq_no;
+	n->spi_be = esp->spi_be;
+	n->seq_be = esp->seq_be;
 	n->flow = ip->is6 ? bpf_ntohl(word) & 0xfffff : 0;
 	n->drop = why;
 	n->ns = now;
@@ -226,7 +232,7 @@ static __always_inline int envelope_in(struct xdp_md *ctx)
 	void *data = (void *)(long)ctx->data;
 	__u64 len = bpf_xdp_get_buff_len(ctx);
 	struct sa_in_key key = {};
-	struct ip_esp_hdr esp = {};
+	struct esp_head esp = {};
 	struct sa_in_ent *sa;
 	struct ethhdr *eth = data;
 	struct ip_hdr ip = {};
@@ -247,7 +253,7 @@ static __always_inline int envelope_in(struct xdp_md *ctx)
 	flags = settings_flags();
 	if (at == ESP_TORN)
 		return unknown_esp(flags, DROP_SHORT);
-	key.spi_be = esp.spi;
+	key.spi_be = esp.spi_be;
 	sa = bpf_map_lookup_elem(&sa_in, &key);
 	if (!sa) {
 		if (flags & SETTINGS_F_AUDIT && flags & SETTINGS_F_ESP_OURS)

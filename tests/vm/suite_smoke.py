@@ -1,10 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The first landing: packets each way between espwire and the kernel's XFRM, AES-GCM-128, ESP over IPv4."""
+"""The programs load, and the first landing: packets each way between espwire and the kernel's XFRM, AES-GCM-128, ESP over IPv4."""
+import re
+
+import suite_tree
 from bed import Bed, Link
 from guest import Case, Shared
+from lib.util import BUILD
 
 
 bed = Shared(lambda: Bed([Link(1, alg="aes-gcm-128", esn=False, window=32)])).get
+
+
+def programs(case):
+    """They load while esp4 is no part of the kernel: what a module has is not in the kernel's BTF."""
+    with open("/proc/modules") as f:
+        case.note("esp4 is " + ("loaded" if re.search("^esp4 ", f.read(), re.M) else "not loaded"))
+    suite_tree.binary(f"{BUILD}/bpf/prog_test", case)
 
 
 def link_up(case):
@@ -48,5 +59,5 @@ def books(case):
 
 
 def cases(job):
-    return [Case(fn.__name__, fn, limit=90) for fn in (link_up, ping, udp_out, udp_in, tcp_out, tcp_in, books)]
+    return [Case(fn.__name__, fn, limit=90) for fn in (programs, link_up, ping, udp_out, udp_in, tcp_out, tcp_in, books)]
 
