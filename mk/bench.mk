@@ -35,6 +35,7 @@ $(BENCH_DEPS): bench/packages.txt | $(B)/bench
 	@touch $@
 
 bench-tools: $(BENCH_BIN)
+check: $(BENCH_BIN)
 
 bench: all $(BENCH_BIN) $(BENCH_DEPS) ## espwire beside its peers, 8 minutes; FULL=1 an hour; CASES= IMPLS= ROUNDS= (root)
 	@B=$(B) FULL=$(FULL) CASES="$(CASES)" IMPLS="$(IMPLS)" ROUNDS="$(ROUNDS)" bench/run
