@@ -103,7 +103,7 @@ def main():
             out.write(json.dumps(line) + "\n")
 
         plan = [(s, c) for s in job["suites"] for c in importlib.import_module(f"suite_{s}").cases(job)
-                if (job["only"] or "") in c.name]
+                if (job["only"] or "") in c.name and (not job["these"] or [s, c.name] in job["these"])]
         tell(kernel=platform.release(), plan=[{"suite": s, "name": c.name, "limit": c.limit, "cell": c.cell} for s, c in plan])
         for suite, case in plan:
             tell(begin=case.name, suite=suite)

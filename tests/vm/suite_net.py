@@ -9,7 +9,7 @@ import os
 import subprocess
 import tempfile
 
-from guest import Case, Shared
+from guest import OUT, Case, Shared
 from lib.util import BUILD, ROOT, wait_until
 
 LIMIT = 240
@@ -40,7 +40,8 @@ class Run:
         self.dir = tempfile.mkdtemp()
         self.stream = f"{self.dir}/stream"
         argv = ["/usr/bin/python3", "-m", "pytest", "-p", "streamed", "-q", *ids]
-        env = dict(os.environ, ESPWIRE_BUILD=BUILD, ESPWIRE_TEST_FULL="", ESPWIRE_TEST_SLOW="5", STREAM=self.stream, PYTHONPATH=f"{ROOT}/tests/vm")
+        env = dict(os.environ, ESPWIRE_BUILD=BUILD, ESPWIRE_TEST_FULL="", ESPWIRE_TEST_SLOW="5", ESPWIRE_TEST_KEEP=f"{OUT}/failed",
+                   STREAM=self.stream, PYTHONPATH=f"{ROOT}/tests/vm")
         self.log = open(f"{self.dir}/log", "w+")
         self.proc = subprocess.Popen(argv, cwd=f"{ROOT}/tests/net", env=env, stdout=self.log, stderr=subprocess.STDOUT)
 
