@@ -684,6 +684,25 @@ static bool take_endpoint(struct daemon *d, struct link *l)
 	return true;
 }
 
+static void path_changed(struct daemon *d, struct link *l)
+{
+	sad_remote_changed(d, l);
+	device_set_mtu(d, l, path_mtu(l));
+	push_ent(d, l);
+	if (l->conf.protect.n || l->transport || d->protect_dirty)
+		d->protect_dirty = true;
+	else
+		load_peer_set(d->load, &l->paths[l->cur_path].remote);
+	d->underlay_dirty = true;
+}
+
+void link_follow_path(struct daemon *d, struct link *l)
+{
+	path_lookup(d, l);
+	path_push(d, l);
+	path_changed(d, l);
+}
+
 static void follow_paths(struct daemon *d, struct link *l)
 {
 	bool named = path_tick(d, l), moved = take_endpoint(d, l);
@@ -697,14 +716,9 @@ static void follow_paths(struct daemon *d, struct link *l)
 	path_lookup(d, l);
 	if (named)
 		path_push(d, l);
-	sad_remote_changed(d, l);
-	device_set_mtu(d, l, path_mtu(l));
-	push_ent(d, l);
-	if (l->conf.protect.n || l->transport || d->protect_dirty)
-		d->protect_dirty = true;
-	else
-		load_peer_set(d->load, &l->paths[l->cur_path].remote);
-	d->underlay_dirty = true;
+	path_changed(d, l);
+	if (moved && d->on_moved)
+		d->on_moved(d, l);
 }
 
 void links_routes_changed(struct daemon *d)

@@ -47,6 +47,10 @@ struct sa {
 	struct link *link;
 	uint32_t epoch;  /* the two of one file share it; later is newer */
 	char *file;      /* which; NULL = from an IKE daemon */
+	uint64_t owner;  /* generation of the IKE daemon that installed it; 0 = none did */
+	struct in6_addr dst; /* with an owner: the outer destination by which it knows this SA */
+	struct sa_sel *sel; /* what it was negotiated for; NULL = all that its link carries */
+	unsigned int n_sel;
 	enum sa_dir dir;
 	uint32_t spi;
 	enum aead_alg alg;
@@ -70,6 +74,7 @@ struct sa {
 	bool adopted;                 /* the slot and its exact window are a predecessor's */
 	uint64_t last_top;            /* in: at the last tick */
 	uint64_t last_pkts, last_bytes; /* the same, where lifetimes count them */
+	uint64_t reap_ns;             /* its IKE daemon is gone: not longer than that; 0 = it is there */
 	uint64_t first_pkts;          /* in: count at installation; more = the peer uses it */
 	struct in6_addr env_dst;      /* out: as it stands in env_out */
 };
@@ -78,7 +83,8 @@ struct sa {
 struct link_path {
 	struct path_conf conf;
 	struct in6_addr remote; /* resolved or learned; unspecified = unknown */
-	bool learned;           /* remote and port came from an authentic packet */
+	bool learned;           /* remote and port came from an authentic packet, or from IKE */
+	bool by_ike;            /* conf.encap is what IKE found out, not what the line says */
 	uint16_t port;          /* learned */
 	struct path_dns *dns;   /* path.c's; NULL unless conf.host */
 	int error;              /* of the last route lookup */
@@ -162,6 +168,11 @@ struct daemon {
 	bool ready;           /* the configuration is applied: from now on a missing heartbeat is a hang */
 	int guardian_pid;
 	void (*on_event)(struct daemon *d, json_t *ev); /* monitor; steals nothing */
+	struct ike *ike;      /* the IKE daemon's door; NULL = none */
+	/* for the IKE daemon, each may be NULL: an SA of its reached a limit; a peer moved; another one said hello */
+	void (*on_life)(struct daemon *d, const struct sa *sa, bool hard);
+	void (*on_moved)(struct daemon *d, const struct link *l);
+	void (*on_ike)(struct daemon *d);
 };
 
 /** link_mss() - what mss-clamp leaves to SYNs of one family, by the present MTU; the link has one, and a clamp */
@@ -188,6 +199,8 @@ int link_set(struct daemon *d, struct link *l, const struct link_conf *c, FILE *
 void link_admin(struct daemon *d, struct link *l, bool up);
 /** link_follow_sa() - another SA is in use, or none: configuration, MTU (its suite's) and BPF shall know */
 void link_follow_sa(struct daemon *d, struct link *l);
+/** link_follow_path() - its envelopes go elsewhere: routes, MTU, guards and BPF shall know */
+void link_follow_path(struct daemon *d, struct link *l);
 /** links_tick() - every 100 ms: liveness, endpoints, reservations; computes states, sets carriers */
 void links_tick(struct daemon *d);
 /** links_init() - read what a predecessor left; after load_open() */

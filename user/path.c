@@ -113,10 +113,13 @@ bool path_tick(struct daemon *d, struct link *l)
 
 /* ---- routes ---- */
 
-static bool same_path(const struct path_conf *a, const struct path_conf *b)
+/* IKE's word stands above the line's. */
+static bool same_path(const struct link_path *old, const struct path_conf *b)
 {
+	const struct path_conf *a = &old->conf;
+
 	return a->any == b->any && !strcmp(a->host, b->host) && !memcmp(&a->remote, &b->remote, sizeof a->remote) &&
-	       a->encap == b->encap && a->port == b->port;
+	       (old->by_ike || a->encap == b->encap) && a->port == b->port;
 }
 
 void path_init(struct link *l)
@@ -135,7 +138,11 @@ void path_init(struct link *l)
 		if (!p->conf.any && !p->conf.host[0])
 			p->remote = p->conf.remote;
 		/* what was learned or resolved stays true while the line is the same */
-		if (i < n_old && same_path(&old[i].conf, &p->conf)) {
+		if (i < n_old && same_path(&old[i], &p->conf)) {
+			if (old[i].by_ike && l->conf.ike[0]) {
+				p->by_ike = true;
+				p->conf.encap = old[i].conf.encap;
+			}
 			p->remote = old[i].remote;
 			p->learned = old[i].learned;
 			p->port = old[i].port;
@@ -149,6 +156,27 @@ void path_init(struct link *l)
 	for (unsigned int i = 0; i < n_old; i++)
 		if (old[i].dns)
 			unref(old[i].dns);
+}
+
+bool path_from_ike(struct link *l, const struct in6_addr *remote, uint16_t port, enum encap encap)
+{
+	unsigned int i, any = l->cur_path;
+	struct link_path *p;
+
+	if (!l->n_paths)
+		return false;
+	for (i = 0; i < l->n_paths && memcmp(&l->paths[i].remote, remote, sizeof *remote); i++)
+		if (l->paths[i].conf.any && !l->paths[i].learned)
+			any = i;
+	p = &l->paths[i < l->n_paths ? i : any];
+	if (i == l->cur_path && p->by_ike && p->port == port && p->conf.encap == encap)
+		return false;
+	p->remote = *remote;
+	p->port = port;
+	p->conf.encap = encap;
+	p->learned = p->by_ike = true;
+	l->cur_path = p - l->paths;
+	return true;
 }
 
 void path_free(struct link *l)

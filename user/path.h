@@ -24,6 +24,12 @@ uint32_t path_mtu(const struct link *l);
 void path_loops(struct daemon *d);
 /** path_push() - copy remotes, marks and the choice into the worker's half */
 void path_push(struct daemon *d, struct link *l);
+/**
+ * path_from_ike() - where its IKE daemon has found the peer, and whether in UDP: that path is the current one
+ * The line of this address, else one that waits to learn it, else the one in use. link_follow_path() tells
+ * everybody. Return: true when something changed
+ */
+bool path_from_ike(struct link *l, const struct in6_addr *remote, uint16_t port, enum encap encap);
 void path_free(struct link *l);
 
 #endif

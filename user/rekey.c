@@ -115,7 +115,7 @@ static void drop_old(struct daemon *d, struct link *l, uint64_t now)
 
 	for (; sa; sa = next) {
 		next = sa->next;
-		if (sa->epoch >= l->out->epoch)
+		if (sa->epoch >= l->out->epoch || sa->owner) /* an IKE daemon says when its own go */
 			continue;
 		if (sa->dir == SA_OUT ||
 		    (drained && (!sa->win || now > sa->win->ctr->last_used_ns + DRAIN_NS)))

@@ -8,6 +8,7 @@
 #ifndef SA_H
 #define SA_H
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include "aead.h"
@@ -32,6 +33,13 @@ struct sa_conf {
 	uint64_t iv_start;       /* out: first IV */
 	struct life_conf life;
 	uint64_t fingerprint;    /* sa_fingerprint() */
+};
+
+/** struct sa_sel - which packets an SA is for, RFC 4301 4.4.1.2 as RFC 7296 3.13.1 says it: ranges, both ends in */
+struct sa_sel {
+	struct in6_addr src[2], dst[2]; /* v4-mapped */
+	uint16_t sport[2], dport[2];    /* host order; 0..65535 = any */
+	uint8_t proto;                  /* 0 = any */
 };
 
 /**

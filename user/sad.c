@@ -167,7 +167,16 @@ static int out_from_worker(struct worker *w, void *arg)
 	return 0;
 }
 
-static int install_in(struct daemon *d, struct sa *sa, const struct sa_conf *conf)
+static bool by_udp(const struct link *l, const struct sa_spec *s)
+{
+	bool udp = !s->file && s->udp;
+
+	for (unsigned int i = 0; s->file && i < l->n_paths; i++)
+		udp |= l->paths[i].conf.encap == ENCAP_UDP;
+	return udp;
+}
+
+static int install_in(struct daemon *d, struct sa *sa, const struct sa_spec *s, const struct sa_conf *conf)
 {
 	struct sa_ctr *ctr = &load_sactr(d->load)[sa->slot];
 	struct sa_conf copy = *conf, *c = &copy;
@@ -196,8 +205,8 @@ static int install_in(struct daemon *d, struct sa *sa, const struct sa_conf *con
 	log_debug("%s: in sa 0x%08x: window %s at %llu, durable mark %llu", l->conf.name, conf->spi,
 		  sa->adopted ? "adopted" : "new", (unsigned long long)ctr->top, (unsigned long long)conf->seq_start);
 	sa->win = w;
-	for (unsigned int i = 0; i < l->n_paths; i++)
-		e.flags |= l->paths[i].conf.encap == ENCAP_UDP ? SA_IN_F_UDP : 0;
+	if (by_udp(l, s))
+		e.flags |= SA_IN_F_UDP;
 	if (l->conf.input == INPUT_SOCKET)
 		e.flags |= SA_IN_F_SOCKET;
 	err = worker_call(d->workers[l->worker], in_to_worker, w);
@@ -293,17 +302,20 @@ static void sa_uninstall(struct daemon *d, struct sa *sa)
 	ledger_close(sa->ledger);
 }
 
-/* ---- static SAs ---- */
+/* ---- adding ---- */
 
-static struct sa *sa_new(struct link *l, const struct sa_conf *c, const char *file, uint32_t epoch)
+static struct sa *sa_new(struct daemon *d, struct link *l, const struct sa_spec *s)
 {
+	const struct sa_conf *c = &s->conf;
 	struct sa *sa = calloc(1, sizeof *sa);
 
 	if (!sa)
 		return NULL;
 	sa->link = l;
-	sa->epoch = epoch;
-	sa->file = strdup(file);
+	sa->epoch = s->epoch ? s->epoch : ++d->next_epoch;
+	sa->file = s->file ? strdup(s->file) : NULL;
+	sa->owner = s->owner;
+	sa->dst = s->dst;
 	sa->dir = c->dir;
 	sa->spi = c->spi;
 	sa->alg = c->alg;
@@ -312,18 +324,30 @@ static struct sa *sa_new(struct link *l, const struct sa_conf *c, const char *fi
 	sa->window = c->window;
 	sa->fingerprint = c->fingerprint;
 	sa->created_ns = now_ns();
+	if (s->n_sel) {
+		sa->sel = calloc(s->n_sel, sizeof *sa->sel);
+		sa->n_sel = sa->sel ? s->n_sel : 0;
+	}
+	if ((s->file && !sa->file) || sa->n_sel != s->n_sel) {
+		free(sa->file);
+		free(sa->sel);
+		free(sa);
+		return NULL;
+	}
+	if (sa->n_sel)
+		memcpy(sa->sel, s->sel, s->n_sel * sizeof *sa->sel);
 	sa->next = l->sas;
 	l->sas = sa;
 	return sa;
 }
 
-/* Refusals stay visible: the SA is listed with the sentence, and the link says sa-refused. */
-static int refuse(struct sa *sa, const char *text, FILE *errs)
+/* Refusals of files stay visible: the SA is listed with the sentence, and the link says sa-refused. */
+static int refuse(struct sa *sa, int err, const char *text, FILE *errs)
 {
 	snprintf(sa->refused, sizeof sa->refused, "%.*s", (int)strcspn(text, "\n"), text);
 	fprintf(errs, "%s: %s sa 0x%08x: %s\n", sa->link->conf.name, dir_name(sa), sa->spi, sa->refused);
 	log_warnx("%s: %s sa 0x%08x refused: %s", sa->link->conf.name, dir_name(sa), sa->spi, sa->refused);
-	return 0;
+	return err;
 }
 
 static bool key_in_use(struct daemon *d, const struct sa_conf *c)
@@ -334,12 +358,12 @@ static bool key_in_use(struct daemon *d, const struct sa_conf *c)
 	return false;
 }
 
-static bool spi_in_use(struct daemon *d, const struct sa_conf *c)
+bool sad_spi_free(const struct daemon *d, uint32_t spi)
 {
 	for (unsigned int i = 0; i < d->max_sas; i++)
-		if (d->sas[i] && d->sas[i]->dir == SA_IN && c->dir == SA_IN && d->sas[i]->spi == c->spi)
-			return true;
-	return false;
+		if (d->sas[i] && d->sas[i]->dir == SA_IN && d->sas[i]->spi == spi)
+			return false;
+	return true;
 }
 
 static bool used_up(const struct life_conf *c)
@@ -363,46 +387,103 @@ static void bind_life(struct daemon *d, struct sa *sa, struct sa_conf *c)
 	sa->soft_ns = life_at(c->life.soft.time_s, c->life.age_ms, now_ns());
 }
 
-static int install_static(struct daemon *d, struct link *l, const char *file, struct sa_conf *c, FILE *errs)
+/* What may be used of the numbers: of a file what the ledger says, which fills the rest of c, too. */
+static int bind_ledger(struct daemon *d, struct sa *sa, struct sa_conf *c, FILE *errs)
 {
-	struct sa *sa = sa_new(l, c, file, d->next_epoch);
 	char *text = NULL;
 	size_t len;
-	FILE *why;
+	FILE *why = open_memstream(&text, &len);
 	int err;
 
-	if (!sa)
-		return -ENOMEM;
-	if (key_in_use(d, c))
-		return refuse(sa, "this key is loaded already: every SA needs a key of its own (ipsecctl static pair)", errs);
-	if (spi_in_use(d, c))
-		return refuse(sa, "another inbound SA has this SPI: make a new pair (ipsecctl static pair)", errs);
-	why = open_memstream(&text, &len);
 	if (!why)
-		return -ENOMEM;
+		return refuse(sa, -ENOMEM, strerror(ENOMEM), errs);
 	links_beat(d); /* a disk may take its time */
 	err = ledger_open(&sa->ledger, d->state_dir, c, why);
 	if (!err)
 		err = ledger_start(sa->ledger, c, &sa->seq_limit, &sa->iv_limit);
 	links_beat(d);
 	fclose(why);
-	if (err) {
-		refuse(sa, len ? text : strerror(-err), errs);
-		free(text);
-		return 0;
-	}
+	if (err)
+		refuse(sa, err, len ? text : strerror(-err), errs);
 	free(text);
+	return err;
+}
+
+/*
+ * An IKE daemon's key is new, and every number is free. Should it hand one over twice all the same, the
+ * IVs of the second start above any the first can have used, as a ledger's do (I2).
+ */
+static void bind_fresh(struct sa *sa, struct sa_conf *c)
+{
+	if (c->dir == SA_OUT)
+		c->iv_start = ledger_clock_ms() << LEDGER_IV_SHIFT;
+	sa->seq_limit = c->esn ? UINT64_MAX : UINT32_MAX;
+	sa->iv_limit = UINT64_MAX;
+}
+
+/* Everything between the record and the worker. c: our copy, with what is durable filled in. */
+static int install(struct daemon *d, struct sa *sa, const struct sa_spec *s, struct sa_conf *c, FILE *errs)
+{
+	int err;
+
+	if (key_in_use(d, c))
+		return refuse(sa, -EEXIST,
+			      "this key is loaded already: every SA needs a key of its own (ipsecctl static pair)", errs);
+	if (c->dir == SA_IN && !sad_spi_free(d, c->spi))
+		return refuse(sa, -EEXIST, "another inbound SA has this SPI: make a new pair (ipsecctl static pair)", errs);
+	if (!s->file)
+		bind_fresh(sa, c);
+	err = s->file ? bind_ledger(d, sa, c, errs) : 0;
+	if (err)
+		return err;
 	err = slot_bind(d, sa, c);
 	if (!err) {
 		bind_life(d, sa, c);
-		err = c->dir == SA_IN ? install_in(d, sa, c) : install_out(d, sa, c);
+		err = c->dir == SA_IN ? install_in(d, sa, s, c) : install_out(d, sa, c);
 	}
 	if (err)
-		return refuse(sa, err == -ENOSPC ? "no SA slot left: raise max-links" : strerror(-err), errs);
+		return refuse(sa, err, err == -ENOSPC ? "no SA slot left: raise max-links" : strerror(-err), errs);
 	sa->live = true;
 	sad_event(d, sa, "sa-added", LIFE_NONE);
-	return sa->dir == SA_OUT && !l->out ? sad_use(d, sa) : 0;
+	return sa->dir == SA_OUT && (!sa->link->out || sa->owner) ? sad_use(d, sa) : 0;
 }
+
+int sad_add(struct daemon *d, struct link *l, const struct sa_spec *s, struct sa **sap, FILE *errs)
+{
+	struct sa_conf c = s->conf;
+	struct sa *sa = sa_new(d, l, s);
+	int err = sa ? install(d, sa, s, &c, errs) : -ENOMEM;
+
+	sa_conf_wipe(&c);
+	if (err && sa && !s->file) {
+		sad_remove(d, sa);
+		sa = NULL;
+	}
+	if (sap)
+		*sap = sa;
+	return err;
+}
+
+struct sa *sad_find(const struct link *l, enum sa_dir dir, uint32_t spi)
+{
+	for (struct sa *sa = l->sas; sa; sa = sa->next)
+		if (sa->dir == dir && sa->spi == spi)
+			return sa;
+	return NULL;
+}
+
+void sad_query(const struct sa *sa, struct sa_use *u)
+{
+	const struct sa_ctr *c;
+
+	*u = (struct sa_use){0};
+	if (!sa->win && !sa->wout)
+		return;
+	c = counters(sa);
+	*u = (struct sa_use){relaxed(&c->pkts), relaxed(&c->bytes), relaxed(&c->last_used_ns)};
+}
+
+/* ---- static SAs ---- */
 
 bool sad_is_transport(const struct link *l)
 {
@@ -428,19 +509,20 @@ static int check_mode(const struct link *l, const char *file, const struct sa_co
 
 int sad_load_static(struct daemon *d, struct link *l, const char *file, FILE *errs)
 {
-	struct sa_conf out, in;
-	int err = safile_load(file, &out, &in, errs);
+	struct sa_spec out = {.file = file}, in = {.file = file};
+	int err = safile_load(file, &out.conf, &in.conf, errs);
 
 	if (err)
 		return err;
-	err = check_mode(l, file, &out, errs);
-	d->next_epoch++;
-	if (!err)
-		err = install_static(d, l, file, &in, errs); /* receive before send (I6) */
-	if (!err)
-		err = install_static(d, l, file, &out, errs);
-	sa_conf_wipe(&out);
-	sa_conf_wipe(&in);
+	err = check_mode(l, file, &out.conf, errs);
+	in.epoch = out.epoch = ++d->next_epoch;
+	if (err)
+		goto wipe;
+	/* receive before send (I6); what is refused is listed, and no error of ours */
+	err = sad_add(d, l, &in, NULL, errs) == -ENOMEM || sad_add(d, l, &out, NULL, errs) == -ENOMEM ? -ENOMEM : 0;
+wipe:
+	sa_conf_wipe(&out.conf);
+	sa_conf_wipe(&in.conf);
 	return err;
 }
 
@@ -455,6 +537,7 @@ static void slot_free(struct daemon *d, struct sa *sa)
 static void sa_free(struct sa *sa)
 {
 	free(sa->file);
+	free(sa->sel);
 	free(sa);
 }
 
@@ -681,6 +764,8 @@ static void end_sa(struct daemon *d, struct sa *sa, enum life_cause cause)
 	log_warnx("%s: %s sa 0x%08x: its hard lifetime is over (%s)", sa->link->conf.name, dir_name(sa), sa->spi,
 		  life_name(cause));
 	sad_event(d, sa, "sa-hard", cause);
+	if (sa->owner && d->on_life)
+		d->on_life(d, sa, true);
 }
 
 static void watch_life(struct daemon *d, struct sa *sa, uint64_t now)
@@ -698,6 +783,8 @@ static void watch_life(struct daemon *d, struct sa *sa, uint64_t now)
 	log_info("%s: %s sa 0x%08x: its soft lifetime is over (%s): renew it", sa->link->conf.name, dir_name(sa),
 		 sa->spi, life_name(cause));
 	sad_event(d, sa, "sa-soft", cause);
+	if (sa->owner && d->on_life)
+		d->on_life(d, sa, false);
 }
 
 void sad_tick(struct daemon *d, struct link *l)

@@ -13,14 +13,53 @@
 #include <stdio.h>
 #include "links.h"
 
+/**
+ * struct sa_spec - an SA that somebody wants installed
+ *
+ * Two kinds of owners. A file's SA is durable: it has a ledger, waits for the peer before it sends
+ * (rekey.h), and what is refused stays listed. An IKE daemon's has a fresh key that dies with this
+ * process, so it needs no ledger; outbound ones send at once, because the daemon says when; nothing of
+ * a refused one stays.
+ */
+struct sa_spec {
+	struct sa_conf conf; /* secret: the caller wipes it */
+	const char *file;    /* SA file, or NULL */
+	uint64_t owner;      /* without a file: generation of the IKE daemon, not 0 */
+	uint32_t epoch;      /* the two of a pair share it; 0 = a new one */
+	const struct sa_sel *sel; /* copied; n_sel 0 = all that the link carries */
+	unsigned int n_sel;
+	bool udp;            /* in, without a file: it arrives in UDP */
+	struct in6_addr dst; /* the outer destination by which its IKE daemon knows it */
+};
+
+/** struct sa_use - what an SA has carried, for its IKE daemon */
+struct sa_use {
+	uint64_t pkts, bytes;
+	uint64_t last_ns; /* of the last packet, CLOCK_BOOTTIME; 0 = none yet */
+};
+
 /** sad_init() - look at what a predecessor left; before the first SA */
 void sad_init(struct daemon *d);
 /** sad_sweep() - free the slots nobody adopted; once the configuration is applied */
 void sad_sweep(struct daemon *d);
 /**
+ * sad_add() - install one SA; when it returns, its worker has it
+ * An outbound one is used at once where the link has none or an IKE daemon asks, else it stands by
+ * (sad_use()). The caller calls link_follow_sa().
+ * @sap: NULL, or receives it, also a refused one of a file; NULL when there is none
+ * Return: 0, or with the sentence in errs: -EEXIST key or SPI in use, -ENOSPC no slot, -EOPNOTSUPP suite,
+ * -errno
+ */
+int sad_add(struct daemon *d, struct link *l, const struct sa_spec *s, struct sa **sap, FILE *errs);
+/** sad_find() - by direction and SPI on its link; SPIs of one link may be equal both ways. Return: NULL = none */
+struct sa *sad_find(const struct link *l, enum sa_dir dir, uint32_t spi);
+/** sad_spi_free() - may the SPI be given to a new inbound SA? */
+bool sad_spi_free(const struct daemon *d, uint32_t spi);
+/** sad_query() - what it has carried so far; all 0 for one that was refused */
+void sad_query(const struct sa *sa, struct sa_use *u);
+/**
  * sad_load_static() - read an SA file and install both SAs, the inbound one first
- * The outbound one is used at once where there is none, else it stands by (sad_use()). What is refused
- * stays in the link's list, with the sentence.
+ * What is refused stays in the link's list, with the sentence.
  * Return: 0, or -errno with sentences in errs
  */
 int sad_load_static(struct daemon *d, struct link *l, const char *file, FILE *errs);
