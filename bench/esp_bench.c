@@ -249,7 +249,7 @@ static int bench_threads(const struct setup *s)
 	atomic_uint_fast64_t seq = 0;
 	static struct pair pair[2];
 	struct sealer w[2];
-	double alone;
+	double alone, each;
 	bool bad = false;
 
 	if (aead_backend_select("auto"))
@@ -264,11 +264,13 @@ static int bench_threads(const struct setup *s)
 	}
 	bad |= seal_beside(w, 1);
 	alone = w[0].clocks;
+	bad |= seal_beside(w, 2); /* what two cores take from each other without sharing anything */
+	each = (w[0].clocks + w[1].clocks) / 2;
 	for (int i = 0; i < 2; i++)
 		w[i].seq = &seq;
 	bad |= seal_beside(w, 2);
-	printf("%s, batch %u, alone %.1f, shared by two %.1f %.1f clocks per packet%s\n",
-	       aead_backend_name(), s->batch, alone, w[0].clocks, w[1].clocks,
+	printf("%s, batch %u, alone %.1f, two with an SA each %.1f, shared by two %.1f %.1f clocks per packet%s\n",
+	       aead_backend_name(), s->batch, alone, each, w[0].clocks, w[1].clocks,
 	       bad ? "  DROPS" : "");
 	for (int i = 0; i < 2; i++) {
 		sa_out_fini(&pair[i].out);

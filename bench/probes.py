@@ -382,8 +382,9 @@ def esp_threads(t, plan, watch, last):
     """Two threads seal for one SA; CPU per packet against one thread that owns it."""
     with watch:
         out = esp_bench("-t", "-b", "32")
-    alone, a, b = map(float, re.search(r"alone ([0-9.]+), shared by two ([0-9.]+) ([0-9.]+)", out).groups())
-    t.remark_once("seal, 64 B, numbers by one atomic add a batch")
+    alone, each, a, b = map(float, re.search(r"alone ([0-9.]+), two with an SA each ([0-9.]+), shared by two ([0-9.]+) ([0-9.]+)", out).groups())
+    t.remark_once(f"seal, 64 B, numbers by one atomic add a batch; two threads with an SA each, which share nothing but "
+                  f"the machine: {each / alone:.2f}")
     return {"esp_2threads": (a + b) / 2 / alone}
 
 
