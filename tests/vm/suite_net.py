@@ -78,5 +78,7 @@ def judge(run, name, case):
 
 def cases(job):
     names = [f"{m}.py::{t}" for m, tests in CUT.items() for t in (tests[:1] if job["quick"] else tests)]
+    these = {n for s, n in job["these"] or () if s == "net"}
+    names = [n for n in names if (job["only"] or "") in n.replace(".py", "") and (not these or n.replace(".py", "") in these)]
     run = Shared(lambda: Run(names)).get
     return [Case(name.replace(".py", ""), lambda case, name=name: judge(run, name, case), limit=LIMIT) for name in names]
