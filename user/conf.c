@@ -20,7 +20,10 @@ enum {
 	LINKS = 4096,
 	GSO_QUEUE = 1000,
 	GSO_QUEUE_MIN = 16,
-	GSO_QUEUE_MAX = 1000000
+	GSO_QUEUE_MAX = 1000000,
+	XSK_QUEUE = 8192,
+	XSK_QUEUE_MIN = 512,
+	XSK_QUEUE_MAX = 65536
 };
 
 static const char *const crypto_names[] = {"auto", "ipsec-mb", "openssl", NULL};
@@ -74,6 +77,11 @@ static int set_max_links(struct conf *c, char *v, struct why *w)
 static int set_gso_queue(struct conf *c, char *v, struct why *w)
 {
 	return conf_count(v, GSO_QUEUE_MIN, GSO_QUEUE_MAX, &c->gso_queue, w);
+}
+
+static int set_xsk_queue(struct conf *c, char *v, struct why *w)
+{
+	return conf_count(v, XSK_QUEUE_MIN, XSK_QUEUE_MAX, &c->xsk_queue, w);
 }
 
 static int set_audit(struct conf *c, char *v, struct why *w)
@@ -198,6 +206,12 @@ static void print_gso_queue(const struct conf *c, FILE *out, bool all)
 		conf_put(out, "gso-queue", "%u", c->gso_queue);
 }
 
+static void print_xsk_queue(const struct conf *c, FILE *out, bool all)
+{
+	if (all || c->xsk_queue != XSK_QUEUE)
+		conf_put(out, "xsk-queue", "%u", c->xsk_queue);
+}
+
 static void print_audit(const struct conf *c, FILE *out, bool all)
 {
 	if (all || c->audit)
@@ -252,6 +266,7 @@ static const struct main_key main_keys[] = {
 	{"ipsecd", "crypto", false, set_crypto, print_crypto},
 	{"ipsecd", "max-links", false, set_max_links, print_max_links},
 	{"ipsecd", "gso-queue", false, set_gso_queue, print_gso_queue},
+	{"ipsecd", "xsk-queue", false, set_xsk_queue, print_xsk_queue},
 	{"ipsecd", "audit", false, set_audit, print_audit},
 	{"underlay", "devices", true, add_devices, print_devices},
 	{"underlay", "lan", true, add_lan, print_lan},
@@ -266,6 +281,7 @@ void conf_init(struct conf *c)
 	strcpy(c->crypto, crypto_names[0]);
 	c->max_links = LINKS;
 	c->gso_queue = GSO_QUEUE;
+	c->xsk_queue = XSK_QUEUE;
 	c->devices_auto = true;
 	c->trust_clock = true;
 }
@@ -305,7 +321,7 @@ bool conf_equal(const struct conf *a, const struct conf *b)
 {
 	if (strcmp(a->instance, b->instance) || a->workers != b->workers ||
 	    strcmp(a->crypto, b->crypto) || a->max_links != b->max_links ||
-	    a->gso_queue != b->gso_queue || a->audit != b->audit || a->esp_shared != b->esp_shared ||
+	    a->gso_queue != b->gso_queue || a->xsk_queue != b->xsk_queue || a->audit != b->audit || a->esp_shared != b->esp_shared ||
 	    a->input != b->input || a->n_links != b->n_links || !devices_equal(a, b))
 		return false;
 	for (unsigned int i = 0; i < a->n_links; i++)

@@ -247,7 +247,7 @@ static void make_workers(struct daemon *d)
 		struct worker_conf wc = {.index = i, .first_core = name_hash(d->pin_dir),
 					 .backend_fd = d->backend_fd, .underlay_fd = d->underlay_fd,
 					 .load = d->load, .nl_k = d->nl_k, .gso_queue = d->conf.gso_queue,
-					 .use_xsk = true, .audit = d->conf.audit};
+					 .xsk_queue = d->conf.xsk_queue, .use_xsk = true, .audit = d->conf.audit};
 
 		if (worker_new(&d->workers[i], &wc))
 			fatalx("worker %u cannot be made", i);

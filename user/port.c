@@ -32,8 +32,9 @@ struct port {
 	int send_ifindex, recv_ifindex;
 	char recv_name[IFNAMSIZ];
 	uint8_t *joined; /* [PORT_BATCH][PORT_JOINED]: jumbo frames of the batch at hand; NULL = none can come */
-	uint64_t spare[PORT_FRAMES]; /* frames the fill ring had no room for; stack */
+	uint32_t n_frames; /* and places in each ring: no more can ever be in use */
 	uint32_t n_spare;
+	uint64_t spare[]; /* [n_frames]: those the fill ring had no room for; stack */
 };
 
 /* ---- the pair of devices ---- */
@@ -83,19 +84,17 @@ static void fill(struct port *p)
 
 static int make_umem(struct port *p)
 {
-	struct xsk_umem_config uc = {.fill_size = PORT_RING, .comp_size = 64, .frame_size = PORT_FRAME,
+	struct xsk_umem_config uc = {.fill_size = p->n_frames, .comp_size = 64, .frame_size = PORT_FRAME,
 				     .frame_headroom = 0};
-	size_t len = (size_t)PORT_FRAME * PORT_FRAMES;
+	size_t len = (size_t)PORT_FRAME * p->n_frames;
 
-	p->area = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	if (p->area == MAP_FAILED) {
-		p->area = NULL;
-		return -errno;
-	}
+	p->area = hugemem(len);
+	if (!p->area)
+		return -ENOMEM;
 	madvise(p->area, len, MADV_DONTDUMP); /* cleartext lives here */
 	if (p->joined)
 		madvise(p->joined, PORT_BATCH * PORT_JOINED, MADV_DONTDUMP);
-	for (uint32_t i = 0; i < PORT_FRAMES; i++)
+	for (uint32_t i = 0; i < p->n_frames; i++)
 		p->spare[p->n_spare++] = (uint64_t)i * PORT_FRAME;
 	return xsk_umem__create(&p->umem, p->area, len, &p->fill, &p->comp, &uc);
 }
@@ -110,7 +109,7 @@ static int bind_inside(void *arg)
 {
 	struct bind_args *a = arg;
 	struct port *p = a->p;
-	struct xsk_socket_config sc = {.rx_size = PORT_RING, .libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD,
+	struct xsk_socket_config sc = {.rx_size = p->n_frames, .libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD,
 				       .bind_flags = XDP_COPY | (p->joined ? XDP_USE_SG : 0)};
 	struct timespec nap = {0, 20 * 1000 * 1000};
 	int err;
@@ -137,15 +136,26 @@ static int bind_inside(void *arg)
 	return err;
 }
 
+static uint32_t round_up(uint32_t n)
+{
+	uint32_t p = 1;
+
+	while (p < n)
+		p <<= 1;
+	return p;
+}
+
 int port_open(struct port **pp, const struct port_conf *c)
 {
-	struct port *p = calloc(1, sizeof *p);
+	uint32_t n = round_up(c->queue);
+	struct port *p = calloc(1, sizeof *p + n * sizeof p->spare[0]);
 	struct bind_args a = {p, c};
 	const char *what = "device pair";
 	int err;
 
 	if (!p)
 		return -ENOMEM;
+	p->n_frames = n;
 	if (c->jumbo) {
 		p->joined = aligned_alloc(PORT_FRAME, PORT_BATCH * PORT_JOINED);
 		if (!p->joined) {
@@ -190,8 +200,7 @@ void port_close(struct port *p)
 		xsk_socket__delete(p->xsk);
 	if (p->umem)
 		xsk_umem__delete(p->umem);
-	if (p->area)
-		munmap(p->area, (size_t)PORT_FRAME * PORT_FRAMES);
+	free(p->area);
 	free(p->joined);
 	free(p);
 }
@@ -274,5 +283,5 @@ void port_stats(const struct port *p, struct port_stats *s)
 		s->dropped = x.rx_dropped;
 	}
 	s->free_frames = p->n_spare;
-	s->total_frames = PORT_FRAMES;
+	s->total_frames = p->n_frames;
 }

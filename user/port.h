@@ -18,7 +18,7 @@
  * PORT_BATCH: frames of one round. A 64 KB super-packet is 48 of them, so a round of 64 delivered every second
  * one in pieces, and four streams in pieces of 16.
  */
-enum { PORT_FRAME = 4096, PORT_FRAMES = 2048, PORT_RING = 2048, PORT_BATCH = 256,
+enum { PORT_FRAME = 4096, PORT_BATCH = 256,
        PORT_JOINED = 10240 /* JUMBO_MTU and its headers, and room behind */ };
 
 struct port_conf {
@@ -27,6 +27,7 @@ struct port_conf {
 	struct nl *nl;      /* of the backend namespace */
 	struct load *load;
 	uint32_t xsk;       /* index in the XSKMAP */
+	uint32_t queue;     /* frames it holds while the worker is elsewhere; rounded up to a power of two */
 	bool csum_off;      /* complete checksums at the sending end (skbs come in there) */
 	bool jumbo;         /* frames up to JUMBO_MTU, where the kernel can */
 };

@@ -2,7 +2,22 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include "util.h"
+
+void *hugemem(size_t len)
+{
+	const size_t page = 2 << 20;
+	void *p;
+
+	len = (len + page - 1) / page * page;
+	p = aligned_alloc(page, len);
+	if (!p)
+		return NULL;
+	madvise(p, len, MADV_HUGEPAGE); /* before the first touch; what does not know it does without */
+	memset(p, 0, len);
+	return p;
+}
 
 int addr_parse(const char *s, struct in6_addr *a)
 {

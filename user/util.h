@@ -36,6 +36,12 @@ static inline uint64_t clocks(void)
 #endif
 }
 
+/**
+ * hugemem() - zeroed memory for packets, on 2 MiB pages where the kernel gives them: in a virtual machine every
+ * page more is a walk through two page tables. free() it. Return: NULL = none left
+ */
+void *hugemem(size_t len);
+
 /** addr_is4() - is this v4-mapped? All addresses in user space are struct in6_addr, v4-mapped for IPv4 */
 static inline bool addr_is4(const struct in6_addr *a)
 {

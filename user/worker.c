@@ -323,9 +323,9 @@ static int allocate(struct worker *w)
 	w->max_links = load_max_links(w->conf.load);
 	w->links = calloc(w->max_links, sizeof *w->links);
 	w->active = calloc(w->max_links, sizeof *w->active);
-	w->out.arena = aligned_alloc(4096, OUT_ARENA + 4096);
+	w->out.arena = hugemem(OUT_ARENA + 4096);
 	w->tap_buf = malloc(TAP_READ_MAX);
-	w->rx_buf = malloc((size_t)RX_BUFS * RX_BUF_LEN);
+	w->rx_buf = hugemem((size_t)RX_BUFS * RX_BUF_LEN);
 	w->spare = malloc(SPARE_LEN);
 	w->again = malloc(AGAIN_LEN);
 	w->gro = gro_new(w->tap.uso);
@@ -382,7 +382,8 @@ static int open_ports(struct worker *w)
 {
 	const struct worker_conf *c = &w->conf;
 	char name[IFNAMSIZ];
-	struct port_conf pc = {.name = name, .backend_fd = c->backend_fd, .nl = c->nl_k, .load = c->load};
+	struct port_conf pc = {.name = name, .backend_fd = c->backend_fd, .nl = c->nl_k, .load = c->load,
+			       .queue = c->xsk_queue};
 	int err;
 
 	if (!c->use_xsk)

@@ -107,7 +107,7 @@ struct worker_conf {
 	int backend_fd, underlay_fd; /* namespaces */
 	struct load *load;
 	struct nl *nl_k;             /* backend namespace */
-	uint32_t gso_queue;
+	uint32_t gso_queue, xsk_queue;
 	bool use_xsk;
 	bool audit;
 };
