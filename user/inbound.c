@@ -400,6 +400,7 @@ unsigned int inbound_socket(struct worker *w, int fd, bool udp, bool v4)
 	bump(&w->stats.recvmmsgs, 1);
 	for (int i = 0; i < n; i++)
 		total += message(w, &msgs[i].msg_hdr, msgs[i].msg_len, udp, v4);
+	bump(&w->stats.recv_msgs, MAX(n, 0));
 	bump(&w->stats.recv_pkts, total);
 	inbound_flush(w);
 	return n > 0 ? total : 0;
@@ -442,11 +443,16 @@ unsigned int inbound_port(struct worker *w)
 {
 	struct port_frame f[PORT_BATCH];
 	unsigned int n = port_receive(w->wire, f, PORT_BATCH);
+	uint64_t bytes = 0;
 
-	for (unsigned int i = 0; i < n; i++)
+	for (unsigned int i = 0; i < n; i++) {
+		bytes += f[i].len;
 		wire_frame(w, &f[i]);
+	}
 	inbound_flush(w); /* delivered, that is copied, before the frames go back */
 	port_release(w->wire, f, n);
 	bump(&w->stats.xsk_rx, n);
+	bump(&w->stats.wire_pkts, n);
+	bump(&w->stats.wire_bytes, bytes);
 	return n;
 }

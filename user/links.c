@@ -787,6 +787,7 @@ void links_tick(struct daemon *d)
 		d->underlay_dirty = false;
 		underlay_refresh(d);
 	}
+	underlay_intake(d, now);
 	protect_tick(d, now);
 	audit_tick(d);
 	for (unsigned int i = 0; i < d->max_links; i++) {

@@ -11,6 +11,7 @@
 #include <jansson.h>
 #include "conf.h"
 #include "guard.h"
+#include "intake.h"
 #include "ledger.h"
 #include "nl.h"
 #include "pkt.h"
@@ -163,6 +164,7 @@ struct daemon {
 	bool protect_touched;     /* somebody changed nftables, XFRM policies or one of our routes */
 	uint64_t protect_next_ns; /* when that may be looked at */
 	bool use_xdp;                  /* wire-in wanted and possible */
+	struct intake intake;          /* where it is to be decided; underlay.c's */
 	uint64_t start_ns, start_clocks;
 	uint64_t noted_ns;    /* of the last wire_note told */
 	bool ready;           /* the configuration is applied: from now on a missing heartbeat is a hang */

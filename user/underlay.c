@@ -76,6 +76,7 @@ static void on_link(void *arg, const struct nl_link *l)
 	memset(p, 0, sizeof *p);
 	p->ifindex = l->ifindex;
 	p->mtu = l->mtu;
+	p->veth = !strcmp(l->kind, "veth");
 	memcpy(p->name, l->name, sizeof p->name);
 }
 
@@ -116,6 +117,22 @@ static bool gro_on(const char *name)
 	return on;
 }
 
+/* Has somebody asked for XDP by its name? */
+static bool asked(const struct daemon *d)
+{
+	if (d->conf.input == INPUT_XDP)
+		return true;
+	for (unsigned int i = 0; i < d->max_links; i++)
+		if (d->links[i] && d->links[i]->conf.input == INPUT_XDP)
+			return true;
+	return false;
+}
+
+static bool wants_wire(const struct daemon *d, const struct underlay_dev *u)
+{
+	return d->use_xdp && (!u->veth || d->intake.xdp || asked(d));
+}
+
 static int attach_inside(void *arg)
 {
 	struct attach *a = arg;
@@ -131,7 +148,7 @@ static int attach_inside(void *arg)
 	err = load_attach_guard(ld, u->ifindex, u->name);
 	u->guard = !err;
 	load_attach_sock(ld, u->ifindex, u->name);
-	if (a->d->use_xdp || gro_on(u->name)) {
+	if (wants_wire(a->d, u) || (!a->d->use_xdp && gro_on(u->name))) {
 		u->wire_err = load_attach_wire(ld, u->ifindex, u->name);
 		u->wire = a->d->use_xdp && !u->wire_err;
 	} else {
@@ -244,6 +261,54 @@ int underlay_refresh(struct daemon *d)
 	merge_devices(d, &s);
 	merge_addresses(d, &s);
 	return shortcut_refresh(d);
+}
+
+/* ---- virtual wires ---- */
+
+static int wire_inside(void *arg)
+{
+	struct attach *a = arg;
+	struct underlay_dev *u = a->dev;
+
+	if (!a->on)
+		return load_detach_wire(a->d->load, u->ifindex, u->name);
+	u->wire_err = load_attach_wire(a->d->load, u->ifindex, u->name);
+	return u->wire_err;
+}
+
+static struct intake_seen seen(const struct daemon *d)
+{
+	struct intake_seen sum = {0};
+	const struct worker_stats *s;
+
+	for (unsigned int i = 0; i < d->n_workers; i++) {
+		s = worker_stats(d->workers[i]);
+		sum.sock_pkts += atomic_load_explicit(&s->recv_pkts, memory_order_relaxed);
+		sum.sock_msgs += atomic_load_explicit(&s->recv_msgs, memory_order_relaxed);
+		sum.xdp_pkts += atomic_load_explicit(&s->wire_pkts, memory_order_relaxed);
+		sum.xdp_bytes += atomic_load_explicit(&s->wire_bytes, memory_order_relaxed);
+	}
+	return sum;
+}
+
+void underlay_intake(struct daemon *d, uint64_t now)
+{
+	struct intake_seen s = seen(d);
+
+	if (!d->use_xdp)
+		return;
+	intake_tick(&d->intake, &s, now);
+	for (unsigned int i = 0; i < d->n_underlay; i++) {
+		struct underlay_dev *u = &d->underlay[i];
+		struct attach a = {d, u, wants_wire(d, u)};
+
+		if (a.on == u->wire || u->wire_err || !u->guard)
+			continue;
+		if (ns_call(d->underlay_fd, wire_inside, &a))
+			continue;
+		u->wire = a.on;
+		log_info("underlay device %s: input by %s from now on", u->name, a.on ? "xdp" : "socket");
+	}
 }
 
 bool underlay_is(const struct daemon *d, int ifindex)

@@ -614,7 +614,7 @@ static json_t *perf_one(const struct daemon *d, unsigned int i, uint64_t now, do
 #define STAT(f) vj_int(o, #f, LOAD_ATOMIC(s->f))
 	STAT(loops), STAT(sleeps), STAT(tap_reads), STAT(tap_writes), STAT(sendmmsgs),
 		STAT(sendmsgs_segs);
-	STAT(recvmmsgs), STAT(recv_pkts), STAT(xsk_rx), STAT(udp_gso_runs);
+	STAT(recvmmsgs), STAT(recv_msgs), STAT(recv_pkts), STAT(wire_pkts), STAT(xsk_rx), STAT(udp_gso_runs);
 	STAT(tx_eagain), STAT(no_sa), STAT(torn), STAT(bad_stamp), STAT(esn_tries), STAT(esn_resyncs);
 #undef STAT
 	vj_int(o, "syscalls", LOAD_ATOMIC(s->sleeps) + LOAD_ATOMIC(s->tap_reads) + LOAD_ATOMIC(s->tap_writes) +

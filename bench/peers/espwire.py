@@ -68,7 +68,7 @@ class Espwire(Tunnel):
         self.pids = [p for d in self.daemons for p in d.pids()]
 
     def daemon(self, ns, key_file, me, far, more):
-        conf = {"ipsecd": {"workers": "auto"}, "underlay": {"devices": "wan"}, "link": {
+        conf = {"ipsecd": {"workers": "auto"}, "underlay": {"devices": "wan", "input": "auto"}, "link": {
             "peer": f"gw{far}", "address": f"10.93.0.{me} peer 10.93.0.{far}", "path": f"10.92.0.{far} encap udp",
             "inner": f"10.91.{far}.0/24", "protect": f"10.91.{far}.0/24", "liveness": "500ms x 3", "sa": f"file:{key_file}"}}
         if self.kind in ("enc", "dec"):  # one core; the link stays up for two minutes without its far end
