@@ -99,7 +99,7 @@ asan: ## unit tests under AddressSanitizer and UBSan
 -include $(wildcard mk/*.mk)
 
 deps: ## install every Debian package espwire needs (as root)
-	@xargs -a packages.txt env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends
+	@mk/install-deps.sh
 
 clean: ## remove build/
 	rm -rf $(B)

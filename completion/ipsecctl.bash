@@ -11,7 +11,7 @@ _ipsecctl() {
 	done
 	local opts=' --json --instance --netns --verbose --socket --help' words='' kind=none
 	case "$verb $sub" in
-	' ') words=' show link sa path apply confirm rollback check diff drops why mtu maps monitor metrics perf static release doctor report version help' ;;
+	' ') words=' show link sa up down rekey status path apply confirm rollback check diff drops why mtu maps monitor metrics perf static release doctor report version help' ;;
 	'show config') opts+=' --all' kind=none ;;
 	'link list') opts+='' kind=links ;;
 	'link add') opts+=' --save' kind=keys ;;
@@ -29,6 +29,10 @@ _ipsecctl() {
 	'show '*) words=' config' opts+=' --watch --count' kind=links ;;
 	'link ') words=' list add set del up down' opts+='' kind=none ;;
 	'sa ') words=' list add del rekey' opts+='' kind=none ;;
+	'up '*) words='' opts+='' kind=links ;;
+	'down '*) words='' opts+='' kind=links ;;
+	'rekey '*) words='' opts+='' kind=links ;;
+	'status '*) words='' opts+='' kind=links ;;
 	'path ') words=' list' opts+='' kind=none ;;
 	'apply '*) words='' opts+=' --confirm' kind=files ;;
 	'confirm '*) words='' opts+='' kind=none ;;
@@ -52,7 +56,7 @@ _ipsecctl() {
 	case $cur in -*) words=$opts kind=none ;; esac
 	case $kind in
 	links) words+=" $(_ipsecctl_links)" ;;
-	keys) words+=" $(_ipsecctl_links) peer address address6 path inner protect route metric mtu mss-clamp netns liveness keepalive sa ike input backend tfc dscp ecn ttl df state" ;;
+	keys) words+=" $(_ipsecctl_links) peer address address6 path inner protect route metric mtu mss-clamp netns liveness keepalive sa ike ike-id ike-peer-id ike-psk ike-cert ike-key ike-ca ike-esp ike-rekey ike-start input backend tfc dscp ecn ttl df state" ;;
 	files) COMPREPLY=($(compgen -f -- "$cur")); return ;;
 	esac
 	COMPREPLY=($(compgen -W "$words" -- "$cur"))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # `make lint`: what a machine can see. Formatting is the kernel's, by .clang-format.
-LINT_C := $(wildcard user/*.c user/*.h include/*.h bpf/*.c bpf/*.h)
-LINT_SH := $(wildcard bench/*.sh) bench/peers/secgw-build $(wildcard examples/*/*.sh) tests/unit/run
+LINT_C := $(wildcard user/*.c user/*.h include/*.h bpf/*.c bpf/*.h ike/*.c ike/*.h)
+LINT_SH := $(wildcard bench/*.sh) bench/peers/secgw-build $(wildcard examples/*/*.sh) tests/unit/run mk/install-deps.sh ike/source
 
 # Sparse judges arithmetic on fields in network order; assignments it cannot: glibc's htonl() is not annotated.
 lint: $(VMLINUX_H) $(SKELS) ## static checks: licence lines, shellcheck, sparse, compiler analysis

@@ -19,13 +19,13 @@ asan-daemon: ## ipsecd and ipsecctl under AddressSanitizer and UBSan, for ESPWIR
 	@$(MAKE) --no-print-directory B=$(B)/asan CFLAGS="-O1 -g -fno-omit-frame-pointer" \
 		HARDEN="-fPIE" SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" all
 
-check-net: all $(NET_TOOLS) ## namespace tests only (root)
+check-net: all ike $(NET_TOOLS) ## namespace tests only (root)
 	@B=$(B) tests/run net
 
 check-conform: ## docs/conformance.md against the results of the last run
 	@B=$(B) tests/conformance/conform.py
 
-test: all $(UNIT_BIN) $(UNIT_TOOLS) $(BPF_TEST_BIN) $(NET_TOOLS) ## every layer: unit, BPF programs, namespaces, XFRM in a VM, conformance (root)
+test: all ike $(UNIT_BIN) $(UNIT_TOOLS) $(BPF_TEST_BIN) $(NET_TOOLS) ## every layer: unit, BPF programs, namespaces, XFRM in a VM, conformance (root)
 	@B=$(B) tests/run unit bpf net vm conform
 
 .PHONY: asan-daemon net-tools check-net check-conform test

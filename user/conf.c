@@ -26,6 +26,8 @@ enum {
 	XSK_QUEUE_MAX = 65536
 };
 
+#define VICI_SOCKET "/run/charon.vici" /* where Debian's strongSwan listens */
+
 static const char *const crypto_names[] = {"auto", "ipsec-mb", "openssl", NULL};
 static const char *const esp_names[] = {"ours", "shared", NULL};
 static const char *const yes_names[] = {"no", "yes", NULL};
@@ -91,6 +93,16 @@ static int set_audit(struct conf *c, char *v, struct why *w)
 	if (i >= 0)
 		c->audit = i;
 	return MIN(i, 0);
+}
+
+static int set_ike_socket(struct conf *c, char *v, struct why *w)
+{
+	return conf_set_file(c->ike_socket, sizeof c->ike_socket, v, w);
+}
+
+static int set_vici_socket(struct conf *c, char *v, struct why *w)
+{
+	return conf_set_file(c->vici_socket, sizeof c->vici_socket, v, w);
 }
 
 static bool is_pattern(const char *s)
@@ -218,6 +230,18 @@ static void print_audit(const struct conf *c, FILE *out, bool all)
 		conf_put(out, "audit", "%s", yes_names[c->audit]);
 }
 
+static void print_ike_socket(const struct conf *c, FILE *out, bool all)
+{
+	if (c->ike_socket[0])
+		conf_put(out, "ike-socket", "%s", c->ike_socket);
+}
+
+static void print_vici_socket(const struct conf *c, FILE *out, bool all)
+{
+	if (all || strcmp(c->vici_socket, VICI_SOCKET))
+		conf_put(out, "vici-socket", "%s", c->vici_socket);
+}
+
 static void print_patterns(const char *key, char (*list)[IFNAMSIZ], unsigned int n, FILE *out)
 {
 	for (unsigned int i = 0; i < n; i++) {
@@ -268,6 +292,8 @@ static const struct main_key main_keys[] = {
 	{"ipsecd", "gso-queue", false, set_gso_queue, print_gso_queue},
 	{"ipsecd", "xsk-queue", false, set_xsk_queue, print_xsk_queue},
 	{"ipsecd", "audit", false, set_audit, print_audit},
+	{"ipsecd", "ike-socket", false, set_ike_socket, print_ike_socket},
+	{"ipsecd", "vici-socket", false, set_vici_socket, print_vici_socket},
 	{"underlay", "devices", true, add_devices, print_devices},
 	{"underlay", "lan", true, add_lan, print_lan},
 	{"underlay", "shortcut", true, add_shortcut, print_shortcut},
@@ -284,6 +310,7 @@ void conf_init(struct conf *c)
 	c->xsk_queue = XSK_QUEUE;
 	c->devices_auto = true;
 	c->trust_clock = true;
+	strcpy(c->vici_socket, VICI_SOCKET);
 }
 
 void conf_free(struct conf *c)
@@ -322,7 +349,8 @@ bool conf_equal(const struct conf *a, const struct conf *b)
 	if (strcmp(a->instance, b->instance) || a->workers != b->workers ||
 	    strcmp(a->crypto, b->crypto) || a->max_links != b->max_links ||
 	    a->gso_queue != b->gso_queue || a->xsk_queue != b->xsk_queue || a->audit != b->audit || a->esp_shared != b->esp_shared ||
-	    a->input != b->input || a->n_links != b->n_links || !devices_equal(a, b))
+	    a->input != b->input || strcmp(a->ike_socket, b->ike_socket) || strcmp(a->vici_socket, b->vici_socket) ||
+	    a->n_links != b->n_links || !devices_equal(a, b))
 		return false;
 	for (unsigned int i = 0; i < a->n_links; i++)
 		if (!link_conf_equal(&a->links[i], &b->links[i]))

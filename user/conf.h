@@ -24,7 +24,9 @@ enum { PATHS_MAX = 8, PEER_NAME_MAX = 64, INSTANCE_MAX = 32, HOST_MAX = 254, NET
        MTU_MIN = 1280 /* IPv6 needs it */, MTU_MAX = 65535 /* the device takes what an envelope of 65535 bytes holds */,
        MSS_MIN = 536 /* RFC 9293 3.7.1 */, MSS_MAX = 65495,
        LIVE_MS_MIN = 10, LIVE_MS_MAX = 600000, LIVE_COUNT_MAX = 255,
-       KEEPALIVE_MS_MIN = 1000, KEEPALIVE_MS_MAX = 3600000 };
+       KEEPALIVE_MS_MIN = 1000, KEEPALIVE_MS_MAX = 3600000,
+       IKE_ID_MAX = 256, IKE_FILE_MAX = 512, IKE_PROPOSAL_MAX = 128, SOCKET_PATH_MAX = 108,
+       IKE_REKEY_S_MIN = 10, IKE_REKEY_S_MAX = 86400 * 7 };
 #define TFC_MTU UINT32_MAX
 #define MSS_BY_MTU UINT32_MAX
 #define METRIC_MAX 0xfffffffdu /* the floor routes have 0xfffffffe */
@@ -63,6 +65,19 @@ struct outer_conf {
 	uint8_t df;      /* enum df_mode */
 };
 
+/**
+ * struct ike_auth - who we are to the peer and how it is proven; files are read when the IKE daemon is told
+ * Neither psk nor cert: the connection of that name is somebody else's, in swanctl.conf.
+ */
+struct ike_auth {
+	char id[IKE_ID_MAX], peer_id[IKE_ID_MAX]; /* as strongSwan reads them; "" = its default */
+	char psk[IKE_FILE_MAX];                   /* file with a shared secret */
+	char cert[IKE_FILE_MAX], key[IKE_FILE_MAX], ca[IKE_FILE_MAX];
+	char esp[IKE_PROPOSAL_MAX];               /* strongSwan's words; "" = AES-256-GCM with ESN */
+	uint32_t rekey_s;                         /* of a child SA; default 1 h */
+	bool no_start;                            /* wait for the peer, or for ipsecctl up */
+};
+
 struct prefixes {
 	struct prefix *p; /* malloc'd */
 	unsigned int n;
@@ -94,7 +109,8 @@ struct link_conf {
 	uint32_t live_count;     /* default 3 */
 	uint32_t keepalive_ms;   /* of silence on a UDP path before a NAT is reminded; default 20 s, 0 = never */
 	char sa_file[SA_FILE_MAX]; /* sa = file:PATH */
-	char ike[64];            /* sa = ike:NAME or ike = NAME: parsed, refused by apply for now */
+	char ike[64];            /* sa = ike:NAME or ike = NAME: strongSwan's connection and child */
+	struct ike_auth auth;    /* ike-* */
 	enum input_mode input;
 	enum link_backend backend;
 	uint32_t tfc;            /* pad shorter inner packets to this; 0 = off, TFC_MTU = to the device's MTU */
@@ -123,6 +139,8 @@ struct conf {
 	enum input_mode input;       /* default of the links */
 	bool audit;                  /* note dropped packets, one per reason and second */
 	bool trust_clock;            /* reserved, true */
+	char ike_socket[SOCKET_PATH_MAX];  /* for the IKE daemon's plugin; "" = <run_dir>/charon.ipsecd */
+	char vici_socket[SOCKET_PATH_MAX]; /* the IKE daemon's; default /run/charon.vici */
 	struct link_conf *links;
 	unsigned int n_links;
 };

@@ -188,6 +188,29 @@ static void check_missing(struct check *k, const struct link_conf *l, uint32_t m
 		fault(k, l, "'liveness = ping' needs 'address' or 'address6' to know whom to ping");
 }
 
+static void check_ike(struct check *k, const struct link_conf *l)
+{
+	const struct ike_auth *a = &l->auth;
+	bool psk = a->psk[0], cert = a->cert[0] || a->key[0] || a->ca[0];
+
+	if (!l->ike[0]) {
+		if (psk || cert || a->id[0] || a->peer_id[0] || a->esp[0])
+			fault(k, l, "ike-... without 'ike': name the connection, as ike = %s", l->peer[0] ? l->peer : "east");
+		return;
+	}
+	same(k, l, claim(k, l, "ike %s", l->ike), "the IKE connection");
+	if (!l->number)
+		fault(k, l, "IKE knows links by their number, and 0 means none: call it ipsec1 or higher");
+	if (psk && cert)
+		fault(k, l, "ike-psk and certificates are one choice");
+	if (cert && !(a->cert[0] && a->key[0] && a->ca[0]))
+		fault(k, l, "certificates need all of ike-cert, ike-key and ike-ca");
+	if (psk && !a->peer_id[0] && l->n_paths && !conf_path_literal(&l->paths[0]))
+		fault(k, l, "'ike-peer-id' must say whose secret it is: the path names no address");
+	if (cert && !a->peer_id[0])
+		fault(k, l, "with certificates 'ike-peer-id' must say whose: else anybody with one of that CA would do");
+}
+
 static void check_link(struct check *k, const struct link_conf *l, uint32_t mentioned)
 {
 	check_missing(k, l, mentioned);
@@ -197,6 +220,7 @@ static void check_link(struct check *k, const struct link_conf *l, uint32_t ment
 		     "the peer name (two links to one host: peer = east-2)");
 	if (l->sa_file[0])
 		same(k, l, claim(k, l, "sa %s", l->sa_file), "the SA file");
+	check_ike(k, l);
 	check_p2p(k, l, &l->address);
 	check_p2p(k, l, &l->address6);
 	check_protect(k, l);

@@ -30,7 +30,7 @@ struct link_key {
 	void (*print)(const struct link_conf *l, FILE *out, bool all);
 };
 extern const struct link_key conf_link_keys[];
-enum { KEY_PEER = 0, KEY_PATH = 3, KEY_SA = 13, KEY_IKE = 14, N_LINK_KEYS = 23 };
+enum { KEY_PEER = 0, KEY_PATH = 3, KEY_SA = 13, KEY_IKE = 14, N_LINK_KEYS = 32 /* bits of struct loader.mentioned */ };
 
 /* conf_val.c: one word or phrase to a field; refusals are -EINVAL with the sentence in w */
 int conf_bad(struct why *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -52,6 +52,8 @@ void conf_prefixes_free(struct prefixes *l);
 int conf_prefixes_copy(struct prefixes *dst, const struct prefixes *src);
 int conf_prefixes_add(struct prefixes *l, char *v, struct why *w);
 void conf_prefixes_print(const char *key, const struct prefixes *l, FILE *out);
+
+int conf_set_file(char *to, size_t len, const char *v, struct why *w); /**< an absolute path without blanks */
 
 /* conf_link.c */
 int conf_link_key_index(const char *name); /**< or -ENOENT */

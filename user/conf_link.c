@@ -9,12 +9,14 @@
 #include "conf_int.h"
 #include "ipsec_shared.h"
 
-enum { LIVE_MS = 500, LIVE_COUNT = 3, KEEPALIVE_MS = 20000 /* RFC 3948 4 */, METRIC = 10, PORT_MAX = 65535, WEIGHT_MAX = 65535 };
+enum { LIVE_MS = 500, LIVE_COUNT = 3, KEEPALIVE_MS = 20000 /* RFC 3948 4 */, METRIC = 10, PORT_MAX = 65535, WEIGHT_MAX = 65535,
+       IKE_REKEY_S = 3600 };
 
 static const char *const encap_names[] = {"esp", "udp", NULL};
 static const char *const backend_names[] = {"afxdp", "xfrm", "auto", NULL};
 static const char *const df_names[] = {"auto", "copy", "set", "clear", NULL};
 static const char *const ecn_names[] = {"copy", "off", NULL};
+static const char *const yes_names[] = {"no", "yes", NULL};
 static const char *const state_names[] = {"up", "down", NULL};
 const char *const conf_input_names[] = {"auto", "xdp", "socket", NULL};
 
@@ -346,6 +348,71 @@ static int set_ike(struct link_conf *l, char *v, struct why *w)
 	return 0;
 }
 
+static int set_id(char *to, const char *v, struct why *w)
+{
+	if (strlen(v) >= IKE_ID_MAX)
+		return conf_bad(w, "an identity is no longer than %d", IKE_ID_MAX - 1);
+	strcpy(to, v);
+	return 0;
+}
+
+static int set_ike_id(struct link_conf *l, char *v, struct why *w)
+{
+	return set_id(l->auth.id, v, w);
+}
+
+static int set_ike_peer_id(struct link_conf *l, char *v, struct why *w)
+{
+	return set_id(l->auth.peer_id, v, w);
+}
+
+static int set_ike_psk(struct link_conf *l, char *v, struct why *w)
+{
+	return conf_set_file(l->auth.psk, sizeof l->auth.psk, v, w);
+}
+
+static int set_ike_cert(struct link_conf *l, char *v, struct why *w)
+{
+	return conf_set_file(l->auth.cert, sizeof l->auth.cert, v, w);
+}
+
+static int set_ike_key(struct link_conf *l, char *v, struct why *w)
+{
+	return conf_set_file(l->auth.key, sizeof l->auth.key, v, w);
+}
+
+static int set_ike_ca(struct link_conf *l, char *v, struct why *w)
+{
+	return conf_set_file(l->auth.ca, sizeof l->auth.ca, v, w);
+}
+
+static int set_ike_esp(struct link_conf *l, char *v, struct why *w)
+{
+	if (!conf_is_name(v, sizeof l->auth.esp, "-"))
+		return conf_bad(w, "write one proposal of strongSwan's, as aes256gcm16-ecp256-esn");
+	strcpy(l->auth.esp, v);
+	return 0;
+}
+
+static int set_ike_rekey(struct link_conf *l, char *v, struct why *w)
+{
+	uint64_t ms;
+
+	if (conf_with_unit(v, conf_time_units, IKE_REKEY_S_MIN * 1000, IKE_REKEY_S_MAX * 1000ull, &ms))
+		return conf_bad(w, "'%s' is no time from %ds to %dm, as 60m", v, IKE_REKEY_S_MIN, IKE_REKEY_S_MAX / 60);
+	l->auth.rekey_s = ms / 1000;
+	return 0;
+}
+
+static int set_ike_start(struct link_conf *l, char *v, struct why *w)
+{
+	int i = conf_pick(v, yes_names, w);
+
+	if (i >= 0)
+		l->auth.no_start = !i;
+	return MIN(i, 0);
+}
+
 static int set_sa(struct link_conf *l, char *v, struct why *w)
 {
 	if (!strncmp(v, "ike:", 4))
@@ -552,6 +619,32 @@ static void print_ike(const struct link_conf *l, FILE *out, bool all)
 		conf_put(out, "ike", "%s", l->ike);
 }
 
+#define PRINT_TEXT(field, key)                                                       \
+	static void print_##field(const struct link_conf *l, FILE *out, bool all)    \
+	{                                                                            \
+		if (l->auth.field[0])                                                \
+			conf_put(out, key, "%s", l->auth.field);                     \
+	}
+PRINT_TEXT(id, "ike-id")
+PRINT_TEXT(peer_id, "ike-peer-id")
+PRINT_TEXT(psk, "ike-psk")
+PRINT_TEXT(cert, "ike-cert")
+PRINT_TEXT(key, "ike-key")
+PRINT_TEXT(ca, "ike-ca")
+PRINT_TEXT(esp, "ike-esp")
+
+static void print_ike_rekey(const struct link_conf *l, FILE *out, bool all)
+{
+	if (all || l->auth.rekey_s != IKE_REKEY_S)
+		conf_put(out, "ike-rekey", "%us", l->auth.rekey_s);
+}
+
+static void print_ike_start(const struct link_conf *l, FILE *out, bool all)
+{
+	if (all || l->auth.no_start)
+		conf_put(out, "ike-start", "%s", yes_names[!l->auth.no_start]);
+}
+
 static void print_input(const struct link_conf *l, FILE *out, bool all)
 {
 	if (all || l->input != INPUT_AUTO)
@@ -640,6 +733,15 @@ const struct link_key conf_link_keys[] = {
 	{"keepalive", false, SPAN(keepalive_ms, keepalive_ms), NULL, set_keepalive, print_keepalive},
 	{"sa", false, SPAN(sa_file, ike), NULL, set_sa, print_sa},
 	{"ike", false, SPAN(sa_file, ike), NULL, set_ike, print_ike},
+	{"ike-id", false, SPAN(auth.id, auth.id), NULL, set_ike_id, print_id},
+	{"ike-peer-id", false, SPAN(auth.peer_id, auth.peer_id), NULL, set_ike_peer_id, print_peer_id},
+	{"ike-psk", false, SPAN(auth.psk, auth.psk), NULL, set_ike_psk, print_psk},
+	{"ike-cert", false, SPAN(auth.cert, auth.cert), NULL, set_ike_cert, print_cert},
+	{"ike-key", false, SPAN(auth.key, auth.key), NULL, set_ike_key, print_key},
+	{"ike-ca", false, SPAN(auth.ca, auth.ca), NULL, set_ike_ca, print_ca},
+	{"ike-esp", false, SPAN(auth.esp, auth.esp), NULL, set_ike_esp, print_esp},
+	{"ike-rekey", false, SPAN(auth.rekey_s, auth.rekey_s), NULL, set_ike_rekey, print_ike_rekey},
+	{"ike-start", false, SPAN(auth.no_start, auth.no_start), NULL, set_ike_start, print_ike_start},
 	{"input", false, SPAN(input, input), NULL, set_input, print_input},
 	{"backend", false, SPAN(backend, backend), NULL, set_backend, print_backend},
 	{"tfc", false, SPAN(tfc, tfc), NULL, set_tfc, print_tfc},
@@ -672,6 +774,7 @@ void link_conf_init(struct link_conf *l)
 	l->live_ms = LIVE_MS;
 	l->live_count = LIVE_COUNT;
 	l->keepalive_ms = KEEPALIVE_MS;
+	l->auth.rekey_s = IKE_REKEY_S;
 }
 
 void link_conf_free(struct link_conf *l)
@@ -718,6 +821,13 @@ static bool outer_equal(const struct outer_conf *a, const struct outer_conf *b)
 	       a->ttl_copy == b->ttl_copy && a->ttl == b->ttl && a->df == b->df;
 }
 
+static bool auth_equal(const struct ike_auth *a, const struct ike_auth *b)
+{
+	return !strcmp(a->id, b->id) && !strcmp(a->peer_id, b->peer_id) && !strcmp(a->psk, b->psk) &&
+	       !strcmp(a->cert, b->cert) && !strcmp(a->key, b->key) && !strcmp(a->ca, b->ca) && !strcmp(a->esp, b->esp) &&
+	       a->rekey_s == b->rekey_s && a->no_start == b->no_start;
+}
+
 bool link_conf_equal(const struct link_conf *a, const struct link_conf *b)
 {
 	return !strcmp(a->name, b->name) && a->number == b->number && !strcmp(a->peer, b->peer) &&
@@ -729,7 +839,7 @@ bool link_conf_equal(const struct link_conf *a, const struct link_conf *b)
 	       a->live_ms == b->live_ms && a->live_count == b->live_count && a->keepalive_ms == b->keepalive_ms &&
 	       !strcmp(a->sa_file, b->sa_file) && !strcmp(a->ike, b->ike) && a->input == b->input &&
 	       a->backend == b->backend && a->tfc == b->tfc && a->down == b->down &&
-	       outer_equal(&a->outer, &b->outer);
+	       outer_equal(&a->outer, &b->outer) && auth_equal(&a->auth, &b->auth);
 }
 
 int conf_set_link_key(struct link_conf *l, unsigned int key, const char *value, struct why *w)

@@ -314,3 +314,13 @@ void conf_prefixes_print(const char *key, const struct prefixes *l, FILE *out)
 	if (l->n)
 		fputc('\n', out);
 }
+
+int conf_set_file(char *to, size_t len, const char *v, struct why *w)
+{
+	if (*v != '/' || v[strcspn(v, " \t")])
+		return conf_bad(w, "write /ABSOLUTE/PATH of a file, without blanks; secrets never stand here");
+	if (strlen(v) >= len)
+		return conf_bad(w, "the path is longer than %zu", len - 1);
+	strcpy(to, v);
+	return 0;
+}

@@ -124,6 +124,7 @@ void ctl_synopsis(const struct ctl_verb *v, FILE *out);
 ctl_fn cmd_show, cmd_link_list, cmd_sa_list, cmd_path_list, cmd_drops, cmd_perf, cmd_mtu, cmd_why;
 ctl_fn cmd_monitor, cmd_metrics;
 ctl_fn cmd_show_config, cmd_link_add, cmd_link_set, cmd_link_del, cmd_link_up, cmd_link_down;
+ctl_fn cmd_up, cmd_down, cmd_rekey, cmd_status;
 ctl_fn cmd_sa_add, cmd_sa_del, cmd_sa_rekey;
 ctl_fn cmd_apply, cmd_confirm, cmd_rollback, cmd_check, cmd_diff;
 ctl_fn cmd_static_init, cmd_static_pair, cmd_release, cmd_maps, cmd_doctor, cmd_version, cmd_report;

@@ -68,6 +68,17 @@ const struct ctl_verb ctl_verbs[] = {
 		 "it is asked by probes; the old inbound SA goes when nothing more comes. The SAs are those of "
 		 "the running configuration then: --save waits for that and writes it down, or else the next "
 		 "start uses the old file again. For peers that are no ipsecd: --now."},
+	{"up", NULL, 1, 1, "LINK", "have the IKE daemon make a link's SAs", cmd_up,
+	 .needs_daemon = true,
+	 .more = "LINK is one with an ike line. Waits for the SAs, and a moment for the link; the exit code is 4 when it "
+		 "is still down then. Links with ike-start come up by themselves."},
+	{"down", NULL, 1, 1, "LINK", "have the IKE daemon end a link's SAs; nothing leaves in the clear", cmd_down,
+	 .needs_daemon = true,
+	 .more = "The peer, or traffic of strongSwan's own making, may bring it up again; link down forbids that."},
+	{"rekey", NULL, 1, 1, "LINK", "have the IKE daemon renew a link's SAs, losing nothing", cmd_rekey,
+	 .needs_daemon = true},
+	{"status", NULL, 0, 1, "[LINK]", "what the IKE daemon says of links with an ike line", cmd_status,
+	 .needs_daemon = true},
 	{"path", "list", 0, 1, "[LINK]", "paths: where envelopes travel", cmd_path_list,
 	 .needs_daemon = true},
 	{"apply", NULL, 0, 1, "[FILE]", "make the daemon run a configuration", cmd_apply,

@@ -24,6 +24,8 @@
 #include "control.h"
 #include "device.h"
 #include "guardian.h"
+#include "ike.h"
+#include "ike_conn.h"
 #include "links.h"
 #include "load.h"
 #include "log.h"
@@ -269,6 +271,7 @@ static int on_tick(sd_event_source *s, uint64_t usec, void *arg)
 
 	links_beat(&r->d);
 	links_tick(&r->d);
+	ike_tick(r->d.ike, now_ns());
 	links_beat(&r->d);
 	sd_event_source_set_time(s, usec + TICK_US < now_ns() / 1000 ? now_ns() / 1000 + TICK_US : usec + TICK_US);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
@@ -380,6 +383,35 @@ static void emit_event(struct daemon *d, json_t *ev)
 		control_event(r->ctl, ev);
 }
 
+static void on_life(struct daemon *d, const struct sa *sa, bool hard)
+{
+	ike_on_life(d->ike, sa, hard);
+}
+
+static void on_moved(struct daemon *d, const struct link *l)
+{
+	ike_on_moved(d->ike, l);
+}
+
+/* Another IKE daemon: it knows nothing of our links yet. */
+static void on_ike(struct daemon *d)
+{
+	for (unsigned int i = 0; i < d->max_links; i++)
+		if (d->links[i] && d->links[i]->conf.ike[0])
+			ike_conn_load(d->ike_conn, &d->links[i]->conf, true, stderr);
+}
+
+static void open_ike(struct ipsecd *r)
+{
+	struct daemon *d = &r->d;
+	char own[PATHS_LEN + 16];
+	const char *path = d->conf.ike_socket;
+
+	snprintf(own, sizeof own, "%s/charon.ipsecd", d->run_dir);
+	if (ike_open(&d->ike, d, r->ev, *path ? path : own))
+		fatalx("cannot open the socket for the IKE daemon");
+}
+
 static void open_events(struct ipsecd *r)
 {
 	static const int signals[] = {SIGTERM, SIGINT};
@@ -429,6 +461,7 @@ static void ready(struct ipsecd *r)
 
 	if (control_open(&r->ctl, d, r->ev))
 		fatalx("cannot open the control socket in %s", d->run_dir);
+	open_ike(r);
 	d->ready = true;
 	links_beat(d);
 	sd_event_add_time(r->ev, NULL, CLOCK_BOOTTIME, now_ns() / 1000, 1000, on_tick, r);
@@ -442,6 +475,9 @@ static void shut(struct ipsecd *r)
 
 	sd_notify(0, "STOPPING=1");
 	control_close(r->ctl);
+	ike_close(d->ike);
+	d->ike = NULL;
+	ike_conn_close(d->ike_conn);
 	links_all_down(d);
 	for (unsigned int i = 0; i < d->n_workers; i++)
 		worker_free(d->workers[i]);
@@ -478,7 +514,12 @@ int main(int argc, char **argv)
 	r.d.start_ns = now_ns();
 	r.d.start_clocks = clocks();
 	r.d.on_event = emit_event;
+	r.d.on_life = on_life;
+	r.d.on_moved = on_moved;
+	r.d.on_ike = on_ike;
 	r.d.n_workers = count_workers(&r.d.conf);
+	if (ike_conn_open(&r.d.ike_conn, r.d.conf.vici_socket))
+		fatalx("cannot start a thread");
 	open_namespaces(&r.d);
 	open_maps(&r.d);
 	make_workers(&r.d);

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include "audit.h"
 #include "device.h"
+#include "ike.h"
+#include "ike_conn.h"
 #include "load.h"
 #include "log.h"
 #include "ns.h"
@@ -351,10 +353,11 @@ static void forget(struct daemon *d, struct link *l)
 
 static int bring_sas(struct daemon *d, struct link *l, FILE *errs)
 {
-	if (l->conf.ike[0]) {
-		fprintf(errs, "%s: ike = %s: this version has no IKE yet, use sa = file:PATH\n", l->conf.name, l->conf.ike);
-		return -EOPNOTSUPP;
-	}
+	bool there;
+
+	ike_generation(d->ike, &there);
+	if (l->conf.ike[0])
+		return ike_conn_load(d->ike_conn, &l->conf, there, errs);
 	if (!l->conf.sa_file[0])
 		return 0;
 	return sad_load_static(d, l, l->conf.sa_file, errs);
@@ -403,6 +406,15 @@ int link_add(struct daemon *d, const struct link_conf *c, FILE *errs)
 	return err;
 }
 
+static void forget_ike(struct daemon *d, const struct link_conf *c)
+{
+	bool there;
+
+	ike_generation(d->ike, &there);
+	if (c->ike[0] && there && d->ike_conn)
+		ike_conn_unload(d->ike_conn, c);
+}
+
 int link_del(struct daemon *d, struct link *l)
 {
 	int err;
@@ -410,6 +422,7 @@ int link_del(struct daemon *d, struct link *l)
 	links_beat(d);
 	device_set_carrier(d, l, false);
 	sad_flush_link(d, l);
+	forget_ike(d, &l->conf);
 	worker_call(d->workers[l->worker], clear_in_worker, l->w);
 	load_link_del(d->load, l->id);
 	err = device_del(d, l);
@@ -422,7 +435,8 @@ int link_del(struct daemon *d, struct link *l)
 
 int link_set(struct daemon *d, struct link *l, const struct link_conf *c, FILE *errs)
 {
-	bool reload = strcmp(l->conf.sa_file, c->sa_file) || link_conf_equal(&l->conf, c);
+	bool other = strcmp(l->conf.sa_file, c->sa_file) || strcmp(l->conf.ike, c->ike); /* source of keys */
+	bool reload = other || (c->sa_file[0] && link_conf_equal(&l->conf, c));
 	bool moved = strcmp(l->conf.netns, c->netns);
 	struct link_conf old = l->conf;
 	int err;
@@ -446,10 +460,12 @@ int link_set(struct daemon *d, struct link *l, const struct link_conf *c, FILE *
 	push_wlink(d, l);
 	if (l->ifindex)
 		err = device_config(d, l, &old, errs);
-	if (reload) {
+	if (reload)
 		sad_flush_link(d, l);
+	if (other)
+		forget_ike(d, &old);
+	if (reload || l->conf.ike[0])
 		err = bring_sas(d, l, errs);
-	}
 	device_set_mtu(d, l, path_mtu(l));
 	sad_remote_changed(d, l);
 	push_ent(d, l);

@@ -171,6 +171,7 @@ struct daemon {
 	int guardian_pid;
 	void (*on_event)(struct daemon *d, json_t *ev); /* monitor; steals nothing */
 	struct ike *ike;      /* the IKE daemon's door; NULL = none */
+	struct ike_conn *ike_conn; /* what the IKE daemon is told of links; NULL = nothing */
 	/* for the IKE daemon, each may be NULL: an SA of its reached a limit; a peer moved; another one said hello */
 	void (*on_life)(struct daemon *d, const struct sa *sa, bool hard);
 	void (*on_moved)(struct daemon *d, const struct link *l);

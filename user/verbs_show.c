@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include "ike.h"
 #include "load.h"
 #include "log.h"
 #include "port.h"
@@ -191,6 +192,7 @@ static json_t *json_sa(const struct sa *s, uint64_t now)
 	vj_bool(o, "in_use", s->dir == SA_OUT ? verbs_sa_out(s->link) == s : s->live);
 	vj_str(o, "refused", s->refused);
 	vj_put(o, "life", json_life(s, now));
+	vj_str(o, "source", s->owner ? "ike" : "file");
 	return o;
 }
 
@@ -348,6 +350,7 @@ static json_t *json_link(const struct daemon *d, const struct link *l, uint64_t 
 	read_books(d, l, &k);
 	put_identity(o, l, now);
 	put_device(o, l);
+	vj_str(o, "ike", l->conf.ike);
 	vj_put(o, "liveness", json_liveness(l, now));
 	vj_put(o, "keepalive", json_keepalive(l));
 	vj_put(o, "path", l->cur_path < l->n_paths ? verbs_path(l, l->cur_path, false) : NULL);
@@ -382,6 +385,17 @@ static unsigned int links_up(const struct daemon *d)
 	return n;
 }
 
+static json_t *json_ike(const struct daemon *d)
+{
+	json_t *o = json_object();
+	bool connected;
+
+	ike_generation(d->ike, &connected);
+	vj_bool(o, "connected", connected);
+	vj_str(o, "vici", d->conf.vici_socket);
+	return o;
+}
+
 static json_t *json_daemon(const struct daemon *d, uint64_t now)
 {
 	json_t *o = json_object(), *guard = json_object();
@@ -399,6 +413,7 @@ static json_t *json_daemon(const struct daemon *d, uint64_t now)
 	vj_put(guard, "tcx", d->load ? json_boolean(load_guard_is_tcx(d->load)) : NULL);
 	vj_put(o, "guard_layers", guard);
 	vj_str(o, "port_4500", sock_udp_inode(ESP_PORT) ? "other" : "none");
+	vj_put(o, "ike", json_ike(d));
 	vj_int(o, "links", d->n_links);
 	vj_int(o, "links_up", links_up(d));
 	vj_str(o, "conf_file", d->conf_file);

@@ -18,6 +18,7 @@
 #include "../../user/cmd_show.c"
 #include "../../user/cmd_link.c"
 #include "../../user/cmd_static.c"
+#include "../../user/cmd_ike.c"
 #include "../../user/cmd_metrics.c"
 #include "../../user/cmd_doctor.c"
 

@@ -485,6 +485,20 @@ static void test_refused_main_lines(void **state)
 		 "f:2: peer: '/etc' is no peer name: letters, digits and ._@+-, at most 63"},
 		{MIN_LINK "liveness = ping", "f:1: link ipsec1: 'liveness = ping' needs 'address' "
 					     "or 'address6' to know whom to ping"},
+		{MIN_LINK "ike-psk = /p", "f:1: link ipsec1: ike-... without 'ike': name the connection, as ike = east"},
+		{MIN_LINK "ike = y\nike-psk = p",
+		 "f:5: ike-psk: write /ABSOLUTE/PATH of a file, without blanks; secrets never stand here"},
+		{MIN_LINK "ike = y\nike-psk = /p",
+		 "f:1: link ipsec1: 'ike-peer-id' must say whose secret it is: the path names no address"},
+		{MIN_LINK "ike = y\nike-peer-id = e\nike-psk = /p\nike-cert = /c\nike-key = /k\nike-ca = /a",
+		 "f:1: link ipsec1: ike-psk and certificates are one choice"},
+		{MIN_LINK "ike = y\nike-peer-id = e\nike-cert = /c",
+		 "f:1: link ipsec1: certificates need all of ike-cert, ike-key and ike-ca"},
+		{MIN_LINK "ike = y\nike-cert = /c\nike-key = /k\nike-ca = /a",
+		 "f:1: link ipsec1: with certificates 'ike-peer-id' must say whose: else anybody with one of that CA would do"},
+		{MIN_LINK "ike = y\nike-rekey = 5s", "f:5: ike-rekey: '5s' is no time from 10s to 10080m, as 60m"},
+		{"[link ipsec0]\npeer = e\npath = any\nike = y",
+		 "f:1: link ipsec0: IKE knows links by their number, and 0 means none: call it ipsec1 or higher"},
 		{MIN_LINK "sa = file:/x\nike = y",
 		 "f:5: 'ike' is given twice, first on line 4 (sa and ike are one choice)"},
 	};
@@ -914,6 +928,27 @@ static void rnd_p2p(struct p2p *p, bool is4, unsigned int i)
 	p->far.s6_addr[15] = 200;
 }
 
+static void rnd_ike(struct link_conf *l, unsigned int i)
+{
+	struct ike_auth *a = &l->auth;
+
+	snprintf(l->ike, sizeof l->ike, "c%u-%u", i, rnd(1000));
+	if (rnd(2))
+		sprintf(a->id, "C=CH, O=x, CN=%u", rnd(9));
+	sprintf(a->peer_id, "p%u@example.org", rnd(9));
+	if (rnd(2)) {
+		sprintf(a->psk, "/p#;\\/%u", rnd(9));
+	} else if (rnd(2)) {
+		sprintf(a->cert, "/c%u", rnd(9));
+		sprintf(a->key, "/k%u", rnd(9));
+		sprintf(a->ca, "/ca%u", rnd(9));
+	}
+	if (rnd(2))
+		strcpy(a->esp, "aes128gcm16-noesn");
+	a->rekey_s = rnd(2) ? 3600 : 10 + rnd(600000);
+	a->no_start = rnd(2);
+}
+
 static void rnd_link(struct link_conf *l, unsigned int i)
 {
 	link_conf_init(l);
@@ -942,8 +977,8 @@ static void rnd_link(struct link_conf *l, unsigned int i)
 	}
 	if (rnd(2))
 		sprintf(l->sa_file, "/k#;\\/%u", i);
-	else if (rnd(2))
-		rnd_name(l->ike, sizeof l->ike, "._@+-");
+	else if (l->number && rnd(2))
+		rnd_ike(l, i);
 	l->input = rnd(3);
 	l->backend = rnd(3);
 	l->outer.dscp_fixed = rnd(2);
@@ -970,6 +1005,10 @@ static void rnd_conf(struct conf *c)
 	strcpy(c->crypto, crypto[rnd(3)]);
 	c->max_links = rnd(2) ? 4096 : 200 + rnd(16384 - 199);
 	c->audit = rnd(2);
+	if (rnd(2))
+		strcpy(c->ike_socket, "/run/a;b");
+	if (rnd(2))
+		strcpy(c->vici_socket, "/run/v#1");
 	c->gso_queue = rnd(2) ? 1000 : 16 + rnd(1000000 - 15);
 	c->xsk_queue = rnd(2) ? 8192 : 512 + rnd(65536 - 511);
 	c->esp_shared = rnd(2);
@@ -1049,6 +1088,15 @@ static void test_keys(void **state)
 		{"keepalive", "30s"},
 		{"sa", "file:/x"},
 		{"ike", "conn"},
+		{"ike-id", "C=CH, CN=west"},
+		{"ike-peer-id", "*.east.example"},
+		{"ike-psk", "/p"},
+		{"ike-cert", "/c"},
+		{"ike-key", "/k"},
+		{"ike-ca", "/a"},
+		{"ike-esp", "aes256gcm16-esn"},
+		{"ike-rekey", "10m"},
+		{"ike-start", "no"},
 		{"input", "xdp"},
 		{"backend", "xfrm"},
 		{"tfc", "mtu"},
@@ -1112,7 +1160,8 @@ static void test_set(void **state)
 	assert_int_equal(link_conf_set(&l, "frobnicate", "off", err, sizeof err), -EINVAL);
 	assert_string_equal(err, "unknown key 'frobnicate'; a link has: peer address address6 path "
 				 "inner protect route "
-				 "metric mtu mss-clamp netns liveness keepalive sa ike input backend tfc dscp ecn ttl df state");
+				 "metric mtu mss-clamp netns liveness keepalive sa ike ike-id ike-peer-id ike-psk "
+				 "ike-cert ike-key ike-ca ike-esp ike-rekey ike-start input backend tfc dscp ecn ttl df state");
 	assert_int_equal(link_conf_set(&l, "mtu", "", err, sizeof err), -EINVAL);
 	assert_int_equal(link_conf_set(&l, "mtu", "1\x1b[2J", err, sizeof err), -EINVAL);
 	assert_null(strchr(err, 0x1b));

@@ -115,13 +115,13 @@ static void show_has_every_field(void **state)
 	assert_keys(r, "schema ok instance daemon links rollback_in_s");
 	assert_keys(json_object_get(r, "daemon"),
 		    "pid version started uptime_s workers crypto backend guardian guard_layers "
-		    "port_4500 links links_up conf_file state_dir pin_dir");
+		    "port_4500 ike links links_up conf_file state_dir pin_dir");
 	assert_int_equal(num(json_object_get(r, "daemon"), "uptime_s"), 3600);
 	assert_int_equal(json_array_size(json_object_get(r, "links")), 2);
 	l = at(r, "links", 0);
 	assert_keys(l, "name altname peer state reason reason_text admin carrier since since_age_s "
 		       "flaps address far address6 "
-		       "far6 metric mtu mss_clamp netns backend worker ifindex liveness keepalive path n_paths wire_mtu rx tx "
+		       "far6 metric mtu mss_clamp netns backend worker ifindex ike liveness keepalive path n_paths wire_mtu rx tx "
 		       "lost drops_in_total "
 		       "drops_out_total sas");
 	assert_str(l, "name", "ipsec1");
@@ -142,7 +142,7 @@ static void show_has_every_field(void **state)
 	s = at(l, "sas", 0);
 	assert_keys(s, "dir spi alg mode esn window fingerprint seq packets bytes replay_drops "
 		       "icv_drops last_used_age_s age_s "
-		       "live in_use refused life");
+		       "live in_use refused life source");
 	assert_str(s, "spi", "0xc2690000");
 	assert_str(s, "fingerprint", "0123456789abcdef");
 	l = at(r, "links", 1);

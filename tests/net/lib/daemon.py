@@ -28,6 +28,7 @@ class Daemon:
         self.run_dir = f"/run/ipsec/{self.instance}"
         self.backend = f"/run/netns/espwire-{self.instance}"
         self.key_files, self.proc, self.released = [], None, False
+        self.ike = None  # the charon beside it (lib/charon.py)
         self.env = dict(os.environ, **(env or {}))
         self.write_conf(conf)
 
@@ -177,7 +178,7 @@ class Daemon:
         return p
 
     def keys(self):
-        return [k for f in self.key_files for k in keyfiles.keys_in_file(f)]
+        return [k for f in self.key_files for k in keyfiles.keys_in_file(f)] + (self.ike.keys() if self.ike else [])
 
     # --- end ---
 

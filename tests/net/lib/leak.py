@@ -121,6 +121,8 @@ def check_keys(daemons):
             continue
         keys = random.sample(keys, min(len(keys), 8))  # of a thousand links some: each search reads every byte
         places = {"daemon log": d.log_bytes(), "pinned maps": map_bytes(d.pin_dir)}
+        if d.ike:
+            places["charon's log"] = d.ike.log().encode()
         for pid in d.pids():
             places[f"/proc/{pid}"] = proc_bytes(pid)
         for verb in d.json_verbs:

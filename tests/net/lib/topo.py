@@ -250,7 +250,7 @@ class TwoHosts:
             "protect": ", ".join(there),
             "route": ", ".join(there),
             "liveness": "100ms x 10",  # a busy machine is not a dead peer; test_liveness.py is stricter
-            "sa": f"file:{sa}",
+            "sa": f"file:{sa}" if sa else None,
         }
         keys.update(over)
         return name, {k: v for k, v in keys.items() if v is not None}

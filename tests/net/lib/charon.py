@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Debian's charon in a namespace, unmodified, with our plugin beside its own."""
+import os
+import re
+import shutil
+import signal
+import subprocess
+
+import pytest
+
+from lib.util import BUILD, wait_until
+
+PLUGIN = os.path.join(BUILD, "ike", "libstrongswan-kernel-ipsecd.so")
+PLUGIN_DIR = "/usr/lib/ipsec/plugins"
+CHARON = "/usr/sbin/charon-systemd"
+# kernel-netlink stays for routes and addresses: ours is first, so kernel-ipsec is ours
+LOAD = ("kernel-ipsecd random nonce openssl sha1 sha2 hmac kdf gcm aes pem pkcs1 pkcs8 x509 pubkey revocation constraints "
+        "kernel-netlink socket-default vici updown")
+
+CONF = """
+charon-systemd {{
+    load_modular = no
+    load = {load}
+    install_routes = no
+    install_virtual_ip_on = {vip_on}
+    interfaces_use = {uplink}
+    retransmit_timeout = 1.0
+    retransmit_base = 1.3
+    retransmit_tries = 6
+    retry_initiate_interval = 2
+    delete_rekeyed_delay = {rekeyed_delay}
+    make_before_break = yes
+    journal {{ default = -1 }}
+    filelog {{
+        main {{ path = {log}
+            default = 1
+            knl = {knl}
+            flush_line = yes
+            time_format = %b %e %T
+            ike_name = yes }}
+        keys {{ path = {keylog}
+            default = -1
+            chd = 4
+            flush_line = yes }}
+    }}
+    plugins {{
+        vici {{ socket = unix://{vici} }}
+        kernel-ipsecd {{ socket = {door} }}
+    }}
+    {extra}
+}}
+"""
+
+
+def need():
+    """The plugin and charon, or a skip that says why."""
+    if not os.path.exists(PLUGIN):
+        why = os.path.join(BUILD, "ike", "why")
+        reason = open(why).read().strip() if os.path.exists(why) else "make ike"
+        pytest.skip(f"strongSwan's plugin is not built: {reason}")
+    for tool in (CHARON, "/usr/sbin/swanctl"):
+        if not os.access(tool, os.X_OK):
+            pytest.skip(f"{tool} is not installed: make deps")
+
+
+class Charon:
+    """start() may be called again after stop() or kill()."""
+
+    def __init__(self, lab, ns, daemon, uplink="eth1", knl=1, vip_on="", rekeyed_delay=1, extra="", name=""):
+        self.ns, self.daemon, self.proc = ns, daemon, None
+        self.dir = lab.path(f"charon-{ns.role}{name}")
+        os.makedirs(os.path.join(self.dir, "plugins"))
+        for f in LOAD.split():
+            so = f"libstrongswan-{f}.so"
+            src = PLUGIN if f == "kernel-ipsecd" else os.path.join(PLUGIN_DIR, so)
+            if os.path.exists(src):  # some are built into others
+                shutil.copy(src, os.path.join(self.dir, "plugins", so))
+        self.log_file, self.key_log = self.path("log"), self.path("keys")
+        self.vici = self.path("vici")
+        with open(self.path("strongswan.conf"), "w") as f:
+            f.write(CONF.format(load=LOAD, log=self.log_file, keylog=self.key_log, vici=self.vici, knl=knl, vip_on=vip_on,
+                                uplink=uplink, door=f"{daemon.run_dir}/charon.ipsecd", rekeyed_delay=rekeyed_delay, extra=extra))
+        lab.closers.append(self.kill)
+
+    def path(self, name):
+        return os.path.join(self.dir, name)
+
+    def start(self, wait=True):
+        """The plugin directory is compiled in: a mount namespace of its own has ours in that place."""
+        script = f"mount --bind {self.path('plugins')} {PLUGIN_DIR} && exec {CHARON}"
+        with open(self.path("out"), "ab") as out:
+            self.proc = self.ns.popen(["unshare", "-m", "--propagation", "private", "sh", "-c", script], stdin=subprocess.DEVNULL,
+                                      stdout=out, stderr=out, env=dict(os.environ, STRONGSWAN_CONF=self.path("strongswan.conf")))
+        if wait:
+            wait_until(lambda: os.path.exists(self.vici) and self.swanctl("--stats", check=False).returncode == 0 or self.dead(), 10,
+                       lambda: f"charon to answer\n{self.log()}")
+            assert not self.dead(), f"charon ended: {self.log()}"
+        return self
+
+    def dead(self):
+        return self.proc.poll() is not None
+
+    def swanctl(self, *words, check=True):
+        return self.ns.run(["swanctl", words[0], "--uri", f"unix://{self.vici}", *words[1:]], check=check)
+
+    def stop(self):
+        if self.proc and not self.dead():
+            self.proc.send_signal(signal.SIGTERM)
+            self.proc.wait(timeout=15)
+
+    def kill(self):
+        if self.proc and not self.dead():
+            self.proc.kill()
+        if self.proc:
+            self.proc.wait(timeout=10)
+        if os.path.exists(self.vici):
+            os.unlink(self.vici)
+
+    def log(self):
+        text = ""
+        for f in (self.log_file, self.path("out")):
+            if os.path.exists(f):
+                with open(f, errors="replace") as h:
+                    text += h.read()
+        return text
+
+    def keys(self):
+        """ESP keys, as charon says them in a log that nobody else sees."""
+        if not os.path.exists(self.key_log):
+            return []
+        with open(self.key_log, errors="replace") as f:
+            text = f.read()
+        found = []
+        for m in re.finditer(r"(?:encryption|integrity) (?:initiator|responder) key => (\d+) bytes.*\n((?:.*? +\d+: .*\n)+)", text):
+            raw = b"".join(bytes.fromhex(re.sub(r"^.*? *\d+: ((?:[0-9A-F]{2} ){1,16}).*$", r"\1", line))
+                           for line in m[2].splitlines())
+            assert len(raw) == int(m[1]), m[0]
+            found += [raw[:16], raw[:-4] if len(raw) in (20, 36) else raw]  # without the salt
+        return found
+
+    def conns(self):
+        return self.swanctl("--list-conns").stdout
+
+    def child_sas(self):
+        """swanctl --list-sas as a list of dicts: the child SAs that are installed."""
+        text = self.swanctl("--list-sas", "--raw").stdout
+        out = []
+        for m in re.finditer(r"\{name=(\S+) uniqueid=\d+ reqid=(\d+) state=(\w+) ([^{}]*)", text):
+            kv = dict(w.split("=", 1) for w in m[4].split() if "=" in w)
+            out.append({"name": m[1], "reqid": int(m[2]), "state": m[3], **kv})
+        return out
+
+

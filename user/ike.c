@@ -1,0 +1,624 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
+#include <openssl/rand.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include "ike.h"
+#include "ike_wire.h"
+#include "log.h"
+#include "path.h"
+#include "rekey.h"
+#include "sad.h"
+
+#define DRAIN_NS UINT64_C(2000000000)
+
+enum { LARVAL_MAX = 4096, SPI_TRIES = 64, PEER_WINDOW = 32 /* what every kernel's XFRM has at least */ };
+
+/* struct conn - one connection of a plugin */
+struct conn {
+	struct ike *k;
+	int fd; /* -1 = free */
+	sd_event_source *src;
+	pid_t pid;
+	uint64_t generation; /* 0 = no hello yet */
+	bool events;
+};
+
+/* struct larval - an SPI that was given out and has no SA yet */
+struct larval {
+	uint32_t spi;
+	uint64_t until_ns;
+};
+
+struct ike {
+	struct daemon *d;
+	sd_event *ev;
+	int fd;
+	sd_event_source *src;
+	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	struct conn conns[IKE_CONNS_MAX];
+	struct larval *larvals; /* n_larval of LARVAL_MAX */
+	unsigned int n_larval;
+	uint64_t own, peer; /* generations */
+};
+
+/* ---- connections ---- */
+
+static void hang_up(struct conn *c)
+{
+	uint64_t had;
+	bool still;
+	pid_t pid;
+
+	if (c->fd < 0)
+		return;
+	sd_event_source_disable_unref(c->src);
+	close(c->fd);
+	had = c->generation;
+	pid = c->pid;
+	*c = (struct conn){.k = c->k, .fd = -1};
+	ike_generation(c->k, &still);
+	if (had && !still)
+		log_info("ike: the IKE daemon (pid %d) is gone; its SAs stay", (int)pid);
+}
+
+static bool is_dead(const struct conn *c)
+{
+	char byte;
+
+	return !recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+}
+
+static int put(struct conn *c, struct ike_msg *m)
+{
+	uint8_t buf[IKE_RECORD_MAX];
+	int len;
+
+	m->head.generation = c->k->own;
+	len = ike_encode(m, buf);
+	if (len < 0)
+		return len;
+	return send(c->fd, buf, len, MSG_NOSIGNAL | MSG_DONTWAIT) == len ? 0 : -EPIPE;
+}
+
+static struct conn *events_conn(struct ike *k)
+{
+	for (unsigned int i = 0; i < IKE_CONNS_MAX; i++)
+		if (k->conns[i].fd >= 0 && k->conns[i].events && k->conns[i].generation == k->peer)
+			return &k->conns[i];
+	return NULL;
+}
+
+static void tell(struct ike *k, struct ike_msg *m)
+{
+	struct conn *c = events_conn(k);
+
+	if (!c || !put(c, m))
+		return;
+	log_rl("ike: the IKE daemon does not take its events");
+	shutdown(c->fd, SHUT_RDWR); /* closed from its own callback */
+}
+
+uint64_t ike_generation(const struct ike *k, bool *connected)
+{
+	bool any = false;
+
+	for (unsigned int i = 0; k && i < IKE_CONNS_MAX; i++)
+		any |= k->conns[i].fd >= 0 && k->conns[i].generation;
+	if (connected)
+		*connected = any;
+	return k ? k->peer : 0;
+}
+
+/* ---- SPIs given out ---- */
+
+static struct larval *larval_find(struct ike *k, uint32_t spi)
+{
+	for (unsigned int i = 0; i < k->n_larval; i++)
+		if (k->larvals[i].spi == spi)
+			return &k->larvals[i];
+	return NULL;
+}
+
+static void larval_drop(struct ike *k, struct larval *l)
+{
+	if (l)
+		*l = k->larvals[--k->n_larval];
+}
+
+static uint16_t give_spi(struct ike *k, uint32_t *spi)
+{
+	if (k->n_larval == LARVAL_MAX)
+		return IKE_FAILED;
+	for (unsigned int i = 0; i < SPI_TRIES; i++) {
+		if (RAND_bytes((unsigned char *)spi, sizeof *spi) != 1)
+			return IKE_FAILED;
+		if (*spi < SPI_MIN || larval_find(k, *spi) || !sad_spi_free(k->d, *spi))
+			continue;
+		k->larvals[k->n_larval++] = (struct larval){*spi, now_ns() + IKE_LARVAL_S * UINT64_C(1000000000)};
+		return IKE_OK;
+	}
+	return IKE_FAILED;
+}
+
+/* ---- requests ---- */
+
+static struct link *link_of(struct ike *k, uint32_t if_id)
+{
+	struct daemon *d = k->d;
+
+	for (unsigned int i = 0; if_id && i < d->max_links; i++)
+		if (d->links[i] && d->links[i]->conf.number == if_id && d->links[i]->conf.ike[0])
+			return d->links[i];
+	return NULL;
+}
+
+/* IKEv2's numbers: IANA "IKEv2 Transform Attribute Values"; key lengths in bytes, the salt behind the key */
+static const struct suite {
+	uint16_t enc, integ;
+	uint8_t enc_len, int_len;
+	enum aead_alg alg;
+} suites[] = {
+	{20, 0, 20, 0, AEAD_AES_GCM_128},
+	{20, 0, 36, 0, AEAD_AES_GCM_256},
+	{28, 0, 36, 0, AEAD_CHACHA20_POLY1305},
+	{21, 0, 20, 0, AEAD_AES_GMAC_128},
+	{21, 0, 36, 0, AEAD_AES_GMAC_256},
+	{12, 12, 16, 32, AEAD_CBC_128_SHA256},
+	{12, 12, 32, 32, AEAD_CBC_256_SHA256},
+	{12, 13, 32, 48, AEAD_CBC_256_SHA384},
+	{12, 14, 32, 64, AEAD_CBC_256_SHA512},
+};
+
+static int take_key(const struct ike_add *a, struct sa_conf *c)
+{
+	const struct aead_desc *d;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(suites); i++) {
+		const struct suite *s = &suites[i];
+
+		/* without an integrity key its number says nothing: an AEAD has none (RFC 7296 3.3.3) */
+		if (s->enc != a->enc_alg || s->enc_len != a->enc_len || s->int_len != a->int_len ||
+		    (s->int_len && s->integ != a->int_alg))
+			continue;
+		d = aead_by_alg(s->alg);
+		c->alg = s->alg;
+		memcpy(c->key, a->enc_key, d->key_len);
+		memcpy(c->key + d->key_len, a->int_key, d->auth_key_len);
+		memcpy(c->salt, a->enc_key + d->key_len, d->salt_len);
+		c->fingerprint = sa_fingerprint(c);
+		return 0;
+	}
+	return -EOPNOTSUPP;
+}
+
+static uint32_t window_of(const struct ike_add *a)
+{
+	uint32_t n = MIN(a->window, 65536u);
+
+	if (!a->id.inbound)
+		return PEER_WINDOW; /* IKE does not say what the peer has */
+	return n ? MAX((n + 63) / 64 * 64, 64u) : 4096;
+}
+
+static struct life_limit limit(uint64_t time_s, uint64_t bytes, uint64_t pkts)
+{
+	return (struct life_limit){time_s, bytes, pkts};
+}
+
+static int spec_of(const struct ike_add *a, uint64_t owner, struct sa_spec *s, struct sa_sel *sel)
+{
+	struct sa_conf *c = &s->conf;
+
+	*s = (struct sa_spec){.owner = owner, .sel = sel, .n_sel = a->n_sel, .udp = a->encap};
+	memcpy(&s->dst, a->id.dst, sizeof s->dst);
+	for (unsigned int i = 0; i < a->n_sel; i++) {
+		memcpy(sel[i].src, a->sel[i].src, sizeof sel[i].src);
+		memcpy(sel[i].dst, a->sel[i].dst, sizeof sel[i].dst);
+		memcpy(sel[i].sport, a->sel[i].sport, sizeof sel[i].sport);
+		memcpy(sel[i].dport, a->sel[i].dport, sizeof sel[i].dport);
+		sel[i].proto = a->sel[i].proto;
+	}
+	c->dir = a->id.inbound ? SA_IN : SA_OUT;
+	c->spi = a->id.spi;
+	c->esn = a->esn;
+	c->window = window_of(a);
+	c->life.soft = limit(a->time_s.soft, a->bytes.soft, a->packets.soft);
+	c->life.hard = limit(a->time_s.hard, a->bytes.hard, a->packets.hard);
+	if (!a->tunnel || (a->tfc && !a->id.inbound) || a->id.spi < SPI_MIN)
+		return -EOPNOTSUPP;
+	return take_key(a, c);
+}
+
+/* Where the peer is, IKE knows best: it has just heard it there, and has looked for NATs. */
+static void follow(struct ike *k, struct link *l, const uint8_t dst[16], uint16_t port, bool udp)
+{
+	struct in6_addr to;
+
+	memcpy(&to, dst, sizeof to);
+	if (path_from_ike(l, &to, port, udp ? ENCAP_UDP : ENCAP_ESP))
+		link_follow_path(k->d, l);
+}
+
+static uint16_t do_add(struct ike *k, const struct conn *c, const struct ike_add *a)
+{
+	struct link *l = link_of(k, a->id.if_id);
+	struct sa_sel sel[IKE_SEL_MAX];
+	struct sa_spec s;
+	char *text = NULL;
+	size_t len = 0;
+	FILE *errs;
+	int err;
+
+	if (!l) {
+		log_rl("ike: an SA for if_id %u, but no link has that number and an ike line", a->id.if_id);
+		return IKE_NO_LINK;
+	}
+	err = spec_of(a, c->generation, &s, sel);
+	if (err) {
+		log_rl("%s: ike: an SA of a kind that is not to be had: tunnel mode without tfc_padding, suites of "
+		       "ipsecctl version --probe", l->conf.name);
+		goto wipe;
+	}
+	errs = open_memstream(&text, &len);
+	if (!errs) {
+		err = -ENOMEM;
+		goto wipe;
+	}
+	if (a->id.inbound)
+		larval_drop(k, larval_find(k, a->id.spi));
+	else
+		follow(k, l, a->id.dst, a->dport, a->encap); /* before the first envelope leaves */
+	err = sad_add(k->d, l, &s, NULL, errs);
+	fclose(errs);
+	free(text);
+	link_follow_sa(k->d, l);
+wipe:
+	sa_conf_wipe(&s.conf);
+	return !err ? IKE_OK : err == -EOPNOTSUPP ? IKE_NOT_SUPPORTED : IKE_FAILED;
+}
+
+static struct sa *sa_of(struct ike *k, const struct ike_id *id)
+{
+	struct link *l = link_of(k, id->if_id);
+	struct sa *sa = l ? sad_find(l, id->inbound ? SA_IN : SA_OUT, id->spi) : NULL;
+
+	return sa && sa->owner ? sa : NULL;
+}
+
+static uint16_t do_update(struct ike *k, const struct ike_update *u)
+{
+	struct sa *sa = sa_of(k, &u->id);
+
+	if (!sa)
+		return IKE_NOT_FOUND;
+	memcpy(&sa->dst, u->dst, sizeof sa->dst);
+	if (sa->dir == SA_OUT)
+		follow(k, sa->link, u->dst, u->dport, u->encap);
+	return IKE_OK;
+}
+
+static uint16_t do_query(struct ike *k, const struct ike_id *id, struct ike_reply *r)
+{
+	const struct sa *sa = sa_of(k, id);
+	uint64_t now = now_ns();
+	struct sa_use u;
+
+	if (!sa)
+		return IKE_NOT_FOUND;
+	sad_query(sa, &u);
+	r->bytes = u.bytes;
+	r->packets = u.pkts;
+	r->idle_ms = !u.last_ns ? UINT64_MAX : now > u.last_ns ? (now - u.last_ns) / 1000000 : 0;
+	return IKE_OK;
+}
+
+static void drop(struct ike *k, struct sa *sa)
+{
+	struct link *l = sa->link;
+
+	sad_remove(k->d, sa);
+	rekey_tick(k->d, l, now_ns()); /* after a collision the other one takes over */
+	link_follow_sa(k->d, l);
+}
+
+static uint16_t do_del(struct ike *k, const struct ike_id *id)
+{
+	struct sa *sa = sa_of(k, id);
+
+	if (sa)
+		drop(k, sa);
+	else if (id->inbound)
+		larval_drop(k, larval_find(k, id->spi));
+	return IKE_OK;
+}
+
+static void flush(struct ike *k, uint64_t owner)
+{
+	for (unsigned int i = 0; i < k->d->max_sas; i++)
+		if (k->d->sas[i] && k->d->sas[i]->owner == owner)
+			drop(k, k->d->sas[i]);
+	k->n_larval = 0;
+}
+
+/* Limits that were reached while nobody listened. */
+static void remind(struct ike *k)
+{
+	for (unsigned int i = 0; i < k->d->max_sas; i++) {
+		const struct sa *sa = k->d->sas[i];
+
+		if (sa && sa->owner == k->peer && (sa->soft || sa->ended))
+			ike_on_life(k, sa, sa->ended);
+	}
+}
+
+static int greet(struct conn *c, const struct ike_msg *m)
+{
+	struct ike *k = c->k;
+	struct ike_msg answer = {.head = {.type = IKE_HELLO, .seq = m->head.seq}, .hello = {.pid = getpid()}};
+	int err;
+
+	if (!m->head.generation || (pid_t)m->hello.pid != c->pid) {
+		log_rl("ike: a hello of pid %u from pid %d", m->hello.pid, (int)c->pid);
+		return -EPERM;
+	}
+	for (unsigned int i = 0; i < IKE_CONNS_MAX; i++) {
+		struct conn *o = &k->conns[i];
+
+		if (o == c || o->fd < 0 || !o->generation)
+			continue;
+		if (is_dead(o) || (o->generation == m->head.generation && o->events == m->hello.events)) {
+			hang_up(o);
+		} else if (o->generation != m->head.generation) {
+			log_rl("ike: another IKE daemon (pid %d) is connected: pid %d is refused", (int)o->pid, (int)c->pid);
+			return -EBUSY;
+		}
+	}
+	c->generation = m->head.generation;
+	c->events = answer.hello.events = m->hello.events;
+	err = put(c, &answer);
+	if (err)
+		return err;
+	if (k->peer != c->generation) {
+		log_info("ike: an IKE daemon (pid %d) is here", (int)c->pid);
+		k->peer = c->generation;
+		k->n_larval = 0;
+		if (k->d->on_ike)
+			k->d->on_ike(k->d);
+	}
+	if (c->events)
+		remind(k);
+	return 0;
+}
+
+static int answer(struct conn *c, const struct ike_msg *m)
+{
+	struct ike *k = c->k;
+	struct ike_msg r = {.head = {.type = IKE_REPLY + m->head.type, .seq = m->head.seq}};
+
+	if (m->head.type == IKE_HELLO && !c->generation)
+		return greet(c, m);
+	if (!c->generation || c->generation != m->head.generation || c->generation != k->peer || c->events)
+		return -EPROTO;
+	switch (m->head.type) {
+	case IKE_GET_SPI:
+		r.reply.status = give_spi(k, &r.reply.spi);
+		break;
+	case IKE_ADD:
+		r.reply.status = do_add(k, c, &m->add);
+		break;
+	case IKE_UPDATE:
+		r.reply.status = do_update(k, &m->update);
+		break;
+	case IKE_QUERY:
+		r.reply.status = do_query(k, &m->id, &r.reply);
+		break;
+	case IKE_DEL:
+		r.reply.status = do_del(k, &m->id);
+		break;
+	case IKE_FLUSH:
+		flush(k, c->generation);
+		break;
+	case IKE_BYE:
+		break;
+	default:
+		return -EPROTO;
+	}
+	return put(c, &r);
+}
+
+static int on_conn(sd_event_source *s, int fd, uint32_t revents, void *arg)
+{
+	uint8_t buf[IKE_RECORD_MAX];
+	struct conn *c = arg;
+	struct ike_msg m;
+	ssize_t n = recv(fd, buf, sizeof buf, MSG_DONTWAIT | MSG_TRUNC);
+	int err;
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (n <= 0) {
+		hang_up(c);
+		return 0;
+	}
+	err = n > (ssize_t)sizeof buf ? -EMSGSIZE : ike_decode(buf, n, &m);
+	ike_wipe(buf, sizeof buf);
+	if (err == -EPROTONOSUPPORT)
+		log_warnx("ike: the plugin speaks another version: build it from the same sources as ipsecd");
+	if (!err) {
+		err = answer(c, &m);
+		ike_wipe(&m, sizeof m);
+	}
+	if (err) {
+		log_rl("ike: connection of pid %d ended: %s", (int)c->pid, strerror(-err));
+		hang_up(c);
+	}
+	return 0;
+}
+
+/* ---- the socket ---- */
+
+static int admit(struct ike *k, int fd)
+{
+	struct ucred cred;
+	socklen_t len = sizeof cred;
+	struct conn *c = NULL;
+	int err;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len))
+		return -errno;
+	if (cred.uid && cred.uid != geteuid())
+		return -EPERM;
+	for (unsigned int i = 0; i < IKE_CONNS_MAX && !c; i++)
+		if (k->conns[i].fd < 0)
+			c = &k->conns[i];
+	if (!c)
+		return -EUSERS;
+	err = sd_event_add_io(k->ev, &c->src, fd, EPOLLIN, on_conn, c);
+	if (err < 0)
+		return err;
+	c->fd = fd;
+	c->pid = cred.pid;
+	return 0;
+}
+
+static int on_accept(sd_event_source *s, int lfd, uint32_t revents, void *arg)
+{
+	int fd = accept4(lfd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), err;
+
+	if (fd < 0)
+		return 0;
+	err = admit(arg, fd);
+	if (err) {
+		log_rl("ike: connection refused: %s", strerror(-err));
+		close(fd);
+	}
+	return 0;
+}
+
+static int listen_at(struct ike *k)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+
+	strcpy(sa.sun_path, k->path);
+	/* the instance's lock is ours, so whoever made it is dead */
+	if (unlink(k->path) && errno != ENOENT)
+		return -errno;
+	k->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (k->fd < 0 || bind(k->fd, (struct sockaddr *)&sa, sizeof sa) || chmod(k->path, 0600) || listen(k->fd, IKE_CONNS_MAX))
+		return -errno;
+	return 0;
+}
+
+int ike_open(struct ike **ip, struct daemon *d, sd_event *ev, const char *path)
+{
+	struct ike *k = calloc(1, sizeof *k);
+	int err = -ENOMEM;
+
+	if (!k)
+		return -ENOMEM;
+	*k = (struct ike){.d = d, .ev = sd_event_ref(ev), .fd = -1};
+	for (unsigned int i = 0; i < IKE_CONNS_MAX; i++)
+		k->conns[i] = (struct conn){.k = k, .fd = -1};
+	k->larvals = calloc(LARVAL_MAX, sizeof *k->larvals);
+	if (!k->larvals || RAND_bytes((unsigned char *)&k->own, sizeof k->own) != 1)
+		goto close;
+	k->own |= 1;
+	err = -ENAMETOOLONG;
+	if (strlen(path) >= sizeof k->path)
+		goto close;
+	strcpy(k->path, path);
+	err = listen_at(k);
+	if (!err)
+		err = sd_event_add_io(ev, &k->src, k->fd, EPOLLIN, on_accept, k);
+	if (err < 0)
+		goto close;
+	*ip = k;
+	return 0;
+close:
+	log_at(LOGL_ERR, "ike socket %s: %s", path, strerror(-err));
+	ike_close(k);
+	return err;
+}
+
+void ike_close(struct ike *k)
+{
+	if (!k)
+		return;
+	for (unsigned int i = 0; i < IKE_CONNS_MAX; i++)
+		hang_up(&k->conns[i]);
+	sd_event_source_disable_unref(k->src);
+	if (k->fd >= 0) {
+		close(k->fd);
+		unlink(k->path);
+	}
+	sd_event_unref(k->ev);
+	free(k->larvals);
+	free(k);
+}
+
+/* ---- events ---- */
+
+void ike_on_life(struct ike *k, const struct sa *sa, bool hard)
+{
+	struct ike_msg m = {.head = {.type = IKE_EXPIRE}, .expire = {.spi = sa->spi, .hard = hard}};
+
+	if (!k || sa->owner != k->peer)
+		return;
+	memcpy(m.expire.dst, &sa->dst, sizeof m.expire.dst);
+	tell(k, &m);
+}
+
+void ike_on_moved(struct ike *k, const struct link *l)
+{
+	const struct link_path *p = &l->paths[l->cur_path];
+
+	for (const struct sa *sa = l->sas; k && sa; sa = sa->next) {
+		struct ike_msg m = {.head = {.type = IKE_MAPPING}, .mapping = {.spi = sa->spi, .port = p->port}};
+
+		if (sa->dir != SA_IN || sa->owner != k->peer)
+			continue;
+		memcpy(m.mapping.dst, &sa->dst, sizeof m.mapping.dst);
+		memcpy(m.mapping.to, &p->remote, sizeof m.mapping.to);
+		tell(k, &m);
+	}
+}
+
+/* ---- what is left behind ---- */
+
+static bool replaced(const struct ike *k, const struct link *l, uint64_t now)
+{
+	const struct sa *in;
+
+	if (!l->out || !l->out->live || l->out->owner != k->peer || now < l->switched_ns + DRAIN_NS)
+		return false;
+	for (in = l->sas; in; in = in->next)
+		if (in->dir == SA_IN && in->live && in->owner == k->peer)
+			return true;
+	return false;
+}
+
+void ike_tick(struct ike *k, uint64_t now)
+{
+	struct daemon *d = k->d;
+
+	for (unsigned int i = k->n_larval; i-- > 0;)
+		if (now > k->larvals[i].until_ns)
+			larval_drop(k, &k->larvals[i]);
+	for (unsigned int i = 0; k->peer && i < d->max_sas; i++) {
+		struct sa *sa = d->sas[i];
+
+		if (!sa || !sa->owner || sa->owner == k->peer)
+			continue;
+		if (!sa->reap_ns)
+			sa->reap_ns = now + IKE_ORPHAN_S * UINT64_C(1000000000);
+		if (now < sa->reap_ns && !replaced(k, sa->link, now))
+			continue;
+		log_info("%s: SA 0x%08x was of an IKE daemon that is gone: removed", sa->link->conf.name, sa->spi);
+		drop(k, sa);
+	}
+}

@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "ike_conn.h"
+#include "log.h"
+
+enum { SECRET_MAX = 4096, FILE_MAX = 60000, CALL_MS = 10000, TRIES = 100, TRY_US = 100000,
+       WINDOW = 4096, DPD_S = 30, LIFE_SLACK = 10 /* per cent: a child lives that much longer than until its renewal */ };
+#define IKE_PROPOSAL "aes256gcm16-prfsha384-ecp384"
+#define ESP_PROPOSAL "aes256gcm16-ecp384-esn" /* AES-256-GCM, a fresh exchange at every renewal, 64 bit numbers */
+
+struct ike_conn {
+	char vici[SOCKET_PATH_MAX];
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t more;
+	struct ike_call *first; /* under lock */
+	_Atomic bool stop;      /* set under lock, too */
+};
+
+/* ---- files ---- */
+
+/* struct blob - a file's bytes; wiped when freed */
+struct blob {
+	char *p;
+	size_t len;
+};
+
+static void blob_free(struct blob *b)
+{
+	if (b->p)
+		explicit_bzero(b->p, b->len);
+	free(b->p);
+	*b = (struct blob){0};
+}
+
+static int blame(const struct link_conf *l, const char *file, const char *what, int err, FILE *errs)
+{
+	fprintf(errs, "%s: %s: %s\n", l->name, file, what ? what : strerror(-err));
+	return err;
+}
+
+static int slurp(const struct link_conf *l, const char *file, bool secret, struct blob *b, FILE *errs)
+{
+	int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), err = 0;
+	struct stat st;
+	ssize_t n;
+
+	if (fd < 0)
+		return blame(l, file, NULL, -errno, errs);
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size > FILE_MAX || !st.st_size)
+		err = blame(l, file, "no regular file, empty, or too long", -EINVAL, errs);
+	else if (secret && (st.st_mode & 077 || st.st_uid != geteuid()))
+		err = blame(l, file, "holds a secret: chown root, chmod 600", -EPERM, errs);
+	b->len = err ? 0 : (size_t)st.st_size;
+	b->p = err ? NULL : malloc(b->len);
+	if (!err && !b->p)
+		err = blame(l, file, NULL, -ENOMEM, errs);
+	n = err ? 0 : read(fd, b->p, b->len);
+	if (!err && n != (ssize_t)b->len)
+		err = blame(l, file, NULL, n < 0 ? -errno : -EIO, errs);
+	close(fd);
+	if (err)
+		blob_free(b);
+	return err;
+}
+
+/* ---- messages ---- */
+
+static struct ike_call *call_new(struct ike_call ***end, const char *cmd, const char *name)
+{
+	struct ike_call *c = calloc(1, sizeof *c);
+
+	if (!c)
+		return NULL;
+	c->cmd = cmd;
+	snprintf(c->name, sizeof c->name, "%s", name);
+	**end = c;
+	*end = &c->next;
+	return c;
+}
+
+void ike_call_free(struct ike_call *list)
+{
+	while (list) {
+		struct ike_call *next = list->next;
+
+		vici_free(&list->msg);
+		free(list);
+		list = next;
+	}
+}
+
+static void put_addrs(struct vici *m, const struct link_conf *l, bool local)
+{
+	char buf[INET6_ADDRSTRLEN];
+	unsigned int n = 0;
+
+	vici_open_list(m, local ? "local_addrs" : "remote_addrs");
+	for (unsigned int i = 0; i < l->n_paths; i++) {
+		const struct path_conf *p = &l->paths[i];
+		const char *s = p->host;
+
+		if (local ? !p->has_local : p->any)
+			continue;
+		if (local || !p->host[0])
+			s = addr_str(local ? &p->local : &p->remote, buf);
+		vici_item(m, s, strlen(s));
+		n++;
+	}
+	if (!n)
+		vici_item(m, "%any", 4);
+	vici_close_list(m);
+}
+
+static bool wants_udp(const struct link_conf *l)
+{
+	return l->n_paths && l->paths[0].encap == ENCAP_UDP;
+}
+
+static bool may_start(const struct link_conf *l)
+{
+	for (unsigned int i = 0; i < l->n_paths; i++)
+		if (!l->paths[i].any)
+			return !l->auth.no_start;
+	return false;
+}
+
+static void put_child(struct vici *m, const struct link_conf *l)
+{
+	const struct ike_auth *a = &l->auth;
+	bool start = may_start(l);
+
+	vici_open_section(m, "children");
+	vici_open_section(m, l->ike);
+	vici_put(m, "mode", "tunnel");
+	vici_put(m, "policies", "no");
+	vici_put(m, "if_id_in", "%u", l->number);
+	vici_put(m, "if_id_out", "%u", l->number);
+	vici_list(m, "local_ts", "0.0.0.0/0", "::/0");
+	vici_list(m, "remote_ts", "0.0.0.0/0", "::/0");
+	vici_list(m, "esp_proposals", a->esp[0] ? a->esp : ESP_PROPOSAL, NULL);
+	vici_put(m, "replay_window", "%u", WINDOW);
+	vici_put(m, "rekey_time", "%us", a->rekey_s);
+	vici_put(m, "life_time", "%us", a->rekey_s + MAX(a->rekey_s / LIFE_SLACK, 5u));
+	vici_put(m, "rand_time", "%us", a->rekey_s / LIFE_SLACK);
+	vici_put(m, "start_action", start ? "start" : "none");
+	vici_put(m, "close_action", start ? "start" : "none");
+	vici_put(m, "dpd_action", start ? "restart" : "clear");
+	vici_close_section(m);
+	vici_close_section(m);
+}
+
+/* Without a word about it: the address that the link leads to. A secret is for one peer. */
+static const char *peer_id(const struct link_conf *l, char *buf)
+{
+	const struct path_conf *p = l->n_paths ? &l->paths[0] : NULL;
+
+	if (l->auth.peer_id[0])
+		return l->auth.peer_id;
+	return p && !p->any && !p->host[0] ? addr_str(&p->remote, buf) : NULL;
+}
+
+static void put_auth(struct vici *m, const struct link_conf *l, const struct blob *cert, const struct blob *ca)
+{
+	const struct ike_auth *a = &l->auth;
+	const char *how = a->psk[0] ? "psk" : "pubkey";
+	char id[INET6_ADDRSTRLEN];
+
+	vici_open_section(m, "local");
+	vici_put(m, "auth", "%s", how);
+	if (a->id[0])
+		vici_put(m, "id", "%s", a->id);
+	if (cert->p)
+		vici_list_bytes(m, "certs", cert->p, cert->len);
+	vici_close_section(m);
+	vici_open_section(m, "remote");
+	vici_put(m, "auth", "%s", how);
+	if (peer_id(l, id))
+		vici_put(m, "id", "%s", peer_id(l, id));
+	if (ca->p)
+		vici_list_bytes(m, "cacerts", ca->p, ca->len);
+	vici_close_section(m);
+}
+
+static int add_conn(struct ike_call ***end, const struct link_conf *l, const struct blob *cert, const struct blob *ca)
+{
+	struct ike_call *c = call_new(end, "load-conn", l->ike);
+	struct vici *m;
+
+	if (!c)
+		return -ENOMEM;
+	m = &c->msg;
+	vici_open_section(m, l->ike);
+	vici_put(m, "version", "2");
+	put_addrs(m, l, true);
+	put_addrs(m, l, false);
+	vici_list(m, "proposals", IKE_PROPOSAL, "default");
+	vici_put(m, "dpd_delay", "%us", DPD_S);
+	vici_put(m, "keyingtries", "0");
+	vici_put(m, "unique", "replace");
+	vici_put(m, "encap", wants_udp(l) ? "yes" : "no");
+	put_auth(m, l, cert, ca);
+	put_child(m, l);
+	vici_close_section(m);
+	return 0;
+}
+
+static int add_psk(struct ike_call ***end, const struct link_conf *l, FILE *errs)
+{
+	char id[INET6_ADDRSTRLEN];
+	struct ike_call *c;
+	struct blob b = {0};
+	size_t n;
+	int err = slurp(l, l->auth.psk, true, &b, errs);
+
+	if (err)
+		return err;
+	for (n = b.len; n && (b.p[n - 1] == '\n' || b.p[n - 1] == '\r');)
+		n--;
+	c = n < 16 || n > SECRET_MAX ? NULL : call_new(end, "load-shared", l->ike);
+	if (c) {
+		vici_put(&c->msg, "id", "espwire-%s", l->ike);
+		vici_put(&c->msg, "type", "IKE");
+		vici_put_bytes(&c->msg, "data", b.p, n);
+		vici_list(&c->msg, "owners", peer_id(l, id), NULL);
+	} else {
+		err = blame(l, l->auth.psk, "a secret has 16 to 4096 characters: openssl rand -base64 32", -EINVAL, errs);
+	}
+	blob_free(&b);
+	return err;
+}
+
+static int add_key(struct ike_call ***end, const struct link_conf *l, FILE *errs)
+{
+	struct ike_call *c;
+	struct blob b = {0};
+	int err = slurp(l, l->auth.key, true, &b, errs);
+
+	if (err)
+		return err;
+	c = call_new(end, "load-key", l->ike);
+	if (c) {
+		vici_put(&c->msg, "type", "any");
+		vici_put_bytes(&c->msg, "data", b.p, b.len);
+	}
+	blob_free(&b);
+	return c ? 0 : -ENOMEM;
+}
+
+static int add_certs(struct ike_call ***end, const struct link_conf *l, FILE *errs)
+{
+	struct blob cert = {0}, ca = {0};
+	int err = slurp(l, l->auth.cert, false, &cert, errs);
+
+	if (!err)
+		err = slurp(l, l->auth.ca, false, &ca, errs);
+	if (!err)
+		err = add_key(end, l, errs);
+	if (!err)
+		err = add_conn(end, l, &cert, &ca);
+	blob_free(&cert);
+	blob_free(&ca);
+	return err;
+}
+
+int ike_conn_calls(const struct link_conf *l, struct ike_call **list, FILE *errs)
+{
+	static const struct blob none;
+	struct ike_call **end = list;
+	int err = 0;
+
+	*list = NULL;
+	if (l->auth.psk[0])
+		err = add_psk(&end, l, errs) ?: add_conn(&end, l, &none, &none);
+	else if (l->auth.cert[0])
+		err = add_certs(&end, l, errs);
+	if (err) {
+		ike_call_free(*list);
+		*list = NULL;
+	}
+	return err;
+}
+
+/* ---- the thread ---- */
+
+/* A moment after its plugin's hello strongSwan's own socket may not be there yet. */
+static int reach(struct ike_conn *c, int *fd)
+{
+	for (int i = 0; *fd < 0 && i < TRIES && !c->stop; i++) {
+		*fd = vici_connect(c->vici);
+		if (*fd < 0)
+			usleep(TRY_US);
+	}
+	return *fd < 0 ? *fd : 0;
+}
+
+static void do_call(struct ike_conn *c, struct ike_call *call, int *fd)
+{
+	json_t *reply = NULL;
+	int err = reach(c, fd);
+	const char *ok, *why;
+
+	if (!err)
+		err = vici_call(*fd, call->cmd, &call->msg, NULL, NULL, &reply, CALL_MS);
+	ok = json_string_value(json_object_get(reply, "success"));
+	why = json_string_value(json_object_get(reply, "errmsg"));
+	if (err)
+		log_warnx("ike %s: %s by %s: %s", call->name, call->cmd, c->vici, strerror(-err));
+	else if (ok && strcmp(ok, "yes") && !call->quiet)
+		log_warnx("ike %s: strongSwan refuses %s: %s", call->name, call->cmd, why ? why : "it does not say why");
+	else
+		log_debug("ike %s: %s", call->name, call->cmd);
+	if (err && *fd >= 0) {
+		close(*fd);
+		*fd = -1;
+	}
+	json_decref(reply);
+}
+
+static void *run(void *arg)
+{
+	struct ike_conn *c = arg;
+	sigset_t all;
+	int fd = -1;
+
+	sigfillset(&all); /* signals are the control thread's */
+	pthread_sigmask(SIG_BLOCK, &all, NULL);
+	pthread_mutex_lock(&c->lock);
+	while (!c->stop) {
+		struct ike_call *call = c->first;
+
+		if (!call) {
+			if (fd >= 0)
+				close(fd);
+			fd = -1;
+			pthread_cond_wait(&c->more, &c->lock);
+			continue;
+		}
+		c->first = call->next;
+		call->next = NULL;
+		pthread_mutex_unlock(&c->lock);
+		do_call(c, call, &fd);
+		ike_call_free(call);
+		pthread_mutex_lock(&c->lock);
+	}
+	pthread_mutex_unlock(&c->lock);
+	if (fd >= 0)
+		close(fd);
+	return NULL;
+}
+
+static void queue(struct ike_conn *c, struct ike_call *list)
+{
+	struct ike_call **end;
+
+	pthread_mutex_lock(&c->lock);
+	for (end = &c->first; *end; end = &(*end)->next)
+		;
+	*end = list;
+	pthread_cond_signal(&c->more);
+	pthread_mutex_unlock(&c->lock);
+}
+
+int ike_conn_load(struct ike_conn *c, const struct link_conf *l, bool send, FILE *errs)
+{
+	struct ike_call *list;
+	int err = ike_conn_calls(l, &list, errs);
+
+	if (send && c)
+		queue(c, list);
+	else
+		ike_call_free(list);
+	return err;
+}
+
+void ike_conn_unload(struct ike_conn *c, const struct link_conf *l)
+{
+	struct ike_call *list = NULL, **end = &list, *call;
+
+	if (!l->auth.psk[0] && !l->auth.cert[0])
+		return;
+	call = call_new(&end, "unload-conn", l->ike);
+	if (call)
+		vici_put(&call->msg, "name", "%s", l->ike);
+	call = call_new(&end, "terminate", l->ike);
+	if (call) {
+		vici_put(&call->msg, "ike", "%s", l->ike);
+		vici_put(&call->msg, "timeout", "-1");
+		call->quiet = true;
+	}
+	call = l->auth.psk[0] ? call_new(&end, "unload-shared", l->ike) : NULL;
+	if (call)
+		vici_put(&call->msg, "id", "espwire-%s", l->ike);
+	queue(c, list);
+}
+
+int ike_conn_open(struct ike_conn **cp, const char *vici)
+{
+	struct ike_conn *c = calloc(1, sizeof *c);
+	int err;
+
+	if (!c)
+		return -ENOMEM;
+	snprintf(c->vici, sizeof c->vici, "%s", vici);
+	pthread_mutex_init(&c->lock, NULL);
+	pthread_cond_init(&c->more, NULL);
+	err = -pthread_create(&c->thread, NULL, run, c);
+	if (err) {
+		free(c);
+		return err;
+	}
+	*cp = c;
+	return 0;
+}
+
+void ike_conn_close(struct ike_conn *c)
+{
+	if (!c)
+		return;
+	pthread_mutex_lock(&c->lock);
+	c->stop = true;
+	pthread_cond_signal(&c->more);
+	pthread_mutex_unlock(&c->lock);
+	pthread_join(c->thread, NULL);
+	ike_call_free(c->first);
+	pthread_mutex_destroy(&c->lock);
+	pthread_cond_destroy(&c->more);
+	free(c);
+}
