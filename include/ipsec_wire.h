@@ -16,7 +16,7 @@ enum {
 	ESP_HDR_LEN = 8,
 	ESP_TRAILER_LEN = 2,  /* pad length, next header */
 	ESP_IV_MAX = 16,      /* AES-CBC: RFC 3602 3 */
-	ESP_ICV_MIN = 16,
+	ESP_ICV_MIN = 12,     /* HMAC-SHA-1: RFC 2404 3 */
 	ESP_ICV_MAX = 32,     /* HMAC-SHA2-512: RFC 4868 2.6 */
 	ESP_ALIGN_MAX = 16,   /* AES-CBC */
 	UDP_HDR_LEN = 8,
@@ -33,7 +33,7 @@ enum {
 
 /* struct esp_layout - what a suite adds to every packet. Fixed for the life of an SA. */
 struct esp_layout {
-	__u8 iv_len;  /* explicit IV behind the ESP header */
+	__u8 iv_len;  /* explicit IV behind the ESP header; 0: none, nothing is encrypted (RFC 2410) */
 	__u8 icv_len;
 	__u8 align;   /* payload, padding and trailer fill a multiple of this: RFC 4303 2.4; a power of two */
 	__u8 pad;

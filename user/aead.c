@@ -20,6 +20,12 @@
 	{.alg = ALG, .name = NAME, .kind = AEAD_CBC_HMAC, .key_len = KEY, .auth_key_len = AUTH,    \
 	 .iv_len = 16, .icv_len = AUTH / 2, .align = 16, .level = LEVEL,                           \
 	 .spec = "RFC 3602, 4868"}
+#define CBC_SHA1(ALG, NAME, KEY)                                                                   \
+	{.alg = ALG, .name = NAME, .kind = AEAD_CBC_HMAC, .key_len = KEY, .auth_key_len = 20,      \
+	 .iv_len = 16, .icv_len = 12, .align = 16, .level = "MUST-", .spec = "RFC 3602, 2404"}
+#define NULL_HMAC(ALG, NAME, AUTH, LEVEL)                                                          \
+	{.alg = ALG, .name = NAME, .kind = AEAD_HMAC, .auth_key_len = AUTH, .icv_len = AUTH / 2,   \
+	 .align = 4, .level = LEVEL, .spec = "RFC 2410, 4868"}
 
 static const struct aead_desc descs[] = {
 	COMBINED(AEAD_AES_GCM_128, "aes-gcm-128", 16, "MUST", "RFC 4106"),
@@ -31,17 +37,23 @@ static const struct aead_desc descs[] = {
 	CBC_HMAC(AEAD_CBC_256_SHA256, "aes-cbc-256-hmac-sha2-256", 32, 32, "MUST"),
 	CBC_HMAC(AEAD_CBC_256_SHA384, "aes-cbc-256-hmac-sha2-384", 32, 48, "unrated"),
 	CBC_HMAC(AEAD_CBC_256_SHA512, "aes-cbc-256-hmac-sha2-512", 32, 64, "SHOULD"),
+	CBC_SHA1(AEAD_CBC_128_SHA1, "aes-cbc-128-hmac-sha1", 16),
+	CBC_SHA1(AEAD_CBC_256_SHA1, "aes-cbc-256-hmac-sha1", 32),
+	NULL_HMAC(AEAD_NULL_SHA256, "null-hmac-sha2-256", 32, "MUST"),
+	NULL_HMAC(AEAD_NULL_SHA384, "null-hmac-sha2-384", 48, "unrated"),
+	NULL_HMAC(AEAD_NULL_SHA512, "null-hmac-sha2-512", 64, "SHOULD"),
 };
 
 /* What people may ask for and must not get. First match counts; patterns of fnmatch(3). */
 static const struct {
 	const char *pattern, *why;
 } refused[] = {
-	{"*sha1*", "HMAC-SHA-1 is on its way out (RFC 8221 6): use aes-cbc-128-hmac-sha2-256"},
+	{"*sha1*", "HMAC-SHA-1 is on its way out (RFC 8221 6): use aes-cbc-128-hmac-sha2-256, or for a peer "
+		   "that knows nothing better aes-cbc-128-hmac-sha1"},
 	{"*md5*", "HMAC-MD5 is forbidden (RFC 8221 6): use aes-cbc-128-hmac-sha2-256"},
 	{"*des*", "DES and 3DES are obsolete (RFC 8221 5): use aes-gcm-128"},
-	{"*null*", "without encryption there is aes-gmac-128, and nothing without integrity "
-		   "(RFC 8221 4, 6)"},
+	{"*null*", "without encryption there are aes-gmac-128 and null-hmac-sha2-256, and nothing without "
+		   "integrity (RFC 8221 4, 6)"},
 	{"none", "neither encryption nor integrity: use aes-gcm-128"},
 	{"*-192*", "192-bit keys are left out (RFC 8221 5 makes them a MAY): use 128 or 256"},
 	{"aes-ccm*", "AES-CCM is for small devices (RFC 8221 5): use aes-gcm-128"},
@@ -51,7 +63,7 @@ static const struct {
 	{"aes-cbc*", "aes-cbc alone has no integrity (RFC 8221 4): use aes-gcm-128, or "
 		     "aes-cbc-128-hmac-sha2-256"},
 	{"hmac*", "an HMAC goes with a cipher, as aes-cbc-128-hmac-sha2-256; integrity alone is "
-		  "aes-gmac-128"},
+		  "aes-gmac-128 or null-hmac-sha2-256"},
 };
 
 static const struct aead_backend *const backends[] = {
@@ -159,7 +171,7 @@ static int setup(struct aead *a, const struct aead_desc *d, const uint8_t *key)
 	uint8_t iv_key[AEAD_IV_KEY_LEN];
 	int err;
 
-	if (d->iv_counter)
+	if (d->kind != AEAD_CBC_HMAC)
 		return chosen->setup(a, d, key, NULL);
 	/* short reads do not happen at this size once the pool is initialised (getrandom(2)) */
 	if (getrandom(&a->iv_random, sizeof a->iv_random, 0) != sizeof a->iv_random)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * aead - what protects an ESP packet, behind one table of suites: AEADs, AES-GMAC, and AES-CBC
- * with HMAC-SHA-2 for old peers. Never encryption without integrity (RFC 8221 4).
+ * aead - what protects an ESP packet, behind one table of suites: AEADs, AES-GMAC, and for old peers
+ * AES-CBC or NULL with a HMAC. Never encryption without integrity (RFC 8221 4).
  *
  * Two backends implement it, intel-ipsec-mb (x86) and OpenSSL (everywhere);
  * chosen at run time, cross-checked by tests. Pure: no I/O, no clock.
- * A struct aead belongs to one thread at a time. RFC 4106, 7634, 4543, 3602, 4868, 8221.
+ * A struct aead belongs to one thread at a time. RFC 4106, 7634, 4543, 3602, 4868, 2404, 2410, 8221.
  */
 #ifndef AEAD_H
 #define AEAD_H
@@ -25,6 +25,11 @@ enum aead_alg { /* the number goes into fingerprints: append only */
 	AEAD_CBC_256_SHA256,
 	AEAD_CBC_256_SHA384,
 	AEAD_CBC_256_SHA512,
+	AEAD_CBC_128_SHA1,
+	AEAD_CBC_256_SHA1,
+	AEAD_NULL_SHA256,
+	AEAD_NULL_SHA384,
+	AEAD_NULL_SHA512,
 	AEAD_MAX
 };
 
@@ -33,7 +38,7 @@ enum {
 	AEAD_SALT_LEN = 4,
 	AEAD_NONCE_LEN = 12, /* salt || IV */
 	AEAD_IV_MAX = 16,
-	AEAD_TAG_LEN = 16, /* of all but the longer HMACs */
+	AEAD_TAG_LEN = 16, /* of all but the HMACs */
 	AEAD_TAG_MAX = 32,
 	AEAD_AAD_MAX = 12,
 	AEAD_BATCH = 64, /* most jobs in one call */
@@ -44,7 +49,20 @@ enum aead_kind {
 	AEAD_COMBINED, /* aad is authenticated, data encrypted and authenticated: GCM, ChaCha20-Poly1305 */
 	AEAD_MAC,      /* nothing is encrypted: aad, then data, are authenticated: RFC 4543 */
 	AEAD_CBC_HMAC, /* data is encrypted; aad, ciphertext and tail are authenticated: RFC 3602, 4868 */
+	AEAD_HMAC,     /* nothing is encrypted; aad, data and tail are authenticated: RFC 2410 */
 };
+
+/** aead_has_tail() - is the packet itself authenticated, aad and data in one piece, and a tail behind it? */
+static inline bool aead_has_tail(enum aead_kind k)
+{
+	return k == AEAD_CBC_HMAC || k == AEAD_HMAC;
+}
+
+/** aead_encrypts() - false: whoever taps the wire reads every packet */
+static inline bool aead_encrypts(enum aead_kind k)
+{
+	return k != AEAD_MAC && k != AEAD_HMAC;
+}
 
 /** struct aead_desc - one row of the table of suites */
 struct aead_desc {
@@ -57,7 +75,7 @@ struct aead_desc {
 	uint8_t iv_len;  /* explicit IV in every packet */
 	uint8_t icv_len; /* tag in every packet */
 	uint8_t align;   /* what is encrypted, with padding, is a multiple of this: RFC 4303 2.4 */
-	bool iv_counter; /* the IV may be a counter; else it must be unpredictable: RFC 3602 3 */
+	bool iv_counter; /* the IV is a counter; else there is none or it is unpredictable: RFC 3602 3 */
 	const char *level; /* RFC 8221 5 and 6; the lower of its two halves */
 	const char *spec;
 };
@@ -80,8 +98,8 @@ const char *aead_refusal(const char *name);
 
 /**
  * struct aead_job - one packet; data is crypted in place
- * AEAD_CBC_HMAC: nonce is the IV (16 bytes); aad ends where data begins and tag begins where data
- * ends, as in a packet; len is a multiple of 16.
+ * AEAD_CBC_HMAC, AEAD_HMAC: nonce is the IV (16 bytes, or not looked at); aad ends where data begins
+ * and tag begins where data ends, as in a packet. AEAD_CBC_HMAC: len is a multiple of 16.
  */
 struct aead_job {
 	const uint8_t *nonce; /* AEAD_NONCE_LEN bytes, or the IV */
@@ -90,7 +108,7 @@ struct aead_job {
 	uint8_t *tag; /* seal: written; open: compared, constant time */
 	uint32_t len;
 	uint32_t aad_len;
-	uint32_t tail; /* AEAD_CBC_HMAC, with tail_len 4: authenticated after data, not in the packet */
+	uint32_t tail; /* with a HMAC and tail_len 4: authenticated after data, not in the packet */
 	uint8_t tail_len; /* 0 or 4: ESN's high half, RFC 4303 2.2.1 */
 	uint8_t ok; /* 1 = authentic (open) or done (seal). When 0 the data bytes are unspecified */
 };

@@ -45,7 +45,7 @@ static struct {
 	const struct isa *isa;
 	struct gcm_fn gcm128, gcm256;
 	keyexp_t keyexp128, keyexp256;
-	hash_one_block_t sha256, sha384, sha512;
+	hash_one_block_t sha1, sha256, sha384, sha512;
 } fn;
 
 /* NULL: the CPU has it not, or name is unknown. AES-NI is never emulated: OpenSSL is better. */
@@ -72,6 +72,7 @@ static void take_functions(const IMB_MGR *m)
 				    .gmac_finalize = m->gmac256_finalize};
 	fn.keyexp128 = m->keyexp_128;
 	fn.keyexp256 = m->keyexp_256;
+	fn.sha1 = m->sha1_one_block;
 	fn.sha256 = m->sha256_one_block;
 	fn.sha384 = m->sha384_one_block;
 	fn.sha512 = m->sha512_one_block;
@@ -118,11 +119,11 @@ struct gmac_state {
 	const struct gcm_fn *fn;
 };
 
-struct cbc_state {
+struct hmac_state { /* with or without AES-CBC */
 	_Alignas(16) uint8_t enc[15 * 16], dec[15 * 16]; /* expanded cipher key */
 	_Alignas(16) uint8_t iv[15 * 16];                /* expanded key of aead_ivs() */
 	_Alignas(16) uint8_t ipad[64], opad[64];         /* HMAC: digest after the padded key */
-	uint32_t key_len, icv_len;
+	uint32_t key_len, icv_len; /* key_len 0: nothing is encrypted */
 	IMB_HASH_ALG hash;
 };
 
@@ -130,15 +131,15 @@ static uint32_t mb_state_len(const struct aead_desc *d)
 {
 	if (d->alg == AEAD_CHACHA20_POLY1305)
 		return d->key_len;
-	if (d->kind == AEAD_CBC_HMAC)
-		return sizeof(struct cbc_state);
+	if (aead_has_tail(d->kind))
+		return sizeof(struct hmac_state);
 	return d->kind == AEAD_MAC ? sizeof(struct gmac_state) : sizeof(struct gcm_key_data);
 }
 
-/* Constant time: which byte differs must not show. len is a multiple of 8. */
+/* Constant time: which byte differs must not show. len is a multiple of 4. */
 static inline int tag_equal(const uint8_t *a, const uint8_t *b, uint32_t len)
 {
-	uint64_t x, y, diff = 0;
+	uint32_t x, y, diff = 0;
 
 	for (uint32_t i = 0; i < len; i += sizeof x) {
 		memcpy(&x, a + i, sizeof x);
@@ -320,7 +321,7 @@ static void chacha_open(struct aead *a, struct aead_job *jobs, unsigned int n)
 		jobs[i].ok &= tag_equal(tags[i], jobs[i].tag, AEAD_TAG_LEN);
 }
 
-/* --- AES-CBC and HMAC -------------------------------------------------------------------------- */
+/* --- HMAC, and AES-CBC in front of it -------------------------------------------------------------------------- */
 
 enum { STEP_CIPHER = 1, STEP_HASH = 2 };
 
@@ -328,12 +329,12 @@ enum { STEP_CIPHER = 1, STEP_HASH = 2 };
  * One packet: its ciphertext, its HMAC, or both in that order. What is hashed lies in one piece:
  * aad, data and, where the ICV will be, the tail.
  */
-static void fill_cbc(IMB_JOB *b, const struct cbc_state *s, struct aead_job *j, int steps,
+static void fill_hmac(IMB_JOB *b, const struct hmac_state *s, struct aead_job *j, int steps,
 		     IMB_CIPHER_DIRECTION dir, uint8_t *tag)
 {
 	b->cipher_direction = dir;
 	b->chain_order = IMB_ORDER_CIPHER_HASH;
-	b->cipher_mode = steps & STEP_CIPHER && j->len ? IMB_CIPHER_CBC : IMB_CIPHER_NULL;
+	b->cipher_mode = steps & STEP_CIPHER && j->len && s->key_len ? IMB_CIPHER_CBC : IMB_CIPHER_NULL;
 	b->hash_alg = steps & STEP_HASH ? s->hash : IMB_AUTH_NULL;
 	b->enc_keys = s->enc;
 	b->dec_keys = s->dec;
@@ -358,16 +359,16 @@ static void put_tail(struct aead_job *j)
 	memcpy(j->tag, &j->tail, j->tail_len);
 }
 
-static void cbc_seal(struct aead *a, struct aead_job *jobs, unsigned int n)
+static void hmac_seal(struct aead *a, struct aead_job *jobs, unsigned int n)
 {
-	const struct cbc_state *s = (const struct cbc_state *)a->state;
+	const struct hmac_state *s = (const struct hmac_state *)a->state;
 	IMB_MGR *m = thread_mgr();
 
 	for (unsigned int i = 0; i < n; i++)
 		jobs[i].ok = 0;
 	for (unsigned int i = 0; i < n && m; i++) {
 		put_tail(&jobs[i]);
-		fill_cbc(IMB_GET_NEXT_JOB(m), s, &jobs[i], STEP_CIPHER | STEP_HASH,
+		fill_hmac(IMB_GET_NEXT_JOB(m), s, &jobs[i], STEP_CIPHER | STEP_HASH,
 			 IMB_DIR_ENCRYPT, jobs[i].tag);
 		job_done(IMB_SUBMIT_JOB_NOCHECK(m));
 	}
@@ -376,22 +377,22 @@ static void cbc_seal(struct aead *a, struct aead_job *jobs, unsigned int n)
 }
 
 /* The HMACs of all packets; the tails overwrite the ICVs, which the caller has kept. */
-static void cbc_hash(IMB_MGR *m, const struct cbc_state *s, struct aead_job *jobs, unsigned int n,
+static void hmac_hash(IMB_MGR *m, const struct hmac_state *s, struct aead_job *jobs, unsigned int n,
 		     uint8_t (*tags)[AEAD_TAG_MAX])
 {
 	for (unsigned int i = 0; i < n; i++) {
 		put_tail(&jobs[i]);
-		fill_cbc(IMB_GET_NEXT_JOB(m), s, &jobs[i], STEP_HASH, IMB_DIR_ENCRYPT, tags[i]);
+		fill_hmac(IMB_GET_NEXT_JOB(m), s, &jobs[i], STEP_HASH, IMB_DIR_ENCRYPT, tags[i]);
 		job_done(IMB_SUBMIT_JOB_NOCHECK(m));
 	}
 	finish(m);
 }
 
 /* RFC 4303 3.4.4.1: first all ICVs, then only what is authentic is decrypted. */
-static void cbc_open(struct aead *a, struct aead_job *jobs, unsigned int n)
+static void hmac_open(struct aead *a, struct aead_job *jobs, unsigned int n)
 {
 	uint8_t tags[AEAD_BATCH][AEAD_TAG_MAX], icvs[AEAD_BATCH][AEAD_TAG_MAX];
-	const struct cbc_state *s = (const struct cbc_state *)a->state;
+	const struct hmac_state *s = (const struct hmac_state *)a->state;
 	IMB_MGR *m = thread_mgr();
 
 	for (unsigned int i = 0; i < n; i++) {
@@ -400,13 +401,13 @@ static void cbc_open(struct aead *a, struct aead_job *jobs, unsigned int n)
 	}
 	if (!m)
 		return;
-	cbc_hash(m, s, jobs, n, tags);
+	hmac_hash(m, s, jobs, n, tags);
 	for (unsigned int i = 0; i < n; i++)
 		jobs[i].ok &= tag_equal(tags[i], icvs[i], s->icv_len);
-	for (unsigned int i = 0; i < n; i++) {
+	for (unsigned int i = 0; i < n && s->key_len; i++) {
 		if (!jobs[i].ok)
 			continue;
-		fill_cbc(IMB_GET_NEXT_JOB(m), s, &jobs[i], STEP_CIPHER, IMB_DIR_DECRYPT, NULL);
+		fill_hmac(IMB_GET_NEXT_JOB(m), s, &jobs[i], STEP_CIPHER, IMB_DIR_DECRYPT, NULL);
 		job_done(IMB_SUBMIT_JOB_NOCHECK(m));
 	}
 	finish(m);
@@ -414,7 +415,7 @@ static void cbc_open(struct aead *a, struct aead_job *jobs, unsigned int n)
 
 static void cbc_ecb(struct aead *a, uint8_t *blocks, unsigned int n)
 {
-	const struct cbc_state *s = (const struct cbc_state *)a->state;
+	const struct hmac_state *s = (const struct hmac_state *)a->state;
 	IMB_MGR *m = n ? thread_mgr() : NULL;
 	struct aead_job j = {.ok = 0};
 	IMB_JOB *b;
@@ -438,7 +439,7 @@ static void cbc_ecb(struct aead *a, uint8_t *blocks, unsigned int n)
 }
 
 /* RFC 2104 2: the digest state after one block of key xor pad, where every packet starts. */
-static void hmac_pads(struct cbc_state *s, hash_one_block_t one_block, uint32_t block_len,
+static void hmac_pads(struct hmac_state *s, hash_one_block_t one_block, uint32_t block_len,
 		      const uint8_t *key, uint32_t len)
 {
 	uint8_t block[128] = {0};
@@ -453,27 +454,42 @@ static void hmac_pads(struct cbc_state *s, hash_one_block_t one_block, uint32_t 
 	explicit_bzero(block, sizeof block);
 }
 
-static void cbc_setup(struct cbc_state *s, const struct aead_desc *d, const uint8_t *key,
-		      const uint8_t *iv_key)
+static void cbc_keys(struct hmac_state *s, uint32_t key_len, const uint8_t *key, const uint8_t *iv_key)
 {
-	const uint8_t *auth = key + d->key_len;
 	uint8_t dec[15 * 16];
 
-	s->key_len = d->key_len;
-	s->icv_len = d->icv_len;
-	(d->key_len == 16 ? fn.keyexp128 : fn.keyexp256)(key, s->enc, s->dec);
+	(key_len == 16 ? fn.keyexp128 : fn.keyexp256)(key, s->enc, s->dec);
 	fn.keyexp256(iv_key, s->iv, dec);
 	explicit_bzero(dec, sizeof dec);
-	if (d->auth_key_len == 32) {
+}
+
+/* The length of its key names a hash: RFC 4868 2.1.1, RFC 2404 3. */
+static void hmac_keys(struct hmac_state *s, uint32_t len, const uint8_t *auth)
+{
+	switch (len) {
+	case 20:
+		s->hash = IMB_AUTH_HMAC_SHA_1;
+		return hmac_pads(s, fn.sha1, IMB_SHA1_BLOCK_SIZE, auth, len);
+	case 32:
 		s->hash = IMB_AUTH_HMAC_SHA_256;
-		hmac_pads(s, fn.sha256, IMB_SHA_256_BLOCK_SIZE, auth, d->auth_key_len);
-	} else if (d->auth_key_len == 48) {
+		return hmac_pads(s, fn.sha256, IMB_SHA_256_BLOCK_SIZE, auth, len);
+	case 48:
 		s->hash = IMB_AUTH_HMAC_SHA_384;
-		hmac_pads(s, fn.sha384, IMB_SHA_384_BLOCK_SIZE, auth, d->auth_key_len);
-	} else {
+		return hmac_pads(s, fn.sha384, IMB_SHA_384_BLOCK_SIZE, auth, len);
+	default:
 		s->hash = IMB_AUTH_HMAC_SHA_512;
-		hmac_pads(s, fn.sha512, IMB_SHA_512_BLOCK_SIZE, auth, d->auth_key_len);
+		return hmac_pads(s, fn.sha512, IMB_SHA_512_BLOCK_SIZE, auth, len);
 	}
+}
+
+static void hmac_setup(struct hmac_state *s, const struct aead_desc *d, const uint8_t *key,
+		       const uint8_t *iv_key)
+{
+	s->key_len = d->key_len;
+	s->icv_len = d->icv_len;
+	if (iv_key)
+		cbc_keys(s, d->key_len, key, iv_key);
+	hmac_keys(s, d->auth_key_len, key + d->key_len);
 }
 
 static int mb_setup(struct aead *a, const struct aead_desc *d, const uint8_t *key,
@@ -486,10 +502,10 @@ static int mb_setup(struct aead *a, const struct aead_desc *d, const uint8_t *ke
 		memcpy(a->state, key, d->key_len);
 		a->seal = chacha_seal;
 		a->open = chacha_open;
-	} else if (d->kind == AEAD_CBC_HMAC) {
-		cbc_setup((struct cbc_state *)a->state, d, key, iv_key);
-		a->seal = cbc_seal;
-		a->open = cbc_open;
+	} else if (aead_has_tail(d->kind)) {
+		hmac_setup((struct hmac_state *)a->state, d, key, iv_key);
+		a->seal = hmac_seal;
+		a->open = hmac_open;
 	} else if (d->kind == AEAD_MAC) {
 		g->pre(key, &gm->key);
 		gm->fn = g;

@@ -19,10 +19,10 @@
 #include "util.h"
 
 struct ossl_state {
-	EVP_CIPHER_CTX *ctx; /* AEAD, GMAC; CBC: encrypts */
+	EVP_CIPHER_CTX *ctx; /* AEAD, GMAC; CBC: encrypts; NULL: nothing is encrypted */
 	EVP_CIPHER_CTX *dec; /* CBC: decrypts */
 	EVP_CIPHER_CTX *ecb; /* CBC: makes IVs */
-	EVP_MAC_CTX *mac;    /* CBC: HMAC */
+	EVP_MAC_CTX *mac;    /* HMAC */
 	size_t icv_len;
 };
 
@@ -86,13 +86,22 @@ static const char *cipher_name(const struct aead_desc *d)
 
 static const char *digest_name(const struct aead_desc *d)
 {
-	return d->auth_key_len == 32 ? "SHA256" : d->auth_key_len == 48 ? "SHA384" : "SHA512";
+	switch (d->auth_key_len) { /* RFC 2404 3, RFC 4868 2.1.1 */
+	case 20:
+		return "SHA1";
+	case 32:
+		return "SHA256";
+	case 48:
+		return "SHA384";
+	default:
+		return "SHA512";
+	}
 }
 
 static EVP_MAC_CTX *keyed_hmac(const struct aead_desc *d, const uint8_t *key)
 {
 	OSSL_PARAM params[] = {
-		OSSL_PARAM_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)digest_name(d), 6),
+		OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)digest_name(d), 0),
 		OSSL_PARAM_END,
 	};
 	EVP_MAC_CTX *ctx = EVP_MAC_CTX_new(got.hmac);
@@ -119,6 +128,8 @@ static int fetch_digest(const struct aead_desc *d)
 static int fetch(void)
 {
 	for (enum aead_alg i = AEAD_NONE + 1; i < AEAD_MAX; i++) {
+		if (!aead_by_alg(i)->key_len)
+			continue;
 		if (!got.cipher[i])
 			got.cipher[i] = EVP_CIPHER_fetch(NULL, cipher_name(aead_by_alg(i)), NULL);
 		if (!got.cipher[i])
@@ -246,12 +257,15 @@ static void gmac_open(struct aead *a, struct aead_job *jobs, unsigned int n)
 			     !CRYPTO_memcmp(tag, jobs[i].tag, sizeof tag);
 }
 
-/* --- AES-CBC and HMAC -------------------------------------------------------------------------- */
+/* --- HMAC, and AES-CBC in front of it -------------------------------------------------------------------------- */
 
+/* c NULL: nothing is encrypted */
 static int cbc_crypt(EVP_CIPHER_CTX *c, const struct aead_job *j)
 {
 	int n;
 
+	if (!c)
+		return 1;
 	return EVP_CipherInit_ex2(c, NULL, NULL, j->nonce, -1, NULL) > 0 &&
 	       (!j->len || EVP_CipherUpdate(c, j->data, &n, j->data, (int)j->len) > 0);
 }
@@ -267,7 +281,7 @@ static int hmac(const struct ossl_state *s, const struct aead_job *j, uint8_t ta
 	       EVP_MAC_final(s->mac, tag, &len, EVP_MAX_MD_SIZE) > 0;
 }
 
-static void cbc_seal(struct aead *a, struct aead_job *jobs, unsigned int n)
+static void hmac_seal(struct aead *a, struct aead_job *jobs, unsigned int n)
 {
 	const struct ossl_state *s = state_of(a);
 	uint8_t tag[EVP_MAX_MD_SIZE];
@@ -281,7 +295,7 @@ static void cbc_seal(struct aead *a, struct aead_job *jobs, unsigned int n)
 }
 
 /* RFC 4303 3.4.4.1: the ICV first; only what is authentic is decrypted. */
-static void cbc_open(struct aead *a, struct aead_job *jobs, unsigned int n)
+static void hmac_open(struct aead *a, struct aead_job *jobs, unsigned int n)
 {
 	const struct ossl_state *s = state_of(a);
 	uint8_t tag[EVP_MAX_MD_SIZE];
@@ -324,18 +338,24 @@ static EVP_CIPHER_CTX *keyed(const EVP_CIPHER *c, const uint8_t *key, int enc)
 	return NULL;
 }
 
-static bool cbc_setup(struct aead *a, const struct aead_desc *d, const uint8_t *key,
+static bool cbc_setup(struct ossl_state *s, const struct aead_desc *d, const uint8_t *key,
 		      const uint8_t *iv_key)
+{
+	s->dec = keyed(got.cipher[d->alg], key, 0);
+	s->ecb = keyed(got.ecb, iv_key, 1);
+	return s->dec && s->ecb;
+}
+
+static bool hmac_setup(struct aead *a, const struct aead_desc *d, const uint8_t *key,
+		       const uint8_t *iv_key)
 {
 	struct ossl_state *s = state_of(a);
 
 	s->icv_len = d->icv_len;
-	s->dec = keyed(got.cipher[d->alg], key, 0);
-	s->ecb = keyed(got.ecb, iv_key, 1);
 	s->mac = keyed_hmac(d, key + d->key_len);
-	a->seal = cbc_seal;
-	a->open = cbc_open;
-	return s->dec && s->ecb && s->mac;
+	a->seal = hmac_seal;
+	a->open = hmac_open;
+	return s->mac && (!iv_key || cbc_setup(s, d, key, iv_key));
 }
 
 static int ossl_setup(struct aead *a, const struct aead_desc *d, const uint8_t *key,
@@ -344,14 +364,17 @@ static int ossl_setup(struct aead *a, const struct aead_desc *d, const uint8_t *
 	bool ok;
 
 	secret = own;
-	state_of(a)->ctx = keyed(got.cipher[d->alg], key, 1);
-	ok = state_of(a)->ctx && (!iv_key || cbc_setup(a, d, key, iv_key));
+	if (d->key_len)
+		state_of(a)->ctx = keyed(got.cipher[d->alg], key, 1);
+	ok = state_of(a)->ctx || !d->key_len;
+	if (ok && aead_has_tail(d->kind))
+		ok = hmac_setup(a, d, key, iv_key);
 	secret = false;
 	if (!ok) {
 		ossl_teardown(a);
 		return -ENOMEM;
 	}
-	if (d->kind == AEAD_CBC_HMAC)
+	if (aead_has_tail(d->kind))
 		return 0;
 	a->seal = d->kind == AEAD_MAC ? gmac_seal : ossl_seal;
 	a->open = d->kind == AEAD_MAC ? gmac_open : ossl_open;

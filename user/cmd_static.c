@@ -167,7 +167,7 @@ static void one_side(int n, const struct side *me, const struct side *peer, enum
 
 static const char *warning(const struct aead_desc *d)
 {
-	if (d->kind == AEAD_MAC)
+	if (!aead_encrypts(d->kind))
 		return "This suite authenticates and does not encrypt: whoever taps the wire reads "
 		       "every packet.\n";
 	if (d->iv_counter)

@@ -63,7 +63,7 @@ static void fill_job(struct aead_job *j, struct frame *f, uint8_t *hdr, uint32_t
 {
 	uint8_t *iv = hdr + ESP_HDR_LEN, *body = iv + l.iv_len;
 
-	if (kind == AEAD_CBC_HMAC) {
+	if (aead_has_tail(kind)) {
 		*j = (struct aead_job){.nonce = iv, .aad = hdr, .aad_len = esp_headroom(l)};
 		j->tail = htobe32((uint32_t)(seq >> 32));
 		j->tail_len = esn ? sizeof j->tail : 0;
@@ -95,15 +95,18 @@ static bool take_numbers(struct sa_out *sa)
 }
 
 /*
- * Padding and trailer behind the inner packet. Writes ESP_ALIGN_MAX bytes, all inside padding,
- * trailer and ICV.
+ * Padding and trailer behind the inner packet. Writes in halves of ESP_ALIGN_MAX bytes, all inside
+ * padding, trailer and ICV.
  */
-_Static_assert(ESP_ICV_MIN + ESP_TRAILER_LEN >= ESP_ALIGN_MAX, "put_trailer() stays in the packet");
+enum { HALF = ESP_ALIGN_MAX / 2 };
+_Static_assert(ESP_ICV_MIN + ESP_TRAILER_LEN >= HALF, "put_trailer() stays in the packet");
 static uint32_t put_trailer(uint8_t *data, uint32_t len, uint8_t next, struct esp_layout l)
 {
 	uint32_t pad = -(len + ESP_TRAILER_LEN) & (l.align - 1u);
 
-	memcpy(data + len, pads, sizeof pads);
+	memcpy(data + len, pads, HALF);
+	if (pad > HALF)
+		memcpy(data + len + HALF, pads + HALF, HALF);
 	data[len + pad] = (uint8_t)pad;
 	data[len + pad + 1] = next;
 	return len + pad + ESP_TRAILER_LEN;
@@ -119,7 +122,8 @@ static void seal_prepare(const struct sa_out *sa, struct esp_pkt *p, struct fram
 
 	put32(hdr, sa->spi_be);
 	put32(hdr + 4, htobe32((uint32_t)sa->seq));
-	memcpy(hdr + ESP_HDR_LEN, &iv_be, sizeof iv_be);
+	if (l.iv_len)
+		memcpy(hdr + ESP_HDR_LEN, &iv_be, sizeof iv_be);
 	fill_job(j, f, hdr, body, l, sa->kind, sa->salt, sa->spi_be, sa->seq, sa->esn);
 	p->seq = sa->seq;
 }

@@ -172,6 +172,11 @@ static const struct suite {
 	{12, 12, 32, 32, AEAD_CBC_256_SHA256},
 	{12, 13, 32, 48, AEAD_CBC_256_SHA384},
 	{12, 14, 32, 64, AEAD_CBC_256_SHA512},
+	{12, 2, 16, 20, AEAD_CBC_128_SHA1},
+	{12, 2, 32, 20, AEAD_CBC_256_SHA1},
+	{11, 12, 0, 32, AEAD_NULL_SHA256},
+	{11, 13, 0, 48, AEAD_NULL_SHA384},
+	{11, 14, 0, 64, AEAD_NULL_SHA512},
 };
 
 static int take_key(const struct ike_add *a, struct sa_conf *c)

@@ -376,7 +376,8 @@ static unsigned int message(struct worker *w, struct msghdr *m, uint32_t len, bo
 		n = MIN(o.seg, o.len);
 		count_socket(w, o.esp, n);
 		inbound_add(w, o.esp, n, &o.meta);
-		o.meta.front = ESP_ICV_MIN; /* of the one before, once that is open */
+		/* the ICV of the one before, once that is open; all of it where it was dropped */
+		o.meta.front = (uint8_t)MIN(n, w->in.n ? w->in.sa->sa.layout.icv_len : (uint32_t)ESP_ICV_MIN);
 	}
 	return count;
 }

@@ -445,6 +445,9 @@ static int install(struct daemon *d, struct sa *sa, const struct sa_spec *s, str
 		return refuse(sa, err, err == -ENOSPC ? "no SA slot left: raise max-links" : strerror(-err), errs);
 	sa->live = true;
 	sad_event(d, sa, "sa-added", LIFE_NONE);
+	if (sa->dir == SA_OUT && !aead_encrypts(aead_by_alg(sa->alg)->kind))
+		log_warnx("%s: out sa 0x%08x: %s: this suite does not encrypt: whoever taps the wire reads every packet",
+			  sa->link->conf.name, sa->spi, aead_by_alg(sa->alg)->name);
 	return sa->dir == SA_OUT && (!sa->link->out || sa->owner) ? sad_use(d, sa) : 0;
 }
 

@@ -506,9 +506,11 @@ static char *put_hex(char *s, const uint8_t *b, size_t len)
 static char *put_half(char *s, const char *name, const struct keys *k, const struct aead_desc *d,
 		      enum sa_mode mode)
 {
-	s += sprintf(s, "[%s]\nspi      = 0x%08x\nalg      = %s\nkey      = ", name, k->spi,
-		     d->name);
-	s = put_hex(s, k->key, d->key_len);
+	s += sprintf(s, "[%s]\nspi      = 0x%08x\nalg      = %s", name, k->spi, d->name);
+	if (d->key_len) {
+		s += sprintf(s, "\nkey      = ");
+		s = put_hex(s, k->key, d->key_len);
+	}
 	if (d->auth_key_len) {
 		s += sprintf(s, "\nauth-key = ");
 		s = put_hex(s, k->key + d->key_len, d->auth_key_len);

@@ -87,10 +87,13 @@ def test_byte_exact(lab, alg, esn, outer, encap):
 @pytest.mark.parametrize("alg, esn, outer, encap", [
     ("aes-gmac-128", True, 4, "esp"), ("aes-gmac-256", False, 6, "udp"),
     ("aes-cbc-128-hmac-sha2-256", False, 4, "udp"), ("aes-cbc-256-hmac-sha2-256", True, 6, "esp"),
-    ("aes-cbc-256-hmac-sha2-384", False, 6, "udp"), ("aes-cbc-256-hmac-sha2-512", True, 4, "esp")])
+    ("aes-cbc-256-hmac-sha2-384", False, 6, "udp"), ("aes-cbc-256-hmac-sha2-512", True, 4, "esp"),
+    ("aes-cbc-128-hmac-sha1", False, 4, "udp"), ("aes-cbc-256-hmac-sha1", True, 6, "esp"),
+    ("null-hmac-sha2-256", False, 4, "esp"), ("null-hmac-sha2-512", True, 6, "udp")])
 def test_byte_exact_old_suites(lab, alg, esn, outer, encap):
-    """A cut through the combinations, each through the whole daemon."""
+    """A cut through the combinations, each through the whole daemon, which says what does not encrypt."""
     t = byte_exact(lab, alg, esn, outer, encap)
+    assert ("this suite does not encrypt" in t.da.log()) == alg.startswith(("aes-gmac", "null"))
     fills_the_wire(t, t.pair.a, outer, encap)
 
 

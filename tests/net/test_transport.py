@@ -156,7 +156,7 @@ class ScapyHost:
         lab.closers.append(self.sock.close)
 
     def sa(self, s):
-        auth = {"auth_algo": SCAPY_AUTH[s.sha], "auth_key": s.auth} if s.cbc else {}
+        auth = {"auth_algo": SCAPY_AUTH[s.sha], "auth_key": s.auth} if s.hmac else {}
         nat = UDP(sport=4500, dport=4500) if self.encap == "udp" else None
         return SecurityAssociation(ESP, spi=s.spi, crypt_algo=SCAPY_CRYPT[s.alg[:7]], crypt_key=s.key + s.salt,
                                    nat_t_header=nat, esn_en=s.esn, **auth)

@@ -26,7 +26,8 @@ SUITES = {"aes-gcm-128": (GCM, "NULL"), "aes-gcm-256": (GCM, "NULL"),
           "aes-cbc-128-hmac-sha2-256": (CBC, "HMAC-SHA-256-128 [RFC4868]"),
           "aes-cbc-256-hmac-sha2-256": (CBC, "HMAC-SHA-256-128 [RFC4868]"),
           "aes-cbc-256-hmac-sha2-384": (CBC, "HMAC-SHA-384-192 [RFC4868]"),
-          "aes-cbc-256-hmac-sha2-512": (CBC, "HMAC-SHA-512-256 [RFC4868]")}
+          "aes-cbc-256-hmac-sha2-512": (CBC, "HMAC-SHA-512-256 [RFC4868]"),
+          "aes-cbc-128-hmac-sha1": (CBC, "HMAC-SHA-1-96 [RFC2404]"), "null-hmac-sha2-256": ("NULL", "HMAC-SHA-256-128 [RFC4868]")}
 NH_NONE = 59
 # of a dummy packet tshark shows no next header: it has no dissector to hand the payload to
 FIELDS = {"esp.sequence": int, "esp.protocol": lambda s: int(s, 0) if s else NH_NONE, "esp.icv_good": lambda s: s in ("1", "True"),
@@ -42,7 +43,7 @@ FAR, NEAR = ("10.2.0.2", "fd02::2"), ("10.1.0.2", "fd01::2")
 def sad(sa, outer):
     """One line of tshark's esp_sa table."""
     encryption, authentication = SUITES[sa.alg]
-    words = [f"IPv{outer}", "*", "*", f"{sa.spi:#x}", encryption, "0x" + (sa.key + sa.salt).hex(), authentication,
+    words = [f"IPv{outer}", "*", "*", f"{sa.spi:#x}", encryption, "0x" + (sa.key + sa.salt).hex() if sa.key else "", authentication,
              "0x" + sa.auth.hex() if sa.auth else ""]
     return "uat:esp_sa:" + ",".join(f'"{w}"' for w in words)
 
@@ -107,7 +108,12 @@ def flows(inner):
 WIRES = [(4, "esp"), (6, "udp"), (4, "udp"), (6, "esp")]
 
 
-@pytest.mark.parametrize("alg,outer,encap", [(alg, *wire) for alg in SUITES for wire in WIRES[:2 if SUITES[alg][0] == CBC else 4]])
+def wires(alg):
+    """All four for GCM, two for what came second, one for the rest."""
+    return WIRES[:4 if SUITES[alg][0] == GCM else 2 if "sha2" in alg and SUITES[alg][0] == CBC else 1]
+
+
+@pytest.mark.parametrize("alg,outer,encap", [(alg, *wire) for alg in SUITES for wire in wires(alg)])
 def test_reads_what_was_sent(lab, alg, outer, encap):
     """Each packet routed into ipsec1, byte for byte and in order."""
     t = bed(lab, alg, outer, encap)

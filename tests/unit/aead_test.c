@@ -183,6 +183,21 @@ static unsigned int cbc_answers(void)
 	return ARRAY_SIZE(cbc_vectors);
 }
 
+/* The same tag where the text is what a NULL suite does not encrypt: in front of it nothing. */
+static void null_answer(const struct hmac_vector *v, enum aead_alg alg)
+{
+	const struct aead_desc *d = aead_by_alg(alg);
+	struct text t = {.alg = alg};
+	uint8_t sealed[FRONT + AEAD_TAG_MAX];
+	uint32_t len = (uint32_t)rig_hex(v->text, sealed, FRONT);
+	uint8_t plain[FRONT];
+
+	memcpy(plain, sealed, len);
+	rig_hex(v->tag, sealed + len, d->icv_len);
+	rig_hex(v->key, t.key, d->auth_key_len);
+	known_answer(v->source, &t, plain, len, sealed);
+}
+
 /* The tag alone: nothing to encrypt, all of the text is aad. */
 static unsigned int hmac_answers(void)
 {
@@ -202,6 +217,9 @@ static unsigned int hmac_answers(void)
 		if (memcmp(tag_of(&t), tag, d->icv_len) || open_one(a, &t) != 1)
 			fail_msg("%s: with %s", v->source, aead_backend_name());
 		aead_free(a);
+		for (enum aead_alg alg = AEAD_NULL_SHA256; alg <= AEAD_NULL_SHA512; alg++)
+			if (aead_by_alg(alg)->auth_key_len == d->auth_key_len)
+				null_answer(v, alg);
 	}
 	return ARRAY_SIZE(hmac_vectors);
 }
@@ -252,10 +270,14 @@ static void test_table(void **state)
 		assert_ptr_equal(aead_by_name(d->name), d);
 		assert_non_null(strstr(aead_names(), d->name));
 		assert_true(aead_key_bytes(d) <= AEAD_KEY_MAX && d->iv_len <= AEAD_IV_MAX &&
-			    d->icv_len <= AEAD_TAG_MAX && d->icv_len % 8 == 0);
-		/* salt and IV are the nonce; where there is no salt the IV is a block of its own */
+			    d->icv_len <= AEAD_TAG_MAX && d->icv_len % 4 == 0);
+		/* salt and IV are the nonce; where there is no salt the IV is a block of its own, or there is none */
 		assert_int_equal(d->salt_len + d->iv_len,
-				 d->kind == AEAD_CBC_HMAC ? AEAD_IV_MAX : AEAD_NONCE_LEN);
+				 d->kind == AEAD_CBC_HMAC ? AEAD_IV_MAX :
+				 d->kind == AEAD_HMAC	  ? 0 : AEAD_NONCE_LEN);
+		assert_int_equal(aead_encrypts(d->kind), !strstr(d->name, "gmac") && !strstr(d->name, "null"));
+		/* RFC 8221 4: no suite without integrity */
+		assert_true(d->icv_len >= 12);
 	}
 }
 
@@ -275,6 +297,11 @@ static void test_rows(void **state)
 		{"aes-cbc-256-hmac-sha2-256", 32, 32, 0, 16, 16, 16},
 		{"aes-cbc-256-hmac-sha2-384", 32, 48, 0, 16, 24, 16},
 		{"aes-cbc-256-hmac-sha2-512", 32, 64, 0, 16, 32, 16},
+		{"aes-cbc-128-hmac-sha1", 16, 20, 0, 16, 12, 16}, /* RFC 2404 2, 3 */
+		{"aes-cbc-256-hmac-sha1", 32, 20, 0, 16, 12, 16},
+		{"null-hmac-sha2-256", 0, 32, 0, 0, 16, 4}, /* RFC 2410 2, RFC 4303 2.4 */
+		{"null-hmac-sha2-384", 0, 48, 0, 0, 24, 4},
+		{"null-hmac-sha2-512", 0, 64, 0, 0, 32, 4},
 	};
 
 	assert_int_equal(ARRAY_SIZE(rows), AEAD_MAX - 1);
@@ -304,6 +331,8 @@ static void test_refusals(void **state)
 		{"null", "nothing without integrity"},
 		{"none", "neither encryption nor integrity"},
 		{"aes-cbc-128-hmac-sha1-96", "HMAC-SHA-1 is on its way out (RFC 8221 6)"},
+		{"null-hmac-sha1", "for a peer that knows nothing better aes-cbc-128-hmac-sha1"},
+		{"null-hmac-sha2", "null-hmac-sha2-256"},
 		{"aes-cbc-256-hmac-md5", "HMAC-MD5 is forbidden (RFC 8221 6)"},
 		{"3des-cbc", "obsolete (RFC 8221 5)"},
 		{"aes-gcm-192", "192-bit keys are left out"},
@@ -385,12 +414,12 @@ static void test_path_shown(void **state)
 
 static struct text random_text(enum aead_alg alg, uint32_t len)
 {
-	bool cbc = aead_by_alg(alg)->kind == AEAD_CBC_HMAC, esn = rig_below(2);
+	bool esn = rig_below(2);
 	struct text t = {.alg = alg, .len = len, .aad_len = esn ? 12 : 8};
 
-	if (cbc) {
-		t.len = len & ~15u;
-		t.aad_len = 8 + AEAD_IV_MAX;
+	if (aead_has_tail(aead_by_alg(alg)->kind)) {
+		t.len = len & -(uint32_t)aead_by_alg(alg)->align;
+		t.aad_len = 8u + aead_by_alg(alg)->iv_len;
 		t.tail = (uint32_t)rig_rand();
 		t.tail_len = esn ? 4 : 0;
 	}
@@ -428,13 +457,13 @@ static void test_tamper(void **state)
 
 			seal_one(a, &t);
 			flip_all(a, &t, aad_of(&t), whole_len(&t));
-			if (aead_by_alg(alg)->kind != AEAD_CBC_HMAC)
+			if (!aead_has_tail(aead_by_alg(alg)->kind))
 				flip_all(a, &t, t.nonce, AEAD_NONCE_LEN);
 			flip_all(a, &t, (uint8_t *)&t.tail, t.tail_len);
 			t.aad_len -= 4;
 			refused(a, &t);
 			t.aad_len += 4;
-			if (aead_by_alg(alg)->kind == AEAD_CBC_HMAC) {
+			if (aead_has_tail(aead_by_alg(alg)->kind)) {
 				t.tail_len ^= 4;
 				refused(a, &t);
 				t.tail_len ^= 4;
@@ -454,7 +483,7 @@ static void test_refused_is_not_decrypted(void **state)
 	for (size_t b = 0; b < RIG_N; b++) {
 		if (!rig_backend(b))
 			continue;
-		for (enum aead_alg alg = AEAD_CBC_128_SHA256; alg <= AEAD_CBC_256_SHA512; alg++) {
+		for (enum aead_alg alg = AEAD_CBC_128_SHA256; alg <= AEAD_CBC_256_SHA1; alg++) {
 			struct text t = random_text(alg, 256), sealed;
 			struct aead *a = aead_new(alg, t.key);
 
@@ -490,7 +519,7 @@ static void test_batches(void **state)
 			aead_seal(a, jobs, n);
 			for (unsigned int i = 0; i < n; i++) {
 				assert_int_equal(jobs[i].ok, 1);
-				tag_of(&t[i])[i % AEAD_TAG_LEN] ^= bad >> i & 1;
+				tag_of(&t[i])[i % aead_by_alg(alg)->icv_len] ^= bad >> i & 1;
 				jobs[i].ok = 7;
 			}
 			aead_open(a, jobs, n);
@@ -575,8 +604,8 @@ static void test_many_keys(void **state)
 				assert_non_null(a[i]);
 				seal_one(a[i], &t);
 				if (pass)
-					assert_memory_equal(tag[i], tag_of(&t), AEAD_TAG_LEN);
-				memcpy(tag[i], tag_of(&t), AEAD_TAG_LEN);
+					assert_memory_equal(tag[i], tag_of(&t), MIN(aead_by_alg(t.alg)->icv_len, AEAD_TAG_LEN));
+				memcpy(tag[i], tag_of(&t), MIN(aead_by_alg(t.alg)->icv_len, AEAD_TAG_LEN));
 			}
 		for (uint32_t i = 0; i < KEYS; i++) {
 			assert_true(secmem_owns(a[i]));
@@ -677,7 +706,7 @@ static void test_key_hunt(void **state)
 				mask_ipad_state(d, t.key, ipad);
 			a = aead_new(alg, t.key);
 			for (int i = 0; i < 3; i++) {
-				if (!d->iv_counter)
+				if (d->kind == AEAD_CBC_HMAC)
 					aead_ivs(a, 1, iv, 4);
 				seal_one(a, &t);
 				assert_int_equal(open_one(a, &t), 1);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * esp_model - the peer's side of ESP, byte by byte from the RFCs and without a look at esp.c: RFC
- * 4303 2 for the packet, 4106 and 7634 for the AEADs, 4543 for GMAC, 3602 and 4868 for AES-CBC with
- * HMAC, 4303 2.2.1 for ESN.
+ * 4303 2 for the packet, 4106 and 7634 for the AEADs, 4543 for GMAC, 3602, 4868, 2404 and 2410 for
+ * AES-CBC and NULL with HMAC, 4303 2.2.1 for ESN.
  */
 #ifndef ESP_MODEL_H
 #define ESP_MODEL_H
@@ -29,13 +29,14 @@ static inline bool model_protect(struct aead *a, const struct sa_conf *c, uint64
 	const struct aead_desc *d = aead_by_alg(c->alg);
 	uint8_t nonce[AEAD_NONCE_LEN], aad[AEAD_AAD_MAX];
 	uint8_t *body = at + 8 + d->iv_len;
+	bool combined = d->kind == AEAD_COMBINED || d->kind == AEAD_MAC;
 	struct aead_job j = {
 		.nonce = nonce, .aad = aad, .data = body, .tag = body + len, .len = len};
 
-	if (d->kind == AEAD_CBC_HMAC) {
+	if (!combined) { /* RFC 4303 3.3.2.1: header, IV if there is one, body, high half */
 		j.nonce = at + 8;
 		j.aad = at;
-		j.aad_len = 8 + 16;
+		j.aad_len = 8u + d->iv_len;
 		model_put_be((uint8_t *)&j.tail, seq >> 32, 4);
 		j.tail_len = c->esn ? 4 : 0;
 	} else {

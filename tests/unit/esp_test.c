@@ -275,6 +275,10 @@ static void test_overhead_by_hand(void **state)
 		{AEAD_CBC_128_SHA256, 1438}, /* 1480 - 8 - 16 - 16 = 1440 = 90 blocks */
 		{AEAD_CBC_256_SHA384, 1422}, /* 1432: 89 blocks of it */
 		{AEAD_CBC_256_SHA512, 1422}, /* 1424 = 89 blocks */
+		{AEAD_CBC_128_SHA1, 1438},   /* 1480 - 8 - 16 - 12 = 1444: 90 blocks of it */
+		{AEAD_NULL_SHA256, 1454},    /* 1480 - 8 - 16 = 1456 */
+		{AEAD_NULL_SHA384, 1446},
+		{AEAD_NULL_SHA512, 1438},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
@@ -657,9 +661,9 @@ static void test_resync(void **state)
 		pair.out.seq = seq - 1;
 		make_inner(body, 40, NEXT_IP4);
 		memcpy(body + 40, "\1\2\2\4", 4);
-		if (alg >= AEAD_CBC_128_SHA256)
+		if (sa_layout(alg).align == 16)
 			memcpy(body + 40, "\1\2\3\4\5\6\6\4", 8);
-		len = seal_raw(frame, body, alg >= AEAD_CBC_128_SHA256 ? 48 : 44);
+		len = seal_raw(frame, body, sa_layout(alg).align == 16 ? 48 : 44);
 		memcpy(copy, frame, len);
 		assert_int_equal(open_at(frame, len, &p), DROP_ICV_FAIL);
 		was = pair.top;

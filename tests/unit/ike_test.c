@@ -300,7 +300,10 @@ static void suites_by_their_numbers(void **state)
 		{28, 1024, 36, 0, AEAD_CHACHA20_POLY1305}, {21, 1024, 20, 0, AEAD_AES_GMAC_128},
 		{21, 1024, 36, 0, AEAD_AES_GMAC_256}, {12, 12, 16, 32, AEAD_CBC_128_SHA256},
 		{12, 12, 32, 32, AEAD_CBC_256_SHA256}, {12, 13, 32, 48, AEAD_CBC_256_SHA384},
-		{12, 14, 32, 64, AEAD_CBC_256_SHA512}, {12, 2, 32, 20, AEAD_NONE}, {11, 12, 0, 32, AEAD_NONE},
+		{12, 14, 32, 64, AEAD_CBC_256_SHA512}, {12, 2, 16, 20, AEAD_CBC_128_SHA1},
+		{12, 2, 32, 20, AEAD_CBC_256_SHA1}, {11, 12, 0, 32, AEAD_NULL_SHA256},
+		{11, 13, 0, 48, AEAD_NULL_SHA384}, {11, 14, 0, 64, AEAD_NULL_SHA512},
+		{11, 2, 0, 20, AEAD_NONE}, {3, 2, 24, 20, AEAD_NONE}, {11, 0, 0, 0, AEAD_NONE},
 		{12, 1024, 32, 0, AEAD_NONE},
 	};
 	struct door *p = door_new(path, 11);

@@ -197,7 +197,13 @@ static void test_refused(void **state)
 		 "8: alg: unknown; one of aes-gcm-128, aes-gcm-256, chacha20-poly1305, "
 		 "aes-gmac-128, aes-gmac-256, aes-cbc-128-hmac-sha2-256, "
 		 "aes-cbc-256-hmac-sha2-256, aes-cbc-256-hmac-sha2-384, "
-		 "aes-cbc-256-hmac-sha2-512"},
+		 "aes-cbc-256-hmac-sha2-512, aes-cbc-128-hmac-sha1, aes-cbc-256-hmac-sha1, "
+		 "null-hmac-sha2-256, null-hmac-sha2-384, null-hmac-sha2-512"},
+		{OUT "[in]\n" CBC("300", "null-hmac-sha2-256", KEY256, KEY256),
+		 "9: key: null-hmac-sha2-256 has none"},
+		{OUT "[in]\nspi = 300\nalg = null-hmac-sha2-256\n", "8: [in] has no 'auth-key'"},
+		{OUT "[in]\n" CBC("300", "aes-cbc-128-hmac-sha1", KEY128, KEY128),
+		 "10: auth-key: has 32 hex digits, 40 are needed"},
 		{OUT "[in]\n" CBC("300", "aes-gcm-128", KEY128, KEY256) "salt = c0ffee02\n",
 		 "10: auth-key: aes-gcm-128 has none"},
 		{OUT "[in]\n" CBC("300", "aes-cbc-128-hmac-sha2-256", KEY128, KEY256)

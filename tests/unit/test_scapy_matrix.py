@@ -78,7 +78,7 @@ def outer_packet(outer, encap, esp):
 
 
 def association(sa, outer, encap, mode, high):
-    auth = {"auth_algo": SCAPY_AUTH[sa.sha], "auth_key": sa.auth} if sa.cbc else {}
+    auth = {"auth_algo": SCAPY_AUTH[sa.sha], "auth_key": sa.auth} if sa.hmac else {}
     src, dst = OUTER[outer]
     tunnel = (IP(src=src, dst=dst, ttl=61) if outer == 4 else IPv6(src=src, dst=dst, hlim=61)) if mode == "tunnel" else None
     return SecurityAssociation(ESP, spi=sa.spi, crypt_algo=SCAPY_CRYPT[sa.alg[:7]], crypt_key=sa.key + sa.salt,
@@ -191,9 +191,9 @@ def test_both_ways(driver, alg, mode, inner, outer, encap, esn):
 
 
 def test_the_matrix_is_whole():
-    """Nine suites; tunnel: four pairs of families; transport: two; each bare and in UDP, with and without ESN."""
-    assert len(CASES) == len(set(CASES)) == 9 * (4 + 2) * 2 * 2
-    assert sum(scapy_knows(Sa(alg=c[0], esn=c[5])) for c in CASES) == (3 * 2 + 4) * (4 + 2) * 2
+    """Fourteen suites; tunnel: four pairs of families; transport: two; each bare and in UDP, with and without ESN."""
+    assert len(CASES) == len(set(CASES)) == 14 * (4 + 2) * 2 * 2
+    assert sum(scapy_knows(Sa(alg=c[0], esn=c[5])) for c in CASES) == (3 * 2 + 4 + 2 + 3) * (4 + 2) * 2
 
 
 def test_the_comparison_can_fail(driver):

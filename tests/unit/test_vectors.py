@@ -84,6 +84,10 @@ def test_cbc(row):
 def test_hmac(row):
     _, alg, *rest = row
     key, text, tag = hexes(*rest)
+    if alg.endswith("SHA1"):
+        assert len(key) == 20 and len(tag) == 12  # RFC 2404 2, 3
+        assert hmac.new(key, text, hashlib.sha1).digest()[:12] == tag
+        return
     bits = int(alg[-3:])
     assert len(key) * 8 == bits and len(tag) * 16 == bits  # RFC 4868 2.1, 2.6
     assert hmac.new(key, text, getattr(hashlib, f"sha{bits}")).digest()[:len(tag)] == tag
@@ -101,6 +105,6 @@ def test_gmac(row):
 def test_enough():
     """A parser that finds nothing finds no fault."""
     tables = ("aead_vectors", "esp_vectors", "cbc_vectors", "hmac_vectors", "gmac_vectors")
-    assert [len(rows(n)) for n in tables] == [9, 17, 10, 12, 4]
+    assert [len(rows(n)) for n in tables] == [9, 17, 10, 15, 4]
     for name in tables:
         assert all(re.match(r"RFC \d+ |NIST |IEEE |draft-mcgrew-", source) for source in ids(name))

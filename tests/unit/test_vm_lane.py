@@ -75,11 +75,14 @@ def test_a_kernels_refusal_is_its_errno(monkeypatch):
 
 
 def test_lengths_of_the_kernels_algorithms():
-    """RFC 4868 2.3: tags are half a hash."""
+    """RFC 4868 2.3: tags are half a hash; RFC 2404 2: 96 bits."""
     words = {alg: xfrm.algorithm(Link(1, alg=alg).pair.a) for alg in SUITES}
     for bits, icv in ((256, 128), (384, 192), (512, 256)):
         assert re.fullmatch(rf"enc cbc\(aes\) 0x[0-9a-f]{{64}} auth-trunc hmac\(sha{bits}\) 0x[0-9a-f]{{{bits // 4}}} {icv}",
                             words[f"aes-cbc-256-hmac-sha2-{bits}"])
+        assert re.fullmatch(rf'enc ecb\(cipher_null\) "" auth-trunc hmac\(sha{bits}\) 0x[0-9a-f]{{{bits // 4}}} {icv}',
+                            words[f"null-hmac-sha2-{bits}"])
+    assert re.fullmatch(r"enc cbc\(aes\) 0x[0-9a-f]{32} auth-trunc hmac\(sha1\) 0x[0-9a-f]{40} 96", words["aes-cbc-128-hmac-sha1"])
     assert re.fullmatch(r"aead rfc4543\(gcm\(aes\)\) 0x[0-9a-f]{40} 128", words["aes-gmac-128"])
 
 

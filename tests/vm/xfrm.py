@@ -11,8 +11,9 @@ ERRNO = {os.strerror(n): name for n, name in errno.errorcode.items()}
 
 def algorithm(sa):
     """The suite of lib.keys.Sa, with its keys."""
-    if sa.cbc:
-        return f"enc cbc(aes) 0x{sa.key.hex()} auth-trunc hmac(sha{sa.sha}) 0x{sa.auth.hex()} {sa.icv_len * 8}"
+    if sa.hmac:
+        enc = f"cbc(aes) 0x{sa.key.hex()}" if sa.cbc else 'ecb(cipher_null) ""'
+        return f"enc {enc} auth-trunc hmac(sha{sa.sha}) 0x{sa.auth.hex()} {sa.icv_len * 8}"
     return f"aead {AEAD[sa.alg[:7]]} 0x{sa.key.hex()}{sa.salt.hex()} {sa.icv_len * 8}"
 
 

@@ -28,8 +28,8 @@ from scapy.packet import raw  # noqa: E402
 
 from lib.frames import OUTGOING, SOL_PACKET, open_frames, split  # noqa: E402
 
-SCAPY_CRYPT = {"aes-gcm": "AES-GCM", "chacha2": "CHACHA20-POLY1305", "aes-cbc": "AES-CBC"}
-SCAPY_AUTH = {256: "SHA2-256-128", 384: "SHA2-384-192", 512: "SHA2-512-256"}
+SCAPY_CRYPT = {"aes-gcm": "AES-GCM", "chacha2": "CHACHA20-POLY1305", "aes-cbc": "AES-CBC", "null-hm": "NULL"}
+SCAPY_AUTH = {1: "HMAC-SHA1-96", 256: "SHA2-256-128", 384: "SHA2-384-192", 512: "SHA2-512-256"}
 NH4, NH6, NH_NONE = 4, 41, 59
 
 Opened = collections.namedtuple("Opened", "seq iv next inner pad")
@@ -40,7 +40,7 @@ class Esp:
 
     def __init__(self, sa):
         self.sa = sa
-        if not sa.cbc:
+        if not sa.hmac:
             self.aead = ChaCha20Poly1305(sa.key) if sa.alg.startswith("chacha") else AESGCM(sa.key)
 
     def aad(self, seq):
@@ -49,7 +49,7 @@ class Esp:
         return struct.pack(">II", self.sa.spi, seq)
 
     def icv(self, seq, head, text):
-        """RFC 4868 over the packet's own bytes, ESN's high half behind them (RFC 4303 2.2.1)."""
+        """RFC 4868, RFC 2404 over the packet's own bytes, ESN's high half behind them (RFC 4303 2.2.1)."""
         tail = struct.pack(">I", seq >> 32) if self.sa.esn else b""
         mac = hmac.new(self.sa.auth, head + text + tail, getattr(hashlib, f"sha{self.sa.sha}"))
         return mac.digest()[:self.sa.icv_len]
@@ -64,6 +64,8 @@ class Esp:
             e = self.cbc(iv).encryptor()
             text = e.update(text) + e.finalize()
             return head + text + self.icv(seq, head, text)
+        if self.sa.null:  # RFC 2410: neither IV nor cipher
+            return head + text + self.icv(seq, head, text)
         if self.sa.gmac:  # RFC 4543 3.3: IV and payload are AAD
             return head + text + self.aead.encrypt(self.sa.salt + iv, b"", self.aad(seq) + iv + text)
         return head + self.aead.encrypt(self.sa.salt + iv, text, self.aad(seq))
@@ -71,9 +73,11 @@ class Esp:
     def unprotect(self, seq, data):
         n, icv_len = 8 + self.sa.iv_len, self.sa.icv_len
         head, iv, text, icv = data[:n], data[8:n], data[n:-icv_len], data[-icv_len:]
-        if self.sa.cbc:
+        if self.sa.hmac:
             if not hmac.compare_digest(icv, self.icv(seq, head, text)):
                 raise InvalidTag
+            if self.sa.null:
+                return text
             d = self.cbc(iv).decryptor()
             return d.update(text) + d.finalize()
         if self.sa.gmac:
@@ -83,7 +87,7 @@ class Esp:
 
     def iv(self, seq):
         """Unlike for others, any will do for a test that never repeats a number."""
-        return secrets.token_bytes(16) if self.sa.cbc else struct.pack(">Q", seq)
+        return secrets.token_bytes(16) if self.sa.cbc else b"" if self.sa.null else struct.pack(">Q", seq)
 
     def seal(self, seq, inner, next=None, iv=None, pad=None, tfc=0):
         """pad: the padding bytes themselves; default 1,2,3 up to the suite's alignment."""
@@ -102,15 +106,15 @@ class Esp:
 
 
 def scapy_knows(sa):
-    """No GMAC, and for AES-CBC no ESN (2.5.0 authenticates the packet's bytes alone)."""
-    return not sa.gmac and not (sa.cbc and sa.esn)
+    """No GMAC, and for HMACs no ESN (2.5.0 authenticates the packet's bytes alone)."""
+    return not sa.gmac and not (sa.hmac and sa.esn)
 
 
 def scapy_sa(sa, outer, encap, high=0):
     """scapy's own idea of the same SA. outer: (src, dst) of the envelope."""
     v6 = ":" in outer[0]
     tunnel = (IPv6 if v6 else IP)(src=outer[0], dst=outer[1])
-    auth = {"auth_algo": SCAPY_AUTH[sa.sha], "auth_key": sa.auth} if sa.cbc else {}
+    auth = {"auth_algo": SCAPY_AUTH[sa.sha], "auth_key": sa.auth} if sa.hmac else {}
     return SecurityAssociation(ESP, spi=sa.spi, crypt_algo=SCAPY_CRYPT[sa.alg[:7]], crypt_key=sa.key + sa.salt,
                                tunnel_header=tunnel, nat_t_header=UDP(sport=4500, dport=4500) if encap == "udp" else None,
                                esn_en=sa.esn, esn=high, **auth)

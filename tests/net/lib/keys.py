@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 SUITES = {"aes-gcm-128": (16, 0, 4), "aes-gcm-256": (32, 0, 4), "chacha20-poly1305": (32, 0, 4),
           "aes-gmac-128": (16, 0, 4), "aes-gmac-256": (32, 0, 4),
           "aes-cbc-128-hmac-sha2-256": (16, 32, 0), "aes-cbc-256-hmac-sha2-256": (32, 32, 0),
-          "aes-cbc-256-hmac-sha2-384": (32, 48, 0), "aes-cbc-256-hmac-sha2-512": (32, 64, 0)}
+          "aes-cbc-256-hmac-sha2-384": (32, 48, 0), "aes-cbc-256-hmac-sha2-512": (32, 64, 0),
+          "aes-cbc-128-hmac-sha1": (16, 20, 0), "aes-cbc-256-hmac-sha1": (32, 20, 0),
+          "null-hmac-sha2-256": (0, 32, 0), "null-hmac-sha2-384": (0, 48, 0), "null-hmac-sha2-512": (0, 64, 0)}
 ALGS = ("aes-gcm-128", "aes-gcm-256", "chacha20-poly1305")  # where every combination is tried
 _spi = itertools.count(0x10000 + (os.getpid() & 0x7fff) * 0x10000)
 
@@ -48,24 +50,35 @@ class Sa:
         return self.alg.startswith("aes-gmac")
 
     @property
+    def null(self):
+        return self.alg.startswith("null")
+
+    @property
+    def hmac(self):
+        return self.cbc or self.null
+
+    @property
     def sha(self):
-        return int(self.alg[-3:])
+        """1, 256, 384 or 512"""
+        return int(self.alg.rpartition("sha1" if self.alg.endswith("sha1") else "-")[2] or 1)
 
     @property
     def iv_len(self):
-        return 16 if self.cbc else 8
+        return 16 if self.cbc else 0 if self.null else 8
 
     @property
     def icv_len(self):
-        return self.sha // 16 if self.cbc else 16
+        """RFC 4868 2.3: half a hash; RFC 2404 2: 96 bits."""
+        return 16 if not self.hmac else 12 if self.sha == 1 else self.sha // 16
 
     @property
     def align(self):
         return 16 if self.cbc else 4
 
     def text(self, section):
-        lines = [f"[{section}]", f"spi  = {self.spi:#x}", f"alg  = {self.alg}", f"key  = {self.key.hex()}",
+        lines = [f"[{section}]", f"spi  = {self.spi:#x}", f"alg  = {self.alg}",
                  f"esn  = {'yes' if self.esn else 'no'}"]
+        lines += [f"key  = {self.key.hex()}"] if self.key else []
         lines += [f"auth-key = {self.auth.hex()}"] if self.auth else []
         lines += [f"salt = {self.salt.hex()}"] if self.salt else []
         lines += [f"mode = {self.mode}"] if self.mode else []
