@@ -124,18 +124,18 @@ static bool wants_udp(const struct link_conf *l)
 	return l->n_paths && l->paths[0].encap == ENCAP_UDP;
 }
 
-static bool may_start(const struct link_conf *l)
+static bool has_remote(const struct link_conf *l)
 {
 	for (unsigned int i = 0; i < l->n_paths; i++)
 		if (!l->paths[i].any)
-			return !l->auth.no_start;
+			return true;
 	return false;
 }
 
 static void put_child(struct vici *m, const struct link_conf *l)
 {
 	const struct ike_auth *a = &l->auth;
-	bool start = may_start(l);
+	bool start = has_remote(l) && !a->no_start;
 
 	vici_open_section(m, "children");
 	vici_open_section(m, l->ike);
@@ -368,12 +368,28 @@ static void queue(struct ike_conn *c, struct ike_call *list)
 	pthread_mutex_unlock(&c->lock);
 }
 
-int ike_conn_load(struct ike_conn *c, const struct link_conf *l, bool send, FILE *errs)
+static int add_start(struct ike_call ***end, const struct link_conf *l)
 {
-	struct ike_call *list;
+	struct ike_call *c = call_new(end, "initiate", l->ike);
+
+	if (!c)
+		return -ENOMEM;
+	vici_put(&c->msg, "child", "%s", l->ike);
+	vici_put(&c->msg, "ike", "%s", l->ike);
+	vici_put(&c->msg, "timeout", "-1"); /* nobody waits */
+	return 0;
+}
+
+int ike_conn_load(struct ike_conn *c, const struct link_conf *l, enum ike_conn_how how, FILE *errs)
+{
+	struct ike_call *list, **end = &list;
 	int err = ike_conn_calls(l, &list, errs);
 
-	if (send && c)
+	while (*end)
+		end = &(*end)->next;
+	if (!err && how == IKE_CONN_START && has_remote(l) && l->auth.no_start)
+		err = add_start(&end, l);
+	if (how != IKE_CONN_LOOK && c)
 		queue(c, list);
 	else
 		ike_call_free(list);

@@ -18,6 +18,8 @@
 
 struct ike_conn;
 
+enum ike_conn_how { IKE_CONN_LOOK, IKE_CONN_TELL, IKE_CONN_START };
+
 /** struct ike_call - one command to strongSwan */
 struct ike_call {
 	struct ike_call *next;
@@ -33,10 +35,11 @@ int ike_conn_open(struct ike_conn **cp, const char *vici);
 void ike_conn_close(struct ike_conn *c);
 /**
  * ike_conn_load() - (re)load what a link says; running SAs go on. One without ike-psk and ike-cert: nothing
- * @send: else it is only looked whether all is there
+ * @how: whether strongSwan is told at all, and whether it shall make SAs at once also where ike-start = no: a link
+ * whose SAs an IKE daemon that died has left will not be missed by the peer, who still has them
  * Return: 0, or -errno with sentences in errs (a file that cannot be read, or is open to others)
  */
-int ike_conn_load(struct ike_conn *c, const struct link_conf *l, bool send, FILE *errs);
+int ike_conn_load(struct ike_conn *c, const struct link_conf *l, enum ike_conn_how how, FILE *errs);
 /** ike_conn_unload() - the connection is removed, and ended */
 void ike_conn_unload(struct ike_conn *c, const struct link_conf *l);
 

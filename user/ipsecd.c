@@ -396,9 +396,12 @@ static void on_moved(struct daemon *d, const struct link *l)
 /* Another IKE daemon: it knows nothing of our links yet. */
 static void on_ike(struct daemon *d)
 {
-	for (unsigned int i = 0; i < d->max_links; i++)
-		if (d->links[i] && d->links[i]->conf.ike[0])
-			ike_conn_load(d->ike_conn, &d->links[i]->conf, true, stderr);
+	for (unsigned int i = 0; i < d->max_links; i++) {
+		struct link *l = d->links[i];
+
+		if (l && l->conf.ike[0])
+			ike_conn_load(d->ike_conn, &l->conf, l->sas ? IKE_CONN_START : IKE_CONN_TELL, stderr);
+	}
 }
 
 static void open_ike(struct ipsecd *r)

@@ -357,7 +357,7 @@ static int bring_sas(struct daemon *d, struct link *l, FILE *errs)
 
 	ike_generation(d->ike, &there);
 	if (l->conf.ike[0])
-		return ike_conn_load(d->ike_conn, &l->conf, there, errs);
+		return ike_conn_load(d->ike_conn, &l->conf, there ? IKE_CONN_TELL : IKE_CONN_LOOK, errs);
 	if (!l->conf.sa_file[0])
 		return 0;
 	return sad_load_static(d, l, l->conf.sa_file, errs);

@@ -5,14 +5,17 @@ lab.verify() hunts for the keys that charon has made, in ipsecd's log, its maps,
 """
 import os
 import secrets
+import subprocess
 import time
 
 import pytest
 
 from lib.charon import Charon, need
+from lib.daemon import Monitor
+from lib.stream import Stream
 from lib.topo import conf_text
 from lib.traffic import need_ping, ping
-from lib.util import wait_until
+from lib.util import scaled, tool, wait_until
 
 FAR = {"h1": "10.2.0.2", "h2": "10.1.0.2"}
 
@@ -61,6 +64,7 @@ def up(t):
     return t
 
 
+@pytest.mark.serial
 def test_up_within_a_second(lab):
     """By one verb, with AES-256-GCM and ESN; ipsecctl and swanctl agree about SPIs and counters on both ends."""
     t = gateways(lab, charon={"knl": 4})
@@ -94,3 +98,156 @@ def test_up_within_a_second(lab):
     wait_until(lambda: t.da.reason() == t.db.reason() == "no-sa", 5, lambda: t.da.ctl("show").stdout)
     assert not t.da.link()["sas"] and not t.db.link()["sas"]
     assert not ping(t.h1, FAR["h1"], count=2, timeout=0.5)  # and the tap sees that nothing left in the clear
+
+
+def rekeyed(t, d, had):
+    """One pair each way, another one than before, the same on both ends."""
+    a, b = (in_use(t.da), in_use(t.da, "in")), (in_use(t.db), in_use(t.db, "in"))
+    return a == b[::-1] and not set(a) & set(had) and all(len(sas(x, w)) == 1 for x in (t.da, t.db) for w in ("in", "out"))
+
+
+def test_renewals_lose_nothing(lab):
+    """By either end and by both at once, under a numbered stream; no flap, and the old SAs are gone."""
+    t = up(gateways(lab))
+    need_ping(t.h1, FAR["h1"])
+    flaps = t.da.link()["flaps"], t.db.link()["flaps"]
+    stream = Stream(lab, t)
+    for n in range(scaled(6, 100, "IKE_REKEYS")):
+        had = in_use(t.da), in_use(t.da, "in")
+        both = [t.da, t.db] if n % 3 == 2 else [(t.da, t.db)[n % 3]]
+        stream.more(20)
+        began = [d.ns.popen([tool("ipsecctl"), "-i", d.instance, "rekey", "ipsec1"], stdout=subprocess.DEVNULL) for d in both]
+        for p in began:
+            assert p.wait(timeout=15) == 0 or len(both) == 2  # of two renewals that meet, one gives way
+        wait_until(lambda: rekeyed(t, t.da, had), 10, lambda: f"{n}: {t.da.ctl('sa list').stdout}{t.db.ctl('sa list').stdout}")
+    stream.more(20)
+    stream.all_arrived()
+    assert (t.da.link()["flaps"], t.db.link()["flaps"]) == flaps
+
+
+def settled(t, had=()):
+    """One live pair on both ends, each other's, none of it of had."""
+    a, b = (in_use(t.da), in_use(t.da, "in")), (in_use(t.db), in_use(t.db, "in"))
+    return None not in a and a == b[::-1] and not set(a) & set(had) and t.da.is_up() and t.db.is_up() and \
+        all(len(sas(d, w)) == 1 for d in (t.da, t.db) for w in ("in", "out"))
+
+
+def told(t):
+    return f"{t.da.ctl('sa list').stdout}{t.db.ctl('sa list').stdout}\n{t.da.log()[-2000:]}\n{t.db.log()[-2000:]}\n{t.ca.log()[-3000:]}"
+
+
+@pytest.mark.parametrize("who", ["a", "b"])
+def test_charon_dies(lab, who):
+    """kill -9, under traffic: its SAs go on, another charon's replace them, whichever end it was."""
+    t = up(gateways(lab, over_a={"ike-start": "yes"}))
+    need_ping(t.h1, FAR["h1"])
+    had = in_use(t.da), in_use(t.da, "in")
+    c, d = (t.ca, t.da) if who == "a" else (t.cb, t.db)
+    flaps = t.da.link()["flaps"], t.db.link()["flaps"]
+    stream = Stream(lab, t)
+    stream.more(50)
+    c.kill()
+    wait_until(lambda: not d.show()["daemon"]["ike"]["connected"], 3, "ipsecd sees it")
+    stream.more(50)
+    assert (in_use(t.da), in_use(t.da, "in")) == had
+    c.start()
+    wait_until(lambda: settled(t, had), 20, lambda: told(t))
+    stream.more(50)
+    lost = stream.lost()
+    # INITIAL_CONTACT takes the peer's old SAs before it has answered: what is on its way then
+    assert all(n * stream.gap < 0.1 for n in lost), f"lost {lost} at {stream.gap} s"
+    assert (t.da.link()["flaps"], t.db.link()["flaps"]) == flaps
+
+
+def test_ipsecd_dies(lab):
+    """kill -9, under traffic: nothing leaves in the clear, and with the next ipsecd every child is renewed by itself."""
+    t = up(gateways(lab))
+    need_ping(t.h1, FAR["h1"])
+    had = in_use(t.da), in_use(t.da, "in")
+    stream = Stream(lab, t)
+    stream.more(50)
+    t.da.kill()
+    t.da.start()
+    began = time.monotonic()
+    wait_until(lambda: settled(t, had), 20, lambda: told(t))
+    took = time.monotonic() - began
+    stream.stop()
+    need_ping(t.h1, FAR["h1"])
+    assert took < 5, f"{took:.1f} s"
+
+
+SWANCTL = """
+connections {{ {name} {{
+    version = 2
+    remote_addrs = {remote}
+    local {{ auth = psk }}
+    remote {{ auth = psk }}
+    children {{ {name} {{
+        policies = {policies}
+        if_id_in = {if_id}
+        if_id_out = {if_id}
+        local_ts = 0.0.0.0/0,::/0
+        remote_ts = 0.0.0.0/0,::/0
+        esp_proposals = {esp}
+        {more}
+    }} }}
+}} }}
+secrets {{ ike-x {{ secret = "a secret of the laboratory" }} }}
+"""
+
+
+def own_connections(lab, policies="no", if_id=1, esp="aes256gcm16-esn", **more):
+    """strongSwan's own configuration, as an admin writes it; the links only name it."""
+    need()
+    t = lab.two_hosts()
+    for side, ns, peer, far in (("a", t.a, "east", "b4"), ("b", t.b, "west", "a4")):
+        d = lab.daemon(ns, conf_text([t.link(side, None, ike=peer)], {"vici-socket": lab.path(f"charon-{ns.role}/vici")}))
+        c = d.ike = Charon(lab, ns, d).start()
+        with open(c.path("swanctl.conf"), "w") as f:
+            f.write(SWANCTL.format(name=peer, remote=t.outer[far], policies=policies, if_id=if_id, esp=esp,
+                                   more="\n".join(f"{k} = {v}" for k, v in more.items()) if side == "a" else ""))
+        c.swanctl("--load-all", "--file", c.path("swanctl.conf"))
+        setattr(t, "d" + side, d)
+        setattr(t, "c" + side, c)
+    return t
+
+
+@pytest.mark.parametrize("more", [{"rekey_packets": 300, "life_packets": 600, "rand_packets": 0},
+                                  {"rekey_bytes": 60000, "life_bytes": 120000, "rand_bytes": 0},
+                                  {"rekey_time": "2s", "life_time": "8s", "rand_time": "0s"}], ids=["packets", "bytes", "time"])
+def test_limits_renew(lab, more):
+    """Soft limits are seen by the datapath; charon renews, under traffic, and nothing is lost."""
+    t = up(own_connections(lab, **more))
+    need_ping(t.h1, FAR["h1"])
+    m = Monitor(t.da)
+    wait_until(lambda: m.saw(event="monitor-start"), 3, "the monitor")
+    stream = Stream(lab, t)
+    cause = next(iter(more)).split("_")[1]
+    seen = {in_use(t.da)}
+
+    def renewed():
+        seen.add(in_use(t.da))
+        return len(seen) > 2
+
+    wait_until(renewed, 15, lambda: f"{m.read()[-5:]}\n{told(t)}", poll=0.05)
+    stream.more(20)
+    stream.all_arrived()
+    assert m.saw(event="sa-soft", cause=cause) and not m.saw(event="sa-hard")
+
+
+def test_what_is_refused_is_refused_in_words(lab):
+    """Policies, suites that are none of ours, numbers that are no link's: no SA, and charon's log says why."""
+    t = own_connections(lab, policies="yes")
+    for esp, if_id, policies, why in (("aes256gcm16-esn", 1, "yes", "policies = no"), ("aes256gcm16-esn", 9, "no", "no link"),
+                                      ("aes256ctr-sha256", 1, "no", "refuses")):
+        for c, name, far in ((t.ca, "east", "b4"), (t.cb, "west", "a4")):
+            with open(c.path("swanctl.conf"), "w") as f:
+                f.write(SWANCTL.format(name=name, remote=t.outer[far], policies=policies, if_id=if_id, esp=esp, more=""))
+            c.swanctl("--load-all", "--file", c.path("swanctl.conf"))
+        before = [len(c.log()) for c in (t.ca, t.cb)]
+        r = t.da.ctl("up", "ipsec1", check=False)
+        assert r.returncode == 1, r.stdout
+        news = "".join(c.log()[n:] for c, n in zip((t.ca, t.cb), before))
+        assert why in news, news
+        assert not t.da.link()["sas"] and t.da.reason() == "no-sa"
+        t.ca.swanctl("--terminate", "--ike", "east", check=False)

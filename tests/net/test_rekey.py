@@ -6,8 +6,6 @@ IV comes twice, and lab.verify() that no drop went uncounted.
 """
 import json
 import socket
-import struct
-import threading
 
 import pytest
 from scapy.layers.inet import IP, UDP
@@ -16,55 +14,11 @@ from scapy.packet import Raw, raw
 from lib.books import sums
 from lib.daemon import Monitor
 from lib.keys import Pair
+from lib.stream import Stream
 from lib.traffic import need_ping, ping
 from lib.util import stays, wait_until
 
-SO_RCVBUFFORCE = 33
 FAR = {"h1": "10.2.0.2", "h2": "10.1.0.2"}
-
-
-class Stream:
-    """Numbered datagrams both ways, at a pace that no queue minds, until told to stop."""
-
-    def __init__(self, lab, t, gap=0.002):
-        self.ends = [(t.h1, "10.2.0.2", lab.sink(t.h2, 6001)), (t.h2, "10.1.0.2", lab.sink(t.h1, 6001))]
-        self.socks = [ns.socket(socket.AF_INET, socket.SOCK_DGRAM) for ns, _, _ in self.ends]
-        for _, _, sink in self.ends:  # nobody reads before the end
-            sink.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
-        self.err = []
-        self.sent, self.gap, self.stopped = 0, gap, threading.Event()
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
-
-    def _run(self):
-        while not self.stopped.is_set():
-            for s, (_, far, _) in zip(self.socks, self.ends):
-                try:
-                    s.sendto(struct.pack(">I", self.sent) + bytes(200), (far, 6001))
-                except OSError as e:
-                    self.err.append((self.sent, str(e)))
-            self.sent += 1
-            self.stopped.wait(self.gap)
-
-    def more(self, n=50):
-        to = self.sent + n
-        wait_until(lambda: self.sent >= to or not self.thread.is_alive(), 20, "the stream goes on")
-
-    def all_arrived(self):
-        """Each number once, in order."""
-        self.stopped.set()
-        self.thread.join(timeout=5)
-        for ns, _, sink in self.ends:
-            sink.settimeout(2)
-            got = []
-            try:
-                while len(got) < self.sent:
-                    got.append(struct.unpack(">I", sink.recv(2048)[:4])[0])
-            except TimeoutError:
-                pass
-            missing = sorted(set(range(self.sent)) - set(got))
-            assert got == list(range(self.sent)), \
-                f"{ns.role}: of {self.sent} {len(missing)} missing, as {missing[:5]} to {missing[-5:]}"
 
 
 def new_pair(lab, t, tag, **kw):

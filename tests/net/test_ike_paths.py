@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""IKE finds the peer: through NAT boxes, from another address (MOBIKE), by certificate; envelopes follow what it finds."""
+import os
+
+from lib.charon import Charon, need
+from lib.nat import NatNet
+from lib.topo import conf_text
+from lib.traffic import need_ping, ping
+from lib.util import scaled, sh, wait_until
+from test_ike import FAR, gateways, secret, settled, told, up
+
+
+def ike_link(t, n, me, path, psk, **over):
+    """One end's section of link n; me 1 = the road warrior, 2 = East."""
+    far = 3 - me
+    return ("ipsec1" if me == 1 else f"ipsec{n}",
+            {"peer": "east" if me == 1 else f"west-{n}", "address": f"10.9.{n}.{me} peer 10.9.{n}.{far}", "path": path,
+             "inner": f"10.9.{n}.{far}", "liveness": "100ms x 10", "ike": "east" if me == 1 else f"west-{n}", "ike-psk": psk,
+             "ike-id": f"west-{n}.example" if me == 1 else "east.example",
+             "ike-peer-id": "east.example" if me == 1 else f"west-{n}.example", **over})
+
+
+def gateway(lab, ns, links):
+    d = lab.daemon(ns, conf_text(links, {"vici-socket": lab.path(f"charon-{ns.role}/vici")}))
+    d.ike = Charon(lab, ns, d).start()
+    return d
+
+
+def road_warriors(lab, count):
+    """So many behind one NAT box, each known by its identity; nobody's line says a word about UDP."""
+    need()
+    t = NatNet(lab)
+    t.nat, t.wests, psks = t.box(), [], {}
+    for n in range(1, count + 1):
+        psks[n] = secret(lab, f"psk{n}")
+        lab.tap.protect(f"10.9.{n}.0/24")
+    t.de = gateway(lab, t.east, [ike_link(t, n, 2, "any", psks[n]) for n in psks])
+    for n in psks:
+        ns = t.nat.gateway(f"west{n}")
+        t.wests.append((ns, gateway(lab, ns, [ike_link(t, n, 1, t.east4, psks[n])])))
+    for n, (ns, d) in enumerate(t.wests, 1):
+        d.wait_up(timeout=15)
+        t.de.wait_up(f"ipsec{n}", timeout=15)
+    return t
+
+
+def remote(d, name="ipsec1"):
+    p = d.link(name)["path"]
+    return p["remote"], p["port"], p["encap"]
+
+
+def test_road_warriors_behind_a_nat(lab):
+    """UDP is IKE's finding; a NAT that forgets its mappings is followed, by ESP at once and by IKE after it."""
+    t = road_warriors(lab, 2)
+    seen = {remote(t.de, f"ipsec{n}") for n in (1, 2)}
+    assert {(r, e) for r, _, e in seen} == {(t.nat.wild4, "udp")} and len(seen) == 2
+    for n, (ns, d) in enumerate(t.wests, 1):
+        assert remote(d) == (t.east4, 4500, "udp")
+        need_ping(ns, f"10.9.{n}.2")
+        need_ping(t.east, f"10.9.{n}.1")
+    flaps = t.de.link()["flaps"]
+    for n in range(scaled(3, 100, "IKE_REBINDS")):
+        ports = (40000 + 100 * n, 40099 + 100 * n)
+        t.nat.rebind(ports)
+        wait_until(lambda: all(ports[0] <= remote(t.de, f"ipsec{k}")[1] <= ports[1] for k in (1, 2)), 3,
+                   lambda: f"{ports}: {t.de.ctl('path list').stdout}")
+        need_ping(t.east, "10.9.1.1", timeout=1)
+        # the MAPPING event: charon sends its own there, too
+        wait_until(lambda: str(remote(t.de)[1]) in t.de.ike.swanctl("--list-sas", "--raw", "--ike", "west-1").stdout, 3,
+                   lambda: t.de.ike.log()[-2000:])
+    assert t.de.link()["flaps"] == flaps
+    for n in (1, 2):  # and renewals go through the mapping of now
+        had = {s["spi"] for s in t.de.link(f"ipsec{n}")["sas"]}
+        t.de.ctl("rekey", f"ipsec{n}")
+        wait_until(lambda: not had & {s["spi"] for s in t.de.link(f"ipsec{n}")["sas"]}, 10, lambda: t.de.ctl("sa list").stdout)
+        need_ping(t.east, f"10.9.{n}.1")
+
+
+def test_another_address(lab):
+    """MOBIKE, RFC 4555: West's address changes under traffic; IKE tells, envelopes follow, SAs and link stay."""
+    t = up(gateways(lab))
+    need_ping(t.h1, FAR["h1"])
+    had = {s["spi"] for s in t.da.link()["sas"]}
+    t.a.ip("addr del 198.51.100.1/24 dev eth1", "addr add 198.51.100.9/24 dev eth1", "route replace default via 198.51.100.2")
+    # which of West's two it takes, the new one or its IPv6 address, is charon's choice
+    wait_until(lambda: remote(t.db)[0] in ("198.51.100.9", "2001:db8::1"), 15, lambda: t.ca.log()[-3000:])
+    wait_until(lambda: f"remote-host={remote(t.db)[0]}" in t.cb.swanctl("--list-sas", "--raw").stdout, 5, lambda: t.cb.log()[-3000:])
+    need_ping(t.h1, FAR["h1"])
+    need_ping(t.h2, FAR["h2"])
+    assert had == {s["spi"] for s in t.da.link()["sas"]}
+    for c in (t.ca, t.cb):  # and it is found by its new name
+        assert int(c.child_sas()[0]["packets-in"]) > 0
+    t.db.ctl("rekey", "ipsec1")
+    wait_until(lambda: settled(t, {int(s, 16) for s in had}), 10, lambda: told(t))
+
+
+def pki(lab, *words, out=None):
+    data = sh(["pki", *words, "--outform", "pem"], text=False).stdout
+    path = lab.path(out)
+    with open(path, "wb") as f:
+        f.write(data)
+    os.chmod(path, 0o600 if out.endswith(".key") else 0o644)
+    return path
+
+
+def certificate(lab, ca, who):
+    key = pki(lab, "--gen", "--type", "ecdsa", "--size", "256", out=f"{who}.key")
+    pub = pki(lab, "--pub", "--in", key, out=f"{who}.pub")
+    cert = pki(lab, "--issue", "--in", pub, "--cacert", ca[0], "--cakey", ca[1], "--dn", f"CN={who}", "--san", who,
+               "--lifetime", "10", out=f"{who}.crt")
+    return {"ike-cert": cert, "ike-key": key, "ike-ca": ca[0], "ike-id": who}
+
+
+def authority(lab, name="ca"):
+    key = pki(lab, "--gen", "--type", "ecdsa", "--size", "256", out=f"{name}.key")
+    return pki(lab, "--self", "--ca", "--in", key, "--dn", f"CN={name}", "--lifetime", "10", out=f"{name}.crt"), key
+
+
+def test_certificates(lab):
+    """Whoever has one of the authority's, and the name that is asked for, and nobody else."""
+    need()
+    ca = authority(lab)
+    west = {**certificate(lab, ca, "west.example"), "ike-peer-id": "east.example"}
+    east = {**certificate(lab, ca, "east.example"), "ike-peer-id": "west.example"}
+    t = up(gateways(lab, over_a=west, over_b=east))
+    need_ping(t.h1, FAR["h1"])
+    t.da.ctl("down", "ipsec1")
+    wait_until(lambda: t.db.reason() == "no-sa", 5, "down")
+    stranger = certificate(lab, authority(lab, "other"), "west.example-2")
+    for over, why in (({**stranger, "ike-id": "west.example"}, "AUTHENTICATION_FAILED"),
+                      (certificate(lab, ca, "mallory.example"), "AUTHENTICATION_FAILED")):
+        words = [w for k, v in over.items() for w in (k, v)]
+        t.da.ctl("link", "set", "ipsec1", *words)
+        r = t.da.ctl("up", "ipsec1", check=False)
+        assert r.returncode == 1 and why in r.stdout, r.stdout
+        assert not ping(t.h1, FAR["h1"], count=1, timeout=0.3) and t.da.reason() == "no-sa"
