@@ -217,6 +217,9 @@ void aead_free(struct aead *a)
 
 void aead_seal(struct aead *a, struct aead_job *jobs, unsigned int n)
 {
+	for (unsigned int i = 0; i < n && !a->apart; i++)
+		if (jobs[i].from)
+			memcpy(jobs[i].data, jobs[i].from, jobs[i].len);
 	a->seal(a, jobs, n);
 }
 

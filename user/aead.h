@@ -97,7 +97,7 @@ const char *aead_names(void);
 const char *aead_refusal(const char *name);
 
 /**
- * struct aead_job - one packet; data is crypted in place
+ * struct aead_job - one packet; data is crypted in place, save where from says otherwise
  * AEAD_CBC_HMAC, AEAD_HMAC: nonce is the IV (16 bytes, or not looked at); aad ends where data begins
  * and tag begins where data ends, as in a packet. AEAD_CBC_HMAC: len is a multiple of 16.
  */
@@ -105,6 +105,7 @@ struct aead_job {
 	const uint8_t *nonce; /* AEAD_NONCE_LEN bytes, or the IV */
 	const uint8_t *aad;
 	uint8_t *data;
+	const uint8_t *from; /* seal: the plaintext, which is not at data; NULL = it is */
 	uint8_t *tag; /* seal: written; open: compared, constant time */
 	uint32_t len;
 	uint32_t aad_len;

@@ -14,6 +14,7 @@ enum { AEAD_NAME_MAX = 96, AEAD_IV_KEY_LEN = 32 };
 struct aead {
 	void (*seal)(struct aead *a, struct aead_job *jobs, unsigned int n);
 	void (*open)(struct aead *a, struct aead_job *jobs, unsigned int n);
+	bool apart; /* seal() reads from where job.from says; else it finds everything at data */
 	void (*crypt[2])(void); /* the backend's own: seal, open */
 	const struct aead_backend *backend;
 	uint64_t iv_random; /* AEAD_CBC_HMAC: this instance's half of every IV block */

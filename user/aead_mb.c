@@ -166,7 +166,7 @@ static void gcm_seal(struct aead *a, struct aead_job *jobs, unsigned int n)
 		struct aead_job *j = &jobs[i];
 
 		prefetch(jobs, i + 1, n);
-		enc(key, &ctx, j->data, j->data, j->len, j->nonce, j->aad, j->aad_len, j->tag,
+		enc(key, &ctx, j->data, j->from ? j->from : j->data, j->len, j->nonce, j->aad, j->aad_len, j->tag,
 		    AEAD_TAG_LEN);
 		j->ok = 1;
 	}
@@ -516,6 +516,7 @@ static int mb_setup(struct aead *a, const struct aead_desc *d, const uint8_t *ke
 		a->crypt[0] = (void (*)(void))g->crypt[0];
 		a->crypt[1] = (void (*)(void))g->crypt[1];
 		a->seal = gcm_seal;
+		a->apart = true;
 		a->open = gcm_open;
 	}
 	return 0;

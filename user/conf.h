@@ -127,7 +127,7 @@ struct conf {
 	char crypto[16];             /* auto | ipsec-mb | openssl */
 	uint32_t max_links;          /* default 4096 */
 	uint32_t gso_queue;          /* TAP queue length in packets, default 1000 */
-	uint32_t xsk_queue;          /* frames of an AF_XDP funnel, default 8192; the next power of two is taken */
+	uint32_t xsk_queue;          /* frames of an AF_XDP funnel, default 4096; the next power of two is taken */
 	bool esp_shared;             /* [underlay] esp = shared: unknown ESP passes to the stack */
 	bool devices_auto;
 	char (*devices)[IFNAMSIZ];   /* patterns (fnmatch) */

@@ -116,7 +116,7 @@ static void seal_prepare(const struct sa_out *sa, struct esp_pkt *p, struct fram
 			 struct aead_job *j)
 {
 	const struct esp_layout l = sa->layout;
-	uint32_t body = put_trailer(p->data, p->len, p->next, l);
+	uint32_t body = put_trailer(p->from ? p->from : p->data, p->len, p->next, l);
 	uint8_t *hdr = p->data - esp_headroom(l);
 	uint64_t iv_be = htobe64(sa->iv);
 
@@ -125,6 +125,10 @@ static void seal_prepare(const struct sa_out *sa, struct esp_pkt *p, struct fram
 	if (l.iv_len)
 		memcpy(hdr + ESP_HDR_LEN, &iv_be, sizeof iv_be);
 	fill_job(j, f, hdr, body, l, sa->kind, sa->salt, sa->spi_be, sa->seq, sa->esn);
+	if (p->from && sa->kind == AEAD_COMBINED)
+		j->from = p->from;
+	else if (p->from)
+		memcpy(p->data, p->from, body);
 	p->seq = sa->seq;
 }
 

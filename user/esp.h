@@ -5,7 +5,8 @@
  * headers are the emitter's and the receiver's business.
  *
  * In place: the caller gives esp_headroom() bytes before the inner packet and, from there,
- * esp_envelope_len() bytes in all (outbound); inbound shrinks inside the given bytes.
+ * esp_envelope_len() bytes in all (outbound); inbound shrinks inside the given bytes. Outbound the inner
+ * packet may lie elsewhere, and what is there is written over up to the trailer.
  */
 #ifndef ESP_H
 #define ESP_H
@@ -30,6 +31,7 @@ static inline uint32_t esp_headroom(struct esp_layout l)
 /** struct esp_pkt - one packet on its way through the steps */
 struct esp_pkt {
 	uint8_t *data; /* out: inner packet, then ESP header. in: ESP header, then inner packet */
+	uint8_t *from; /* out: where the inner packet lies instead, with room for padding and trailer; NULL = at data */
 	uint32_t len;  /* bytes at data */
 	uint8_t next;  /* NEXT_IP4, NEXT_IP6, NEXT_NONE; transport: any. out: set by caller; in: result */
 	uint8_t drop;  /* enum drop; if set: skip it, its bytes must not be sent or delivered */

@@ -114,6 +114,12 @@ static uint32_t tfc_len(const struct wlink *l, uint32_t len)
 	return MAX(len, MIN(l->tfc, mtu));
 }
 
+/* Where the next envelope's inner packet will be. */
+static uint8_t *arena_room(const struct outq *q, struct esp_layout suite)
+{
+	return q->arena + q->used + esp_headroom(suite);
+}
+
 uint8_t *out_room(struct worker *w, const struct wlink *l, uint32_t len)
 {
 	const struct esp_layout suite = l->out->sa.layout;
@@ -121,7 +127,7 @@ uint8_t *out_room(struct worker *w, const struct wlink *l, uint32_t len)
 
 	if (q->n_pkts == OUT_PKTS || q->used + esp_envelope_len(suite, tfc_len(l, len)) > OUT_ARENA)
 		out_flush(w);
-	return q->arena + q->used + esp_headroom(suite);
+	return arena_room(q, suite);
 }
 
 static bool same_head(const struct run *r, const struct head *h)
@@ -140,13 +146,14 @@ static bool joins(const struct outq *q, const struct wlink *l, uint32_t env, con
 	       r->probe == probe && r->n < EMIT_RUN_SEGS && r->len + env <= EMIT_RUN_BYTES;
 }
 
-static enum drop push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, const struct head *h,
-		      bool probe)
+/* @from: where the inner packet lies: at out_room(), or elsewhere until the round is sent */
+static enum drop push(struct worker *w, struct wlink *l, uint8_t *from, uint32_t len, uint8_t next,
+		      const struct head *h, bool probe)
 {
 	const struct esp_layout suite = l->out->sa.layout;
 	uint32_t padded = tfc_len(l, len), env = esp_envelope_len(suite, padded);
 	struct outq *q = &w->out;
-	uint8_t *data = q->arena + q->used + esp_headroom(suite);
+	uint8_t *data = arena_room(q, suite);
 	enum drop d = life_take(&l->out->life, w->now, cipher_len(suite, env));
 	struct run *r;
 
@@ -154,7 +161,7 @@ static enum drop push(struct worker *w, struct wlink *l, uint32_t len, uint8_t n
 		note(w, l, d);
 		return d;
 	}
-	memset(data + len, 0, padded - len);
+	memset(from + len, 0, padded - len);
 
 	if (joins(q, l, env, h, probe)) {
 		r = &q->runs[q->n_runs - 1];
@@ -168,7 +175,8 @@ static enum drop push(struct worker *w, struct wlink *l, uint32_t len, uint8_t n
 	r->len += env;
 	r->inner_bytes += len;
 	q->closed = env < r->seg; /* UDP_SEGMENT: only the last may be shorter */
-	q->pkts[q->n_pkts++] = (struct esp_pkt){.data = data, .len = padded, .next = next};
+	q->pkts[q->n_pkts++] = (struct esp_pkt){.data = data, .from = from == data ? NULL : from, .len = padded,
+						  .next = next};
 	q->used += env;
 	return DROP_NONE;
 }
@@ -177,7 +185,7 @@ enum drop out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next
 {
 	const struct head h = outer_head(&l->outer, NULL);
 
-	return push(w, l, len, next, &h, probe);
+	return push(w, l, arena_room(&w->out, l->out->sa.layout), len, next, &h, probe);
 }
 
 /* RFC 4303 3.1.1: the packet's own header is the envelope's; what is behind it moves up to ESP. */
@@ -198,18 +206,22 @@ static enum drop push_transport(struct worker *w, struct wlink *l, uint8_t *ip, 
 	h.ttl = t.ttl;
 	len -= t.hdr_len;
 	memmove(ip, ip + t.hdr_len, len);
-	return push(w, l, len, t.next, &h, probe);
+	return push(w, l, ip, len, t.next, &h, probe);
 }
 
-enum drop out_push_ip(struct worker *w, struct wlink *l, uint32_t len, bool probe)
+static enum drop push_ip(struct worker *w, struct wlink *l, uint8_t *ip, uint32_t len, bool probe)
 {
-	uint8_t *ip = w->out.arena + w->out.used + esp_headroom(l->out->sa.layout);
 	struct head h;
 
 	if (l->out->sa.transport)
 		return push_transport(w, l, ip, len, probe);
 	h = outer_head(&l->outer, ip);
-	return push(w, l, len, ip[0] >> 4 == 4 ? NEXT_IP4 : NEXT_IP6, &h, probe);
+	return push(w, l, ip, len, ip[0] >> 4 == 4 ? NEXT_IP4 : NEXT_IP6, &h, probe);
+}
+
+enum drop out_push_ip(struct worker *w, struct wlink *l, uint32_t len, bool probe)
+{
+	return push_ip(w, l, arena_room(&w->out, l->out->sa.layout), len, probe);
 }
 
 static enum drop can_send(const struct wlink *l)
@@ -269,6 +281,17 @@ static void tap_frame(struct worker *w, const uint8_t *buf, uint32_t len)
 	cut(w, l, &g);
 }
 
+/* The inner packet of a frame, to be sealed from there if padding and trailer fit behind it; else a copy. */
+static uint8_t *take_from(struct worker *w, const struct wlink *l, const struct port_frame *f, uint32_t len)
+{
+	uint8_t *ip = f->data + TAP_L2_LEN, *room = out_room(w, l, len);
+
+	if (tfc_len(l, len) + ESP_TAILROOM_MAX <= f->room - TAP_L2_LEN)
+		return ip;
+	memcpy(room, ip, len);
+	return room;
+}
+
 /* One frame of the XSK funnel: stamp, Ethernet type, a single IP packet; checksums complete unless the stamp says so. */
 static void port_frame(struct worker *w, const struct port_frame *f)
 {
@@ -292,12 +315,11 @@ static void port_frame(struct worker *w, const struct port_frame *f)
 	if (!d && len > f->len - TAP_L2_LEN)
 		d = DROP_SHORT;
 	if (!d) {
-		uint8_t *room = out_room(w, l, len);
+		uint8_t *from = take_from(w, l, f, len);
 
-		memcpy(room, ip, len);
 		if (st.flags & STAMP_F_UNFINISHED)
-			gso_finish(room, len);
-		d = out_push_ip(w, l, len, false);
+			gso_finish(from, len);
+		d = push_ip(w, l, from, len, false);
 	}
 	if (d)
 		l->ctr->drops_out[d]++;
@@ -310,6 +332,7 @@ unsigned int outbound_port(struct worker *w)
 
 	for (unsigned int i = 0; i < n; i++)
 		port_frame(w, &f[i]);
+	out_flush(w); /* sealed, that is copied, before the frames go back */
 	port_release(w->raw, f, n);
 	bump(&w->stats.xsk_rx, n);
 	return n;

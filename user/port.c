@@ -235,6 +235,11 @@ static uint32_t join(struct port *p, uint8_t *to, uint32_t len, const struct xdp
 	return len + n;
 }
 
+static uint32_t room(uint64_t addr)
+{
+	return PORT_FRAME - (uint32_t)(addr & (PORT_FRAME - 1));
+}
+
 unsigned int port_receive(struct port *p, struct port_frame *f, unsigned int n)
 {
 	uint32_t idx, taken = 0, part = 0; /* part: bytes of a frame of which more buffers follow */
@@ -248,14 +253,15 @@ unsigned int port_receive(struct port *p, struct port_frame *f, unsigned int n)
 		d = xsk_ring_cons__rx_desc(&p->rx, idx);
 		more = d->options & XDP_PKT_CONTD;
 		if (!more && !part) {
-			f[k++] = (struct port_frame){.data = p->area + d->addr, .len = d->len, .addr = d->addr};
+			f[k++] = (struct port_frame){.data = p->area + d->addr, .len = d->len, .room = room(d->addr),
+						  .addr = d->addr};
 			continue;
 		}
 		to = p->joined + (size_t)k * PORT_JOINED;
 		part = join(p, to, part, d);
 		if (more) /* the kernel hands over whole frames: it is in the ring already */
 			continue;
-		f[k++] = (struct port_frame){.data = to, .len = part, .addr = NO_BUFFER};
+		f[k++] = (struct port_frame){.data = to, .len = part, .room = PORT_JOINED, .addr = NO_BUFFER};
 		part = 0;
 	}
 	if (taken)

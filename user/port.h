@@ -38,6 +38,7 @@ struct port;
 struct port_frame {
 	uint8_t *data; /* Ethernet header; PORT_HEADROOM bytes before it are free */
 	uint32_t len;
+	uint32_t room; /* from data to the end of the frame's memory */
 	uint64_t addr; /* for port_release() */
 };
 

@@ -107,7 +107,7 @@ static void test_defaults(void **state)
 	assert_string_equal(c.crypto, "auto");
 	assert_int_equal(c.max_links, 4096);
 	assert_int_equal(c.gso_queue, 1000);
-	assert_int_equal(c.xsk_queue, 8192);
+	assert_int_equal(c.xsk_queue, 4096);
 	assert_true(c.devices_auto);
 	assert_false(c.esp_shared);
 	assert_int_equal(c.n_links, 0);
@@ -131,7 +131,7 @@ static void test_defaults(void **state)
 
 static const char sketch[] =
 	"[ipsecd]\n"
-	"instance = lab_1\nworkers = 2\ncrypto = openssl\nmax-links = 8Ki\ngso-queue = 2k\nxsk-queue = 4Ki\naudit = yes\n"
+	"instance = lab_1\nworkers = 2\ncrypto = openssl\nmax-links = 8Ki\ngso-queue = 2k\nxsk-queue = 2Ki\naudit = yes\n"
 	"[underlay]\n"
 	"devices   = eth1 ppp*                  # or: auto\n"
 	"lan = eth0, br*\n"
@@ -165,7 +165,7 @@ static void check_sketch_main(const struct conf *c)
 	assert_string_equal(c->crypto, "openssl");
 	assert_int_equal(c->max_links, 8192);
 	assert_int_equal(c->gso_queue, 2000);
-	assert_int_equal(c->xsk_queue, 4096);
+	assert_int_equal(c->xsk_queue, 2048);
 	assert_true(c->audit);
 	assert_false(c->devices_auto);
 	assert_int_equal(c->n_devices, 2);
@@ -1010,7 +1010,7 @@ static void rnd_conf(struct conf *c)
 	if (rnd(2))
 		strcpy(c->vici_socket, "/run/v#1");
 	c->gso_queue = rnd(2) ? 1000 : 16 + rnd(1000000 - 15);
-	c->xsk_queue = rnd(2) ? 8192 : 512 + rnd(65536 - 511);
+	c->xsk_queue = rnd(2) ? 4096 : 512 + rnd(65536 - 511);
 	c->esp_shared = rnd(2);
 	c->input = rnd(3);
 	c->n_devices = rnd(2) ? 0 : 1 + rnd(20);

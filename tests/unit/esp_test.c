@@ -224,6 +224,54 @@ static void one_length(const struct fence *f, uint32_t len)
 	check_canary(at + want, f->map + 4096 + f->room);
 }
 
+/* A batch of packets, every other one lying elsewhere: the same bytes come out as of one that lies in place. */
+static void from_elsewhere(enum aead_alg alg, bool esn)
+{
+	enum { N = 9, ROOM = 1600 };
+	static uint8_t at[2][N][ROOM], from[N][ROOM];
+	const struct aead_desc *d = aead_by_alg(alg);
+	struct esp_pkt p[2][N];
+	struct sa_out again;
+
+	pair_open(alg, esn);
+	again = pair.out; /* the same numbers once more */
+	for (unsigned int i = 0; i < N; i++) {
+		uint32_t len = i ? 20 + (uint32_t)(rig_rand() % 1400) : 0;
+
+		rig_fill(from[i], len);
+		memcpy(at[0][i] + 24, from[i], len);
+		memset(at[1][i], 0xee, ROOM);
+		if (i % 2)
+			memcpy(at[1][i] + 24, from[i], len);
+		for (int k = 0; k < 2; k++)
+			p[k][i] = (struct esp_pkt){.data = at[k][i] + 24, .len = len, .next = NEXT_NONE};
+		p[1][i].from = i % 2 ? NULL : from[i];
+	}
+	esp_seal(&pair.out, p[0], N);
+	esp_seal(&again, p[1], N);
+	for (unsigned int i = 0; i < N; i++) {
+		assert_int_equal(p[1][i].drop, DROP_NONE);
+		assert_int_equal(p[0][i].len, p[1][i].len);
+		assert_ptr_equal(p[1][i].data, at[1][i] + 24 - esp_headroom(pair.out.layout));
+		if (d->iv_counter) /* else no two are alike */
+			assert_memory_equal(p[0][i].data, p[1][i].data, p[0][i].len);
+		assert_int_equal(open_at(p[1][i].data, p[1][i].len, &p[0][i]), DROP_NONE);
+	}
+	pair_close();
+}
+
+static void test_from_elsewhere(void **state)
+{
+	for (size_t b = 0; b < RIG_N; b++) {
+		if (!rig_backend(b))
+			continue;
+		for (enum aead_alg alg = AEAD_NONE + 1; alg < AEAD_MAX; alg++) {
+			from_elsewhere(alg, true);
+			from_elsewhere(alg, false);
+		}
+	}
+}
+
 static void test_lengths(void **state)
 {
 	struct fence f = fence_new(FRAME);
@@ -1050,6 +1098,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_vectors),
 		cmocka_unit_test(test_lengths),
+		cmocka_unit_test(test_from_elsewhere),
 		cmocka_unit_test(test_overhead),
 		cmocka_unit_test(test_overhead_by_hand),
 		cmocka_unit_test(test_runts),
