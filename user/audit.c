@@ -5,10 +5,14 @@
 #include "load.h"
 #include "log.h"
 
-static const char *const reasons[DROP_MAX] = {
+static const char *const reasons[AUDIT_MAX] = {
 #define X(name, str, text) [DROP_##name] = str,
 	IPSEC_DROPS(X)
 #undef X
+	[AUDIT_ECN + ECN_ECT0_ON_NOT_ECT] = "ecn-ect0-on-not-ect",
+	[AUDIT_ECN + ECN_ECT1_ON_NOT_ECT] = "ecn-ect1-on-not-ect",
+	[AUDIT_ECN + ECN_ECT0_ON_ECT1] = "ecn-ect0-on-ect1",
+	[AUDIT_ECN + ECN_ECT1_ON_CE] = "ecn-ect1-on-ce",
 };
 
 /* ---- worker ---- */
@@ -17,9 +21,9 @@ void audit_note(struct audit *a, uint64_t now, const struct audit_rec *r)
 {
 	struct audit_slot *s;
 
-	if (!a->on || r->drop >= DROP_MAX)
+	if (!a->on || r->what >= AUDIT_MAX)
 		return;
-	s = &a->slot[r->out][r->drop];
+	s = &a->slot[r->out][r->what];
 	s->seen++;
 	if (now < s->next_ns || atomic_load_explicit(&s->full, memory_order_acquire))
 		return;
@@ -32,9 +36,9 @@ void audit_note(struct audit *a, uint64_t now, const struct audit_rec *r)
 
 /* ---- control ---- */
 
-bool audit_take(struct audit *a, bool out, enum drop d, struct audit_rec *r)
+bool audit_take(struct audit *a, bool out, unsigned int what, struct audit_rec *r)
 {
-	struct audit_slot *s = &a->slot[out][d];
+	struct audit_slot *s = &a->slot[out][what];
 
 	if (!atomic_load_explicit(&s->full, memory_order_acquire))
 		return false;
@@ -62,7 +66,7 @@ static void event(struct daemon *d, const struct audit_rec *r, const char *link,
 	if (!d->on_event)
 		return;
 	ev = json_pack("{s:i s:s s:s s:s s:s? s:s s:I s:o s:o s:o s:I}", "schema", 1, "event", "audit", "reason",
-		       reasons[r->drop], "dir", r->out ? "out" : "in", "link", link, "spi", spi, "seq",
+		       reasons[r->what], "dir", r->out ? "out" : "in", "link", link, "spi", spi, "seq",
 		       (json_int_t)r->seq, "src", address(&r->src), "dst", address(&r->dst), "flow",
 		       r->flow ? json_integer(r->flow) : json_null(), "packets", (json_int_t)r->packets);
 	if (!ev)
@@ -80,7 +84,7 @@ static void tell(struct daemon *d, const struct audit_rec *r)
 	if (r->flow)
 		snprintf(flow, sizeof flow, " flow 0x%05x", r->flow);
 	log_info("audit: %s %s: %s spi %s seq %llu from %s to %s%s, %llu packet%s", l ? l->conf.name : "no link",
-		 r->out ? "out" : "in", reasons[r->drop], spi, (unsigned long long)r->seq, shown(&r->src, src),
+		 r->out ? "out" : "in", reasons[r->what], spi, (unsigned long long)r->seq, shown(&r->src, src),
 		 shown(&r->dst, dst), flow, (unsigned long long)r->packets, r->packets == 1 ? "" : "s");
 	event(d, r, l ? l->conf.name : NULL, spi);
 }
@@ -104,7 +108,7 @@ static void tell_wire(struct daemon *d)
 		return;
 	d->noted_ns = ns;
 	r = (struct audit_rec){.packets = 1, .seq = ntohl(n->seq_be), .spi = ntohl(n->spi_be), .flow = n->flow,
-			       .link = AUDIT_NO_LINK, .drop = (uint8_t)MIN(n->drop, (__u32)DROP_MAX - 1),
+			       .link = AUDIT_NO_LINK, .what = (uint8_t)MIN(n->drop, (__u32)DROP_MAX - 1),
 			       .src = from_key(&n->src), .dst = from_key(&n->dst)};
 	tell(d, &r);
 }
@@ -116,9 +120,9 @@ void audit_tick(struct daemon *d)
 	if (!d->conf.audit)
 		return;
 	for (unsigned int i = 0; i < d->n_workers; i++)
-		for (enum drop why = 0; why < DROP_MAX; why++)
+		for (unsigned int what = 0; what < AUDIT_MAX; what++)
 			for (int out = 0; out < 2; out++)
-				if (audit_take(worker_audit(d->workers[i]), out, why, &r))
+				if (audit_take(worker_audit(d->workers[i]), out, what, &r))
 					tell(d, &r);
 	tell_wire(d);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * audit - what RFC 4303 and RFC 4301 9 want an audit entry to name, of one dropped packet per reason,
- * direction and second: time, SPI, sequence number, addresses, flow label. On by `audit = yes`.
+ * direction and second: time, SPI, sequence number, addresses, flow label. On by `audit = yes`. Told as well,
+ * and no drop: ECN fields that nobody sends (RFC 6040 4.2).
  *
  * The worker never writes a log: it fills a slot if that is empty and its second is over, and goes on.
  * The control thread empties it at its next tick. Packets that are counted and not told are in the
@@ -15,9 +16,12 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include "inner.h"
 #include "ipsec_drops.h"
 
 enum { AUDIT_NO_LINK = 0xffff };
+/* enum drop, and behind its last what is told of packets that go on: enum ecn_odd */
+enum { AUDIT_ECN = DROP_MAX - 1, AUDIT_MAX = AUDIT_ECN + ECN_ECT1_ON_CE + 1 };
 #define AUDIT_GAP_NS UINT64_C(1000000000)
 
 /** struct audit_rec - one entry */
@@ -27,7 +31,7 @@ struct audit_rec {
 	struct in6_addr src, dst;
 	uint32_t spi, flow;
 	uint16_t link; /* id, or AUDIT_NO_LINK */
-	uint8_t drop;  /* enum drop */
+	uint8_t what;  /* enum drop, or AUDIT_ECN + enum ecn_odd */
 	bool out;
 };
 
@@ -40,13 +44,13 @@ struct audit_slot {
 
 struct audit {
 	bool on; /* before the worker starts */
-	struct audit_slot slot[2][DROP_MAX];
+	struct audit_slot slot[2][AUDIT_MAX];
 };
 
 /** audit_note() - worker thread; r->packets is filled in here. No lock, no syscall */
 void audit_note(struct audit *a, uint64_t now, const struct audit_rec *r);
 /** audit_take() - control thread. Return: was there an entry? */
-bool audit_take(struct audit *a, bool out, enum drop d, struct audit_rec *r);
+bool audit_take(struct audit *a, bool out, unsigned int what, struct audit_rec *r);
 
 struct daemon;
 /** audit_tick() - control thread: what the workers and wire_in noted goes to the log and the monitors */

@@ -114,6 +114,36 @@ static enum drop from_transport(struct worker *w, const struct wlink *l, const s
 	return DROP_NONE;
 }
 
+/* What an envelope's header says beside its addresses: the IPv6 flow label. 0 when a socket kept the header. */
+static uint32_t flow_of(const struct rx_meta *m)
+{
+	return m->ip && m->ip[0] >> 4 == 6 ? be32(m->ip) & 0xfffff : 0;
+}
+
+/* For the audit: RFC 4303 3.4.2, 3.4.3. what: see audit_rec; spi in host order; seq as far as it is known. */
+static void note(struct worker *w, unsigned int what, uint16_t link, uint32_t spi, uint64_t seq, const struct rx_meta *m)
+{
+	struct audit_rec r = {.what = (uint8_t)what, .link = link, .spi = spi, .seq = seq};
+
+	if (!w->audit.on)
+		return;
+	r.src = m->src;
+	r.dst = m->dst;
+	r.flow = flow_of(m);
+	audit_note(&w->audit, w->now, &r);
+}
+
+/* RFC 6040 4.2: congestion outside comes inside; what nobody sends is told. */
+static enum drop take_ecn(struct worker *w, const struct wlink *l, const struct sa_in *sa, struct esp_pkt *p,
+			  const struct rx_meta *m, uint8_t family)
+{
+	enum ecn_odd odd = w->audit.on ? inner_ecn_odd(p->data, family, m->tos) : ECN_USUAL;
+
+	if (odd)
+		note(w, AUDIT_ECN + odd, l->id, ntohl(sa->spi_be), p->seq, m);
+	return inner_ecn(p->data, family, m->tos);
+}
+
 /* Everything that decides whether an authentic packet goes on. */
 static enum drop admit(struct worker *w, const struct wlink *l, const struct sa_in *sa, struct esp_pkt *p,
 		       const struct rx_meta *m)
@@ -128,27 +158,10 @@ static enum drop admit(struct worker *w, const struct wlink *l, const struct sa_
 	family = p->next == NEXT_IP4 ? 4 : 6;
 	if (!inner_source_ok(p->data, family, l->inner, l->n_inner))
 		return DROP_INNER_SRC;
+	if (!inner_quote_ok(p->data, p->len, family, l->inner, l->n_inner))
+		return DROP_INNER_ICMP;
 	/* in transport mode the field that the network marked is the packet's own */
-	return m->has_tos && !sa->transport ? inner_ecn(p->data, family, m->tos) : DROP_NONE;
-}
-
-/* What an envelope's header says beside its addresses: the IPv6 flow label. 0 when a socket kept the header. */
-static uint32_t flow_of(const struct rx_meta *m)
-{
-	return m->ip && m->ip[0] >> 4 == 6 ? be32(m->ip) & 0xfffff : 0;
-}
-
-/* For the audit: RFC 4303 3.4.2, 3.4.3. spi in host order; seq as far as it is known. */
-static void note(struct worker *w, enum drop d, uint16_t link, uint32_t spi, uint64_t seq, const struct rx_meta *m)
-{
-	struct audit_rec r = {.drop = (uint8_t)d, .link = link, .spi = spi, .seq = seq};
-
-	if (!w->audit.on)
-		return;
-	r.src = m->src;
-	r.dst = m->dst;
-	r.flow = flow_of(m);
-	audit_note(&w->audit, w->now, &r);
+	return m->has_tos && !sa->transport ? take_ecn(w, l, sa, p, m, family) : DROP_NONE;
 }
 
 static void take(struct worker *w, struct wlink *l, const struct sa_in *sa, struct esp_pkt *p,

@@ -1,35 +1,100 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <netinet/icmp6.h>
+#include <netinet/ip.h>
+#include <netinet/ip_icmp.h>
 #include "inner.h"
+#include "ipsec_wire.h"
 #include "pkt.h"
 
 enum { ECN_NOT_ECT = 0, ECN_ECT_1 = 1, ECN_ECT_0 = 2, ECN_CE = 3 }; /* RFC 3168 5 */
 
-static struct in6_addr source(const uint8_t *ip, uint8_t family)
+static struct in6_addr address(const uint8_t *at, uint8_t family)
 {
 	struct in6_addr a;
 	struct in_addr v4;
 
 	if (family == 4) {
-		memcpy(&v4, ip + IP4_ADDRS, sizeof v4);
+		memcpy(&v4, at, sizeof v4);
 		return addr_from4(v4);
 	}
-	memcpy(&a, ip + IP6_ADDRS, sizeof a);
+	memcpy(&a, at, sizeof a);
 	return a;
 }
 
-bool inner_source_ok(const uint8_t *ip, uint8_t family, const struct prefix *allowed, unsigned int n)
+static bool is_among(const uint8_t *at, uint8_t family, const struct prefix *allowed, unsigned int n)
 {
-	struct in6_addr a;
+	struct in6_addr a = address(at, family);
 
-	if (!n)
-		return true;
-	a = source(ip, family);
 	if (family == 6 && addr_is4(&a)) /* no address a packet may have: RFC 4291 2.5.5.2 */
 		return false;
 	for (unsigned int i = 0; i < n; i++)
 		if (prefix_match(&allowed[i], &a))
 			return true;
 	return false;
+}
+
+bool inner_source_ok(const uint8_t *ip, uint8_t family, const struct prefix *allowed, unsigned int n)
+{
+	return !n || is_among(ip + (family == 4 ? IP4_ADDRS : IP6_ADDRS), family, allowed, n);
+}
+
+/* Where ICMP begins; 0: there is none, or none that ends up anywhere. */
+static uint32_t icmp4(const uint8_t *ip)
+{
+	return ip[IP4_PROTO] == IPPROTO_ICMP && !(be16(ip + IP4_FRAG) & IP_OFFMASK) ? (ip[0] & 15) * 4u : 0;
+}
+
+/* RFC 8200 4: extension headers in any order, RFC 4302 2.2 for the length of AH. */
+static uint32_t icmp6(const uint8_t *ip, uint32_t len)
+{
+	uint32_t at = IP6_HDR_LEN;
+	uint8_t next = ip[IP6_NEXT];
+
+	while (next != IPPROTO_ICMPV6) {
+		const uint8_t *h = ip + at;
+
+		if (at + 8 > len)
+			return 0;
+		switch (next) {
+		case IPPROTO_HOPOPTS:
+		case IPPROTO_ROUTING:
+		case IPPROTO_DSTOPTS:
+			at += 8 * (h[1] + 1u);
+			break;
+		case IPPROTO_AH:
+			at += 4 * (h[1] + 2u);
+			break;
+		case IPPROTO_FRAGMENT:
+			if (be16(h + 2) & 0xfff8)
+				return 0;
+			at += 8;
+			break;
+		default:
+			return 0;
+		}
+		next = h[0];
+	}
+	return at;
+}
+
+static bool is_error(uint8_t type, uint8_t family)
+{
+	if (family == 6)
+		return !(type & ICMP6_INFOMSG_MASK);
+	return type == ICMP_DEST_UNREACH || type == ICMP_SOURCE_QUENCH || type == ICMP_REDIRECT ||
+	       type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETERPROB;
+}
+
+bool inner_quote_ok(const uint8_t *ip, uint32_t len, uint8_t family, const struct prefix *allowed, unsigned int n)
+{
+	uint32_t at = !n ? 0 : family == 4 ? icmp4(ip) : icmp6(ip, len);
+	const uint8_t *quote = ip + at + 8; /* RFC 792, RFC 4443 3: the quote follows eight bytes */
+
+	if (!at || at >= len || !is_error(ip[at], family))
+		return true;
+	if (at + 8 + (family == 4 ? IP4_HDR_LEN : IP6_HDR_LEN) > len || quote[0] >> 4 != family)
+		return false;
+	return is_among(quote + (family == 4 ? IP4_ADDRS + 4 : IP6_ADDRS + 16), family, allowed, n);
 }
 
 /* The header checksum follows the first word, RFC 1624 3. */
@@ -51,9 +116,26 @@ static void set_ecn(uint8_t *ip, uint8_t family, uint8_t ecn)
 		ip[1] = (uint8_t)((ip[1] & 0xcf) | ecn << 4);
 }
 
+static uint8_t get_ecn(const uint8_t *ip, uint8_t family)
+{
+	return family == 4 ? ip[IP4_TOS] & 3 : ip[1] >> 4 & 3;
+}
+
+enum ecn_odd inner_ecn_odd(const uint8_t *ip, uint8_t family, uint8_t outer_tos)
+{
+	static const uint8_t odd[4][4] = {
+		/* inner, outer */
+		[ECN_NOT_ECT] = {[ECN_ECT_0] = ECN_ECT0_ON_NOT_ECT, [ECN_ECT_1] = ECN_ECT1_ON_NOT_ECT},
+		[ECN_ECT_1] = {[ECN_ECT_0] = ECN_ECT0_ON_ECT1},
+		[ECN_CE] = {[ECN_ECT_1] = ECN_ECT1_ON_CE},
+	};
+
+	return (enum ecn_odd)odd[get_ecn(ip, family)][outer_tos & 3];
+}
+
 enum drop inner_ecn(uint8_t *ip, uint8_t family, uint8_t outer_tos)
 {
-	uint8_t inner = family == 4 ? ip[IP4_TOS] & 3 : ip[1] >> 4 & 3, outer = outer_tos & 3;
+	uint8_t inner = get_ecn(ip, family), outer = outer_tos & 3;
 
 	if (outer == ECN_CE && inner == ECN_NOT_ECT)
 		return DROP_ECN_CE_NOT_ECT;

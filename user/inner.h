@@ -19,6 +19,16 @@
 bool inner_source_ok(const uint8_t *ip, uint8_t family, const struct prefix *allowed, unsigned int n);
 
 /**
+ * inner_quote_ok() - if this is an ICMP error: can the packet that it quotes have gone to this link's peer?
+ * (RFC 4301 6.2)
+ * @len: of the packet; @allowed, @n: as above: who sent from there may have been sent to
+ * Errors are the types 3, 4, 5, 11 and 12 of ICMP and those below 128 of ICMPv6, also behind extension headers.
+ * A quote that is of the other version or ends before its destination proves nothing: not ok. A later fragment
+ * is no error: its first one is.
+ */
+bool inner_quote_ok(const uint8_t *ip, uint32_t len, uint8_t family, const struct prefix *allowed, unsigned int n);
+
+/**
  * inner_ecn() - combine the envelope's ECN field into the packet's, RFC 6040 4.2
  * @outer_tos: TOS or traffic class of the envelope
  * An outer CE must not be lost: it goes on, or, where the inner packet is not-ECT, drops it. ECT(1)
@@ -26,5 +36,11 @@ bool inner_source_ok(const uint8_t *ip, uint8_t family, const struct prefix *all
  * Return: DROP_NONE or DROP_ECN_CE_NOT_ECT
  */
 enum drop inner_ecn(uint8_t *ip, uint8_t family, uint8_t outer_tos);
+
+/** enum ecn_odd - what inner_ecn() lets pass and no ingress makes: RFC 6040 figure 4, (!!!) and (!) */
+enum ecn_odd { ECN_USUAL, ECN_ECT0_ON_NOT_ECT, ECN_ECT1_ON_NOT_ECT, ECN_ECT0_ON_ECT1, ECN_ECT1_ON_CE };
+
+/** inner_ecn_odd() - which of them is it? Before inner_ecn(), which may change the packet's field */
+enum ecn_odd inner_ecn_odd(const uint8_t *ip, uint8_t family, uint8_t outer_tos);
 
 #endif

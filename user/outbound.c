@@ -57,7 +57,7 @@ static void seal_all(struct worker *w)
 static void note(struct worker *w, const struct wlink *l, enum drop d)
 {
 	const struct wpath *p = &l->paths[l->cur_path];
-	struct audit_rec r = {.drop = (uint8_t)d, .link = l->id, .out = true};
+	struct audit_rec r = {.what = (uint8_t)d, .link = l->id, .out = true};
 
 	if (!w->audit.on || !l->out)
 		return;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * inner_fuzz - the small pure checks: inner source, ECN, and transport mode there and back.
+ * inner_fuzz - the small pure checks: inner source, quoted packet, ECN, and transport mode there and back.
  *
  * Input: a byte that chooses, then an IP packet's bytes behind prefixes or an envelope's fields. Held up, each
- * against a slow reading of its RFC: a source passes when one of the prefixes has it, bit by bit; ECN follows
+ * against a slow reading of its RFC: a source passes when one of the prefixes has it, bit by bit, and so does what
+ * an ICMP error straight behind the header quotes, while what is no error always passes; ECN follows
  * RFC 6040's table and touches nothing else, and a header checksum is as right or wrong after it as before; a
  * packet that transport mode takes comes back byte for byte, checksums that were wrong included.
  */
@@ -72,6 +73,43 @@ static void source(struct fuzz_in *in, uint8_t *ip, uint8_t family)
 		want |= slow_match(&list[i], src, family);
 	}
 	HOLD(inner_source_ok(ip, family, list, n) == want);
+}
+
+/* ---- quoted packet ---- */
+
+/* No extension headers, no options, no fragments: what is left to read of RFC 4301 6.2 is four lines. */
+static bool slow_quote(const uint8_t *ip, uint32_t len, uint8_t family, const struct prefix *list, unsigned int n)
+{
+	uint32_t at = family == 4 ? 20 : 40;
+	bool error = len > at && (family == 4 ? ip[at] < 32 && 0x1838 >> ip[at] & 1 : ip[at] < 128), ok = !error;
+
+	if (error && len >= 2 * at + 8 && ip[at + 8] >> 4 == family)
+		for (unsigned int i = 0; i < n; i++)
+			ok |= slow_match(&list[i], ip + at + 8 + (family == 4 ? 16 : 24), family);
+	return ok;
+}
+
+static void quote(struct fuzz_in *in, uint8_t *ip, uint32_t len, uint8_t family)
+{
+	uint32_t at = family == 4 ? 20 : 40, dst = at + 8 + (family == 4 ? 16 : 24);
+	unsigned int n = 1 + fuzz_u8(in) % PREFIXES;
+	struct prefix list[PREFIXES];
+	uint8_t src[16] = {0};
+
+	HOLD(inner_quote_ok(ip, len, family, NULL, 0));
+	if (len >= 2 * at + 8)
+		memcpy(src, ip + dst, family == 4 ? 4 : 16);
+	for (unsigned int i = 0; i < n; i++)
+		make_prefix(&list[i], in, src, family);
+	inner_quote_ok(ip, len, family, list, n); /* as it comes: nothing behind it is read */
+	ip[family == 4 ? IP4_PROTO : IP6_NEXT] = family == 4 ? 1 : 58;
+	if (family == 4) {
+		ip[0] = 0x45;
+		ip[IP4_FRAG] = ip[IP4_FRAG + 1] = 0;
+	}
+	HOLD(inner_quote_ok(ip, len, family, list, n) == slow_quote(ip, len, family, list, n));
+	ip[family == 4 ? IP4_PROTO : IP6_NEXT] = 17;
+	HOLD(inner_quote_ok(ip, len, family, list, n));
 }
 
 /* ---- ECN ---- */
@@ -205,12 +243,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!len)
 		return 0;
 	ip = fuzz_copy(buf, len);
-	switch (what % 3) {
+	switch (what % 4) {
 	case 0:
 		source(&in, ip, family);
 		break;
 	case 1:
 		ecn(&in, ip, len, family);
+		break;
+	case 2:
+		quote(&in, ip, len, family);
 		break;
 	default:
 		there_and_back(&in, ip, len, family);
@@ -230,6 +271,10 @@ static size_t make_input(uint64_t *s, uint8_t *buf, size_t room)
 	buf[0] = (uint8_t)fuzz_random(s);
 	buf[1] = (uint8_t)((p.family == 4) | 2 * (fuzz_random(s) & 7));
 	n = 2 + pg_build(buf + 2, &p);
+	if (fuzz_random(s) & 1) /* some of them quote themselves */
+		memmove(buf + 2 + (p.family == 4 ? 28 : 48), buf + 2, p.family == 4 ? 20 : 40);
+	if (fuzz_random(s) & 1)
+		buf[2 + (p.family == 4 ? 20 : 40)] = (uint8_t)(fuzz_random(s) % 16);
 	if (!(fuzz_random(s) & 1))
 		buf[2 + fuzz_random(s) % (n - 2)] ^= (uint8_t)fuzz_random(s);
 	for (unsigned int i = 0; i < 20; i++)

@@ -25,8 +25,8 @@ def bed(lab, outer, audit="yes", **kw):
     t.mon = Monitor(t.da)
     wait_until(lambda: t.mon.saw(event="monitor-start"), 3, "the monitor")
     t.src, t.dst = t.outer[f"b{outer}"], t.outer[f"a{outer}"]
-    atk = lab.attacker(t.b, "eth1", t.a)
-    t.shoot = lambda esp: atk.ip((IP(src=t.src, dst=t.dst, proto=50) if outer == 4 else
+    t.atk = lab.attacker(t.b, "eth1", t.a)
+    t.shoot = lambda esp: t.atk.ip((IP(src=t.src, dst=t.dst, proto=50) if outer == 4 else
                                   IPv6(src=t.src, dst=t.dst, nh=50, fl=FLOW)) / Raw(esp))
     return t
 
@@ -57,6 +57,37 @@ def test_entry(lab, outer, reason):
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", e["time"])
     line = f"audit: {want['link'] or 'no link'} in: {reason} spi {spi:#010x} seq {seq} from {t.src} to {t.dst}"
     assert line in t.da.log(), t.da.log()
+
+
+ECN = {"ecn-ect0-on-not-ect": (0, 2), "ecn-ect1-on-not-ect": (0, 1), "ecn-ect0-on-ect1": (1, 2), "ecn-ect1-on-ce": (3, 1),
+       "ecn-ce-not-ect": (0, 3)}  # inside, outside: RFC 3168 5
+
+
+@pytest.mark.parametrize("outer", [4, 6])
+def test_ecn_that_nobody_sends(lab, outer):
+    """RFC 6040 4.2, figure 4: each combination by its name, and only the one with CE is a drop. The usual ones are not told."""
+    t = bed(lab, outer)
+    before = t.da.json("drops")
+
+    def shoot(inside, outside):
+        esp = t.peer.seal(raw(IP(src="10.2.0.2", dst="10.1.0.2", tos=inside) / UDP(sport=7, dport=4242) / Raw(b"ecn")))
+        t.atk.ip((IP(src=t.src, dst=t.dst, proto=50, tos=outside) if outer == 4 else
+                  IPv6(src=t.src, dst=t.dst, nh=50, fl=FLOW, tc=outside)) / Raw(esp))
+        return t.peer.seq
+
+    for inside in range(4):
+        for outside in range(4):
+            if (inside, outside) not in ECN.values():
+                shoot(inside, outside)
+    for reason, fields in ECN.items():
+        seq = shoot(*fields)
+        e = wait_until(lambda: t.mon.all(event="audit", reason=reason), 3, lambda: f"{reason}: {t.mon.events}")[0]
+        want = {"dir": "in", "spi": f"{t.pair.b.spi:#010x}", "seq": seq, "src": t.src, "dst": t.dst, "packets": 1,
+                "flow": FLOW if outer == 6 else None, "link": "ipsec1"}
+        assert {k: e[k] for k in want} == want
+        assert f"audit: ipsec1 in: {reason} spi {want['spi']} seq {seq} from {t.src} to {t.dst}" in t.da.log()
+    assert len(t.mon.all(event="audit")) == len(ECN), t.mon.events
+    assert sums(before, t.da.json("drops"), "in") == {"ecn-ce-not-ect": 1}
 
 
 def test_flood_writes_one_line_a_second(lab):
@@ -96,6 +127,7 @@ def test_off_by_default(lab):
     before = t.da.json("drops")
     t.shoot(struct.pack(">II", t.pair.b.spi, 77) + secrets.token_bytes(80))
     t.shoot(struct.pack(">II", 0x7fff0001, 77) + secrets.token_bytes(80))
+    t.atk.ip(IP(src=t.src, dst=t.dst, proto=50, tos=1) / Raw(t.peer.seal(inner())))  # RFC 6040 4.2: suppressed as well
     wait_until(lambda: sums(before, t.da.json("drops"), "in") == {"icv-fail": 1}, 2, "counted")
     stays(lambda: not t.mon.saw(event="audit"), 0.5, "not told")
     assert "audit:" not in t.da.log()

@@ -10,7 +10,7 @@ import time
 
 import pytest
 from scapy.layers.inet import ICMP, IP, UDP
-from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
+from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, in6_chksum
 from scapy.packet import Raw, raw
 
 from lib.books import global_sums, sums
@@ -214,7 +214,29 @@ def wrong_packets():
         "lying-length": ("inner-version", lambda p: p.send_raw(p.seal(good[:2] + b"\x0f\xff" + good[4:]))),
         "inner-source": ("inner-src", lambda p: p.send(udp_to_h1(4, src="10.77.0.1"))),
         "inner-source-v6": ("inner-src", lambda p: p.send(udp_to_h1(4, src="fd77::1"))),
+        "inner-icmp": ("inner-icmp", lambda p: p.send(icmp_error(4, 3, "10.77.0.1"))),
+        "inner-icmp-v6": ("inner-icmp", lambda p: p.send(icmp_error(6, 2, "fd77::1"))),
     }
+
+
+def icmp_error(family, kind, dst):
+    """From behind the peer to h1, about a packet that h1 would have sent to dst. RFC 792, RFC 4443."""
+    quote = raw((IP(src="10.1.0.2", dst=dst) if family == 4 else IPv6(src="fd01::2", dst=dst)) / UDP(sport=4242, dport=7) / Raw(b"quoted"))
+    if family == 4:
+        return IP(src=FAR4, dst="10.1.0.2") / ICMP(type=kind, code=0, unused=0) / Raw(quote)
+    error = struct.pack(">BBHI", kind, 0, 0, 1280) + quote
+    return IPv6(src=FAR6, dst="fd01::2", nh=58) / Raw(error[:2] + struct.pack(">H", in6_chksum(58, IPv6(src=FAR6, dst="fd01::2"), error)) + error[4:])
+
+
+def test_icmp_errors_about_what_went_there_pass(lab):
+    """RFC 4301 6.2: every kind of error, byte for byte, when the packet it quotes was for the peer's side."""
+    t = lab.peer_bed()
+    tap = from_link(t)
+    sent = [raw(icmp_error(4, kind, FAR4)) for kind in (3, 4, 5, 11, 12)] + [raw(icmp_error(6, kind, FAR6)) for kind in (1, 2, 3, 4)]
+    for p in sent:
+        t.peer.send_raw(t.peer.seal(p))
+    wait_until(lambda: [q for q in tap.poll() if q in sent] == sent, 3, lambda: f"{len(sent)} errors: {t.da.ctl('drops').stdout}")
+    tap.close()
 
 
 def overlong_pad(peer):

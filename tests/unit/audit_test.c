@@ -11,9 +11,9 @@
 
 static struct audit a;
 
-static struct audit_rec rec(enum drop d, bool out, uint64_t seq)
+static struct audit_rec rec(unsigned int what, bool out, uint64_t seq)
 {
-	return (struct audit_rec){.drop = (uint8_t)d, .out = out, .seq = seq, .spi = 7};
+	return (struct audit_rec){.what = (uint8_t)what, .out = out, .seq = seq, .spi = 7};
 }
 
 static int setup(void **state)
@@ -59,20 +59,20 @@ static void test_apart(void **state)
 {
 	struct audit_rec r;
 
-	for (enum drop d = DROP_NONE + 1; d < DROP_MAX; d++)
+	for (unsigned int d = DROP_NONE + 1; d < AUDIT_MAX; d++)
 		for (int out = 0; out < 2; out++)
 			r = rec(d, out, 2 * d + out), audit_note(&a, 1, &r);
 	r = rec(DROP_REPLAY_DUP, false, 99);
 	audit_note(&a, 9 * AUDIT_GAP_NS, &r);
-	for (enum drop d = DROP_NONE + 1; d < DROP_MAX; d++) {
+	for (unsigned int d = DROP_NONE + 1; d < AUDIT_MAX; d++) {
 		for (int out = 0; out < 2; out++) {
 			assert_true(audit_take(&a, out, d, &r));
 			assert_int_equal(r.seq, 2 * d + out);
-			assert_int_equal(r.drop, d);
+			assert_int_equal(r.what, d);
 			assert_int_equal(r.out, out);
 		}
 	}
-	r = rec(DROP_MAX, false, 1); /* no such reason */
+	r = rec(AUDIT_MAX, false, 1); /* no such reason */
 	audit_note(&a, 1, &r);
 }
 
