@@ -22,7 +22,7 @@ asan-daemon: ## ipsecd and ipsecctl under AddressSanitizer and UBSan, for ESPWIR
 check-net: all ike $(NET_TOOLS) ## namespace tests only (root)
 	@B=$(B) tests/run net
 
-check-conform: ## docs/conformance.md against the results of the last run
+check-conform: ## docs/conformance.md and docs/seed.md against the results of the last run
 	@B=$(B) tests/conformance/conform.py
 
 test: all ike $(UNIT_BIN) $(UNIT_TOOLS) $(BPF_TEST_BIN) $(NET_TOOLS) ## every layer: unit, BPF programs, namespaces, XFRM in a VM, conformance (root)

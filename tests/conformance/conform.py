@@ -1,12 +1,14 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""conform [LAYER...]: docs/conformance.md against the tests that really passed.
+"""conform [LAYER...]: what our documents claim against the tests that really passed.
 
-The document holds tables. The last cell of a row is its proof: test ids in backquotes, or one of MARKS
+Two documents are judged: docs/conformance.md (the RFCs) and docs/seed.md (the text espwire began with). They
+hold tables. The last cell of a row is its proof: test ids in backquotes, or one of the document's marks
 and the reason. An id is `layer:module::case`; without [parameters] it means all of them: none may
 have failed and one must have passed. Layers are unit, bpf, net and vm; their JUnit XML lies in
-B/test (B is the build directory, default build). A table whose first column is "reason" lists drop reasons:
-each one of include/ipsec_drops.h needs a row, and a net test named there must have seen the
+B/test (B is the build directory, default build). A name that a document requires needs a row that begins
+with it. A table whose first column is "reason" lists drop reasons: each one of
+include/ipsec_drops.h needs a row, and a net test named there must have seen the
 reason in the books of its daemons (conftest.py writes them into the XML as property "drops"). "no test"
 is taken there only while no source file counts the reason: what counts it must come with its test.
 
@@ -21,30 +23,48 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-DOCUMENT = "docs/conformance.md"
 DROPS = "include/ipsec_drops.h"
 LAYERS = ("unit", "bpf", "net", "vm")
-LEVELS = ("MUST", "MUST NOT", "SHOULD", "SHOULD NOT", "info")
-NOT_APPLICABLE, DEVIATES, NO_TEST = MARKS = ("not applicable", "deviates", "no test")
-AIM = 95  # percent of the applicable rows
-FLOOR = 90  # less fails; raised with every feature that brings its tests, never lowered
+NOT_APPLICABLE, DEVIATES, NO_TEST, OPEN, LEFT_TO_IKE = ("not applicable", "deviates", "no test", "open", "left to IKE")
 
 PASSED, FAILED, SKIPPED, ABSENT, NOT_RUN = "passed", "FAILED", "skipped", "no such test", "not run"
 
 
-# --- the document ---
+# --- the documents ---
+
+@dataclass(frozen=True)
+class Document:
+    name: str
+    path: str
+    marks: tuple  # what may stand in the place of a proof
+    exempt: tuple  # of them, those whose rows need none
+    floor: int  # percent of the other rows that passed tests show; less fails. Raised, never lowered
+    aim: int
+    levels: tuple = ()  # what may stand in the second column; none: it is text
+    required: tuple = ()  # first cells that must be there
+
+
+CONFORMANCE = Document("conformance", "docs/conformance.md", (NOT_APPLICABLE, DEVIATES, NO_TEST), (NOT_APPLICABLE,),
+                       floor=90, aim=95, levels=("MUST", "MUST NOT", "SHOULD", "SHOULD NOT", "info"))
+SEED = Document("seed", "docs/seed.md", (NOT_APPLICABLE, DEVIATES, LEFT_TO_IKE, OPEN), (NOT_APPLICABLE, LEFT_TO_IKE),
+                floor=70, aim=100, required=(
+                    "1", "2.1", "2.2", "2.3", "3.1", "3.2", "3.3", "3.4", "3.5", "4", "5", "6", *(f"4 ({n})" for n in range(1, 7)),
+                    *(f"3.4 ({n})" for n in range(1, 6)), *(f"3.5 ({n})" for n in range(1, 3)), *(f"7 ({n})" for n in range(1, 5)),
+                    *(f"conclusion {n}" for n in range(1, 5)), *(f"summary {n}" for n in range(1, 10))))
+DOCUMENTS = (CONFORMANCE, SEED)
+
 
 @dataclass
 class Row:
+    doc: Document
     line: int  # in the document
     table: str  # heading above it
-    name: str  # section of the RFC, or drop reason
-    level: str  # empty in a table of drop reasons
+    name: str  # section, or drop reason
     ids: list
-    mark: str  # one of MARKS, or empty
+    mark: str  # one of the document's, or empty
 
     def __str__(self):
-        return f"{DOCUMENT}:{self.line} ({self.table}, {self.name})"
+        return f"{self.doc.path}:{self.line} ({self.table}, {self.name})"
 
 
 class BadDocument(Exception):
@@ -55,10 +75,10 @@ def cells(line):
     return [c.strip() for c in line.strip().strip("|").split("|")]
 
 
-def proof(cell, where):
+def proof(cell, doc, where):
     """Return: ids, mark. A proof is the one or the other."""
     ids = re.findall(r"`([^`]+)`", cell)
-    mark = next((m for m in MARKS if cell.startswith(m + ":")), "")
+    mark = next((m for m in doc.marks if cell.startswith(m + ":")), "")
     if mark:
         if not cell[len(mark) + 1:].strip():
             raise BadDocument(f"{where}: '{mark}' needs a reason")
@@ -67,15 +87,15 @@ def proof(cell, where):
     if bad:
         raise BadDocument(f"{where}: '{bad[0]}' is no test id (layer:module::case)")
     if not ids:
-        raise BadDocument(f"{where}: no proof: name a test, or say '{NOT_APPLICABLE}:', '{DEVIATES}:' or '{NO_TEST}:'")
+        raise BadDocument(f"{where}: no proof: name a test, or say one of {', '.join(doc.marks)}, a colon and why")
     return ids, ""
 
 
-def parse(text):
-    """Rows of requirements and rows of drop reasons, in order."""
+def parse(text, doc):
+    """Rows of claims and rows of drop reasons, in order."""
     rules, reasons, heading, head = [], [], "", None
     for n, line in enumerate(text.splitlines(), 1):
-        where = f"{DOCUMENT}:{n}"
+        where = f"{doc.path}:{n}"
         if line.startswith("#"):
             heading, head = line.lstrip("# "), None
         elif not line.startswith("|"):
@@ -88,13 +108,16 @@ def parse(text):
             row = cells(line)
             if len(row) != len(head):
                 raise BadDocument(f"{where}: {len(row)} cells, the table has {len(head)}")
-            ids, mark = proof(row[-1], where)
+            ids, mark = proof(row[-1], doc, where)
             if head[0] == "reason":
-                reasons.append(Row(n, heading, row[0].strip("`"), "", ids, mark))
+                reasons.append(Row(doc, n, heading, row[0].strip("`"), ids, mark))
                 continue
-            if row[1] not in LEVELS:
-                raise BadDocument(f"{where}: '{row[1]}' is no level ({', '.join(LEVELS)})")
-            rules.append(Row(n, heading, row[0], row[1], ids, mark))
+            if doc.levels and row[1] not in doc.levels:
+                raise BadDocument(f"{where}: '{row[1]}' is no level ({', '.join(doc.levels)})")
+            rules.append(Row(doc, n, heading, row[0], ids, mark))
+    absent = [r for r in doc.required if r not in {row.name for row in rules}]
+    if absent:
+        raise BadDocument(f"{doc.path}: no row for {', '.join(absent)}")
     return rules, reasons
 
 
@@ -151,6 +174,7 @@ def layer_files(out, layer, since=0):
 
 @dataclass
 class Verdict:
+    doc: Document
     problems: list = field(default_factory=list)  # each one fails the run
     notes: list = field(default_factory=list)  # what could not be judged
     ids: set = field(default_factory=set)  # that passed
@@ -172,7 +196,7 @@ def judge_row(row, results, v):
 
 def judge_reasons(rows, known, counted, results, v):
     names = [r.name for r in rows]
-    v.problems += [f"{DOCUMENT}: drop reason {k} of {DROPS} has no row: nothing provokes it" for k in known if k not in names]
+    v.problems += [f"{v.doc.path}: drop reason {k} of {DROPS} has no row: nothing provokes it" for k in known if k not in names]
     for row in rows:
         if row.name not in known:
             v.problems.append(f"{row}: {DROPS} has no such reason")
@@ -185,11 +209,11 @@ def judge_reasons(rows, known, counted, results, v):
         v.problems += [f"{row}: {i} passed, but {row.name} was in no daemon's books" for i in blind]
 
 
-def judge(document, header, results, counted=frozenset()):
-    """counted: see counted_reasons()"""
-    v = Verdict()
+def judge(text, doc, results, header="", counted=frozenset()):
+    """header: that of the drop reasons, if the document lists them; counted: see counted_reasons()"""
+    v = Verdict(doc)
     try:
-        rules, reasons = parse(document)
+        rules, reasons = parse(text, doc)
     except BadDocument as e:
         v.problems.append(str(e))
         return v
@@ -198,20 +222,17 @@ def judge(document, header, results, counted=frozenset()):
     for row in rules:
         if row.mark:
             v.marked[row.mark] = v.marked.get(row.mark, 0) + 1
-            v.applicable += row.mark != NOT_APPLICABLE
+            v.applicable += row.mark not in doc.exempt
             continue
         v.applicable += 1
         shown = judge_row(row, results, v) == PASSED
         v.covered += shown
         unshown += not shown
     judge_reasons(reasons, known_reasons(header), counted, results, v)
-    missing = [x for x in LAYERS if x not in results.whole]
     if unshown:
-        v.notes.append(f"{unshown} rows rest on tests that did not run (ran whole: {' '.join(sorted(results.whole)) or 'nothing'})")
-    elif v.percent < FLOOR:
-        v.problems.append(f"{DOCUMENT}: {v.percent:.1f} % of the applicable rows are covered, less than {FLOOR} %")
-    if missing:
-        v.notes.append(f"layers not run, or only in part: {' '.join(missing)}")
+        v.notes.append(f"{doc.path}: {unshown} rows rest on tests that did not run (ran whole: {' '.join(sorted(results.whole)) or 'nothing'})")
+    elif v.percent < doc.floor:
+        v.problems.append(f"{doc.path}: {v.percent:.1f} % of the applicable rows are covered, less than {doc.floor} %")
     return v
 
 
@@ -221,14 +242,22 @@ def read(path):
 
 
 def check(results):
+    """One Verdict per document."""
     sources = [os.path.relpath(p, ROOT) for d in ("user", "bpf") for p in sorted(glob.glob(f"{ROOT}/{d}/*.[ch]"))]
-    return judge(read(DOCUMENT), read(DROPS), results, counted_reasons(read(p) for p in sources))
+    counted = counted_reasons(read(p) for p in sources)
+    return [judge(read(doc.path), doc, results, read(DROPS) if doc is CONFORMANCE else "", counted) for doc in DOCUMENTS]
+
+
+def not_whole(results):
+    """What the reader of a judgement must know; empty when every layer ran whole."""
+    missing = [x for x in LAYERS if x not in results.whole]
+    return [f"layers not run, or only in part: {' '.join(missing)}"] if missing else []
 
 
 def summary(v):
     marks = ", ".join(f"{n} {m}" for m, n in sorted(v.marked.items()))
-    return (f"conformance: {v.rows} rows, {v.applicable} applicable, {v.covered} covered by {len(v.ids)} tests that passed "
-            f"({v.percent:.1f} %, aim {AIM} %); {marks or 'none marked'}")
+    return (f"{v.doc.name}: {v.rows} rows, {v.applicable} applicable, {v.covered} covered by {len(v.ids)} tests that passed "
+            f"({v.percent:.1f} %, aim {v.doc.aim} %); {marks or 'none marked'}")
 
 
 def main():
@@ -240,11 +269,12 @@ def main():
             results.add(layer, path)
         if files and layer != "vm":  # what of it ran, its XML does not say
             results.whole.add(layer)
-    v = check(results)
-    for line in v.problems + v.notes:
+    verdicts = check(results)
+    for line in [x for v in verdicts for x in v.problems + v.notes] + not_whole(results):
         print(f"  {line}")
-    print(summary(v))
-    return 1 if v.problems else 0
+    for v in verdicts:
+        print(summary(v))
+    return 1 if any(v.problems for v in verdicts) else 0
 
 
 if __name__ == "__main__":

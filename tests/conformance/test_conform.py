@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The checker must be able to fail: each way a document can lie, once."""
+import dataclasses
 import os
 import sys
 
@@ -9,6 +10,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import conform  # noqa: E402
 
+DOC = conform.CONFORMANCE
 HEAD = "## RFC 4303\n| section | level | requirement | here | proof |\n|---|---|---|---|---|\n"
 DROPS = "## Drops\n| reason | proof |\n|---|---|\n"
 HEADER = '\tX(SHORT, "short", "text") \\\n\tX(BAD_PAD, \\\n\t  "bad-pad",   \\\n\t  "text")\n'
@@ -42,7 +44,7 @@ def row(proof, level="MUST"):
 
 
 def judge(tmp_path, text, drops=BOTH, **kw):
-    return conform.judge(HEAD + text + "\n" + DROPS + drops, HEADER, results(tmp_path, **kw), counted={"DROP_SHORT"})
+    return conform.judge(HEAD + text + "\n" + DROPS + drops, DOC, results(tmp_path, **kw), HEADER, {"DROP_SHORT"})
 
 
 def test_passed_ids_cover(tmp_path):
@@ -64,7 +66,7 @@ def test_what_did_not_pass_fails(tmp_path, bad, why):
     """Also beside an id that passed."""
     for text in (row(f"`{bad}`"), row(f"`unit:esp_test::test_padding` `{bad}`")):
         v = judge(tmp_path, text)
-        assert any(bad in p and why in p and f"{conform.DOCUMENT}:4 " in p for p in v.problems), v.problems
+        assert any(bad in p and why in p and f"{DOC.path}:4 " in p for p in v.problems), v.problems
 
 
 def test_second_try_counts(tmp_path):
@@ -88,10 +90,10 @@ def test_a_cell_too_few(tmp_path):
 
 def test_marks_are_counted(tmp_path):
     good = row("`unit:esp_test::test_padding`")
-    v = judge(tmp_path, good * conform.FLOOR + row("not applicable: AH") + row("deviates: no NULL") * (100 - conform.FLOOR))
-    assert not v.problems and (v.rows, v.applicable, v.covered) == (101, 100, conform.FLOOR)
-    assert v.marked == {"not applicable": 1, "deviates": 100 - conform.FLOOR}
-    v = judge(tmp_path, good * (conform.FLOOR - 1) + row("no test: yet") + row("deviates: no NULL") * (100 - conform.FLOOR))
+    v = judge(tmp_path, good * DOC.floor + row("not applicable: AH") + row("deviates: no NULL") * (100 - DOC.floor))
+    assert not v.problems and (v.rows, v.applicable, v.covered) == (101, 100, DOC.floor)
+    assert v.marked == {"not applicable": 1, "deviates": 100 - DOC.floor}
+    v = judge(tmp_path, good * (DOC.floor - 1) + row("no test: yet") + row("deviates: no NULL") * (100 - DOC.floor))
     assert "less than" in v.problems[0], "one row fewer is too little"
 
 
@@ -100,7 +102,8 @@ def test_a_layer_that_was_not_run_is_said(tmp_path):
               whole=["unit"], unit=XML)
     assert not v.problems and v.covered == 1
     assert any("2 rows rest on tests that did not run" in n for n in v.notes)
-    assert any("not run" in n and "net" in n and "vm" in n for n in v.notes)
+    assert "not run" in conform.not_whole(results(tmp_path, whole=["unit"], unit=XML))[0]
+    assert not conform.not_whole(conform.Results(whole=set(conform.LAYERS)))
 
 
 def test_of_a_layer_in_part_whole_modules_are_judged(tmp_path):
@@ -144,9 +147,52 @@ def test_a_net_test_must_have_seen_the_drop(tmp_path):
     assert len(v.problems) == 1 and "in no daemon's books" in v.problems[0]
 
 
-def test_the_document_reads(tmp_path):
-    """Its form, without any result; what it claims is judged after the other layers."""
-    rules, reasons = conform.parse(conform.read(conform.DOCUMENT))
+# --- the other document: no levels, other marks, and rows that must be there ---
+
+SEED_HEAD = "| place | the seed | here | proof |\n|---|---|---|---|\n"
+
+
+def seed(tmp_path, text, required=(), floor=50):
+    doc = dataclasses.replace(conform.SEED, required=required, floor=floor)
+    return conform.judge(SEED_HEAD + text, doc, results(tmp_path))
+
+
+def seed_row(proof, place="3.1"):
+    return f"| {place} | two tunnels | two links | {proof} |\n"
+
+
+def test_seed_rows_need_no_level(tmp_path):
+    v = seed(tmp_path, seed_row("`net:test_x::test_many`"), required=("3.1",))
+    assert not v.problems and (v.rows, v.applicable, v.covered) == (1, 1, 1)
+
+
+def test_a_place_without_a_row(tmp_path):
+    v = seed(tmp_path, seed_row("`net:test_x::test_many`"), required=("3.1", "conclusion 1"))
+    assert v.problems == [f"{conform.SEED.path}: no row for conclusion 1"]
+
+
+def test_open_counts_against_and_what_is_ikes_does_not(tmp_path):
+    good = seed_row("`net:test_x::test_many`")
+    v = seed(tmp_path, good + seed_row("open: not built") + seed_row("left to IKE: names in DNS"))
+    assert not v.problems and (v.rows, v.applicable, v.covered) == (3, 2, 1)
+    assert v.marked == {"open": 1, "left to IKE": 1}
+    assert "less than" in seed(tmp_path, good + seed_row("open: not built") * 2).problems[0]
+
+
+@pytest.mark.parametrize("proof", ["open:", "no test: yet", "`net:test_x::test_man`"])
+def test_seed_rows_need_proof(tmp_path, proof):
+    assert len(seed(tmp_path, seed_row("`net:test_x::test_many`") * 3 + seed_row(proof)).problems) == 1
+
+
+# --- the documents themselves: their form, without any result; what they claim is judged after the other layers ---
+
+def test_conformance_reads():
+    rules, reasons = conform.parse(conform.read(DOC.path), DOC)
     assert len(rules) > 150
     assert sorted(r.name for r in reasons) == sorted(conform.known_reasons(conform.read(conform.DROPS)))
     assert len({r.name for r in reasons}) == len(reasons)
+
+
+def test_seed_reads():
+    rules, reasons = conform.parse(conform.read(conform.SEED.path), conform.SEED)
+    assert len(rules) >= len(conform.SEED.required) and not reasons
