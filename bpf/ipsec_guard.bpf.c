@@ -61,7 +61,8 @@ static __always_inline bool is_ndp(struct __sk_buff *skb, const struct seen *s)
 {
 	__u8 type;
 
-	if (!s->ip.is6 || s->ip.proto != NEXTHDR_ICMP || s->ip.hops != NDP_HOPS)
+	if (!s->ip.is6 || s->ip.proto != NEXTHDR_ICMP || s->ip.hops != NDP_HOPS ||
+	    s->ip.frag != FRAG_NONE) /* RFC 6980 5: never in fragments */
 		return false;
 	if (bpf_skb_load_bytes(skb, s->ip.l4_off, &type, sizeof(type)))
 		return false;

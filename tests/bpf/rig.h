@@ -118,6 +118,7 @@ struct pkt {
 	uint8_t icmp;        /* first byte of the payload: ICMP or ICMPv6 type */
 	const struct pkt *quote; /* behind 8 bytes of ICMP header: of an ICMP error */
 	uint8_t ext;         /* IPv6: that many destination options headers in front of proto */
+	uint16_t frag6;      /* IPv6: offset and M bit of a fragment header behind those; 0 = none */
 	uint8_t hops;        /* 0 = 64 */
 	bool spent;          /* hops 0 */
 	bool l3;             /* no Ethernet header */
@@ -183,13 +184,18 @@ static inline unsigned int ip4_fill(const struct pkt *d, uint8_t *p)
 
 static inline unsigned int ip6_fill(const struct pkt *d, uint8_t *p)
 {
-	unsigned int ext = 8u * d->ext, len = ext + l4_fill(d, p + 40 + ext);
+	unsigned int ext = 8u * (d->ext + !!d->frag6), len = ext + l4_fill(d, p + 40 + ext);
+	uint8_t last = d->frag6 ? IPPROTO_FRAGMENT : d->proto;
 
 	p[0] = (d->version ? d->version : 6) << 4;
 	put16(p + 4, len + d->tot_len_add);
-	p[6] = ext ? IPPROTO_DSTOPTS : d->proto;
+	p[6] = d->ext ? IPPROTO_DSTOPTS : last;
 	for (unsigned int i = 0; i < d->ext; i++)
-		p[40 + 8 * i] = i + 1 < d->ext ? IPPROTO_DSTOPTS : d->proto;
+		p[40 + 8 * i] = i + 1 < d->ext ? IPPROTO_DSTOPTS : last;
+	if (d->frag6) {
+		p[40 + ext - 8] = d->proto;
+		put16(p + 40 + ext - 6, d->frag6);
+	}
 	p[7] = d->spent ? 0 : d->hops ? d->hops : 64;
 	assert_int_equal(inet_pton(AF_INET6, d->src, p + 8), 1); /* addr() takes no ::ffff:192.0.2.1 */
 	assert_int_equal(inet_pton(AF_INET6, d->dst, p + 24), 1);
