@@ -2,7 +2,7 @@
 # BPF tests: tests/bpf/<name>_test.c, one cmocka binary each. They need root, no network and no peer.
 BPF_TEST_SRC := $(wildcard tests/bpf/*_test.c)
 BPF_TEST_BIN := $(patsubst tests/bpf/%.c,$(B)/bpf/%,$(BPF_TEST_SRC))
-LOAD_OBJ := $(call obj,user/load.c user/load_tab.c user/load_attach.c user/hostns.c user/log.c \
+LOAD_OBJ := $(call obj,user/load.c user/load_tab.c user/load_attach.c user/hostns.c user/log.c user/nl.c user/ns.c \
 	user/util.c)
 
 $(B)/bpf:

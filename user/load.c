@@ -132,7 +132,7 @@ static int mount_bpffs(void)
 
 static int make_tree(const struct load *l)
 {
-	static const char *const kinds[] = {"maps", "progs", "links"};
+	static const char *const kinds[] = {"maps", "progs", "links", "qdiscs"};
 	char path[PATH_MAX];
 	int err;
 

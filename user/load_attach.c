@@ -5,7 +5,8 @@
  * {netns inode, ifindex}, so that a successor finds and updates them in place.
  *
  * Where tcx does not exist guard and sock are clsact filters; their programs are pinned under links/
- * as guard-tc-* and sock-tc-*, which tells release where to look.
+ * as guard-tc-* and sock-tc-*, which tells release where to look. A clsact that was not there before is
+ * remembered by a pin under qdiscs/, and goes when nobody's filters are in it any more.
  */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -23,6 +24,7 @@
 #include "hostns.h"
 #include "load_int.h"
 #include "log.h"
+#include "nl.h"
 
 enum {
 	TC_OURS = 0xe5b, /* handle of our clsact filters */
@@ -81,16 +83,55 @@ static void pin_name(const struct load *l, const char *kind, uint32_t ifindex, s
 
 /* --- TC by netlink --- */
 
+/* Return: 0 = made, 1 = it was there, or -errno */
+static int clsact_make(uint32_t ifindex)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_INGRESS);
+	int err = bpf_tc_hook_create(&hook);
+
+	return err == -EEXIST ? 1 : err;
+}
+
+static void clsact_pin(const char *dir, uint32_t ifindex, struct pin *p)
+{
+	snprintf(p->path, sizeof(p->path), "%s/qdiscs/clsact-%llu-%u", dir, (unsigned long long)netns_ino(), ifindex);
+	p->fd = -1;
+}
+
+/* One that we made goes, unless somebody's filters are in it. Return: is it gone? */
+static bool clsact_goes(uint32_t ifindex)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
+	struct nl *nl;
+	bool empty;
+
+	if (nl_open(&nl, -1))
+		return false;
+	empty = !nl_tc_filters(nl, (int)ifindex);
+	nl_close(nl);
+	return empty && !bpf_tc_hook_destroy(&hook);
+}
+
+static void clsact_leave(const struct load *l, uint32_t ifindex)
+{
+	struct pin p;
+
+	clsact_pin(l->dir, ifindex, &p);
+	if (hostns_call(pin_get, &p))
+		return; /* not made by us */
+	close(p.fd);
+	if (clsact_goes(ifindex))
+		hostns_call(pin_drop, &p);
+}
+
 static int tc_attach(uint32_t ifindex, enum bpf_tc_attach_point point, uint32_t prio, int prog)
 {
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = point);
 	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_OURS, .priority = prio, .prog_fd = prog,
 		    .flags = BPF_TC_F_REPLACE);
-	int err = bpf_tc_hook_create(&hook);
+	int err = clsact_make(ifindex);
 
-	if (err && err != -EEXIST)
-		return err;
-	return bpf_tc_attach(&hook, &opts);
+	return err < 0 ? err : bpf_tc_attach(&hook, &opts);
 }
 
 static int tc_detach(uint32_t ifindex, enum bpf_tc_attach_point point, uint32_t prio)
@@ -260,8 +301,15 @@ static int edge_tcx(struct load *l, const struct edge *e, uint32_t ifindex, int 
 static int edge_tc(struct load *l, const struct edge *e, uint32_t ifindex, int in, int out)
 {
 	struct pin p;
-	int err = tc_attach(ifindex, BPF_TC_EGRESS, e->prio, out);
+	int err = clsact_make(ifindex);
 
+	if (!err) {
+		clsact_pin(l->dir, ifindex, &p);
+		p.fd = out;
+		err = hostns_call(pin_put, &p);
+	}
+	if (err >= 0)
+		err = tc_attach(ifindex, BPF_TC_EGRESS, e->prio, out);
 	if (!err)
 		err = tc_attach(ifindex, BPF_TC_INGRESS, e->prio, in);
 	if (err)
@@ -300,6 +348,7 @@ static int edge_detach(struct load *l, const struct edge *e, uint32_t ifindex)
 	pin_name(l, e->tc_pin, ifindex, &p);
 	if (!err && !hostns_call(pin_drop, &p))
 		err = edge_tc_detach(e, ifindex);
+	clsact_leave(l, ifindex);
 	return err;
 }
 
@@ -342,6 +391,16 @@ bool load_guard_is_tcx(const struct load *l)
 
 /* --- release --- */
 
+/* One entry of qdiscs/. */
+static void undo_qdisc(const char *name)
+{
+	unsigned long long ino;
+	unsigned int ifindex;
+
+	if (sscanf(name, "clsact-%llu-%u", &ino, &ifindex) == 2 && ino == netns_ino())
+		clsact_goes(ifindex);
+}
+
 /* One entry of links/: take it off the device first. */
 static void undo(const char *path, const char *name)
 {
@@ -383,6 +442,8 @@ static int remove_kind(const char *dir, const char *kind)
 		snprintf(file, sizeof(file), "%s/%s", path, e->d_name);
 		if (!strcmp(kind, "links"))
 			undo(file, e->d_name);
+		if (!strcmp(kind, "qdiscs"))
+			undo_qdisc(e->d_name);
 		if (unlink(file))
 			err = -errno;
 	}
@@ -395,6 +456,8 @@ static int release_here(void *arg)
 	const char *dir = arg;
 	int err = remove_kind(dir, "links");
 
+	if (!err)
+		err = remove_kind(dir, "qdiscs");
 	if (!err)
 		err = remove_kind(dir, "progs");
 	if (!err)

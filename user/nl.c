@@ -17,6 +17,7 @@
 #include <linux/ipv6.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <linux/pkt_sched.h>
 #include <linux/sockios.h>
 #include <linux/veth.h>
 #include <pthread.h>
@@ -898,6 +899,34 @@ static bool parse_fib_route(const struct nlmsghdr *h, void *row)
 	const struct rtmsg *rtm = mnl_nlmsg_get_payload(h);
 
 	return parse_route(h, row) && !(rtm->rtm_flags & RTM_F_CLONED);
+}
+
+static bool any_row(const struct nlmsghdr *h, void *row)
+{
+	return true;
+}
+
+int nl_tc_filters(struct nl *nl, int ifindex)
+{
+	static const uint32_t hooks[] = {TC_H_MIN_INGRESS, TC_H_MIN_EGRESS};
+	int sum = 0;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(hooks); i++) {
+		struct req r;
+		struct tcmsg *tc = req_init(&r, RTM_GETTFILTER, 0, sizeof *tc);
+		void *rows;
+		size_t n;
+		int err;
+
+		tc->tcm_ifindex = ifindex;
+		tc->tcm_parent = TC_H_MAKE(TC_H_CLSACT, hooks[i]);
+		err = nl_dump(nl, r.h, 1, any_row, &rows, &n);
+		if (err)
+			return err;
+		free(rows);
+		sum += (int)n;
+	}
+	return sum;
 }
 
 static int route_rows(struct nl *nl, int family, uint8_t proto, uint32_t table, void **rows,

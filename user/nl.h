@@ -106,6 +106,8 @@ struct nl_route {
 };
 int nl_route_add(struct nl *nl, const struct nl_route *r); /* replaces an equal one (dst, table, metric) of ours; never other people's */
 int nl_route_del(struct nl *nl, const struct nl_route *r);
+/** nl_tc_filters() - filters in the device's clsact, whoever's. Return: how many, or -errno */
+int nl_tc_filters(struct nl *nl, int ifindex);
 int nl_route_each(struct nl *nl, int family, void (*fn)(void *arg, const struct nl_route *r), void *arg); /* 0 = both; all tables, all types */
 int nl_route_each_proto(struct nl *nl, int family, uint8_t proto,
 			void (*fn)(void *arg, const struct nl_route *r), void *arg); /* filtered by the kernel */

@@ -888,6 +888,50 @@ static void guard_clsact(void **state)
 	ld->tcx = had;
 }
 
+static bool clsact_on(const char *dev)
+{
+	char cmd[64];
+
+	in(U);
+	snprintf(cmd, sizeof(cmd), "tc qdisc show dev %s | grep -q clsact", dev);
+	return !sh(cmd);
+}
+
+/* As on kernels before 6.6: what we made goes with us, what others had or have use of stays. */
+static void clsact_put_back(void **state)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = u_if, .attach_point = BPF_TC_EGRESS);
+	LIBBPF_OPTS(bpf_tc_opts, theirs, .handle = 7, .priority = 77, .prog_fd = ld->prog[PROG_guard_out]);
+	bool had = ld->tcx;
+
+	ld->tcx = false;
+	in(U);
+	sh("tc qdisc del dev u0 clsact 2>/dev/null");
+	assert_int_equal(load_attach_guard(ld, u_if, "u0"), 0);
+	assert_int_equal(load_attach_sock(ld, u_if, "u0"), 0);
+	assert_true(clsact_on("u0"));
+	assert_int_equal(load_detach_guard(ld, u_if, "u0"), 0);
+	assert_true(clsact_on("u0")); /* sock is in it */
+	assert_int_equal(load_detach_sock(ld, u_if, "u0"), 0);
+	assert_false(clsact_on("u0"));
+
+	assert_int_equal(load_attach_guard(ld, u_if, "u0"), 0);
+	assert_int_equal(bpf_tc_attach(&hook, &theirs), 0);
+	assert_int_equal(load_detach_guard(ld, u_if, "u0"), 0);
+	assert_true(clsact_on("u0")); /* with somebody's filter */
+	assert_int_equal(sh("tc filter del dev u0 egress pref 77 handle 7 bpf"), 0);
+	assert_int_equal(load_attach_guard(ld, u_if, "u0"), 0);
+	assert_int_equal(load_detach_guard(ld, u_if, "u0"), 0);
+	assert_false(clsact_on("u0")); /* it was still ours */
+
+	assert_int_equal(sh("tc qdisc add dev u0 clsact"), 0);
+	assert_int_equal(load_attach_guard(ld, u_if, "u0"), 0);
+	assert_int_equal(load_detach_guard(ld, u_if, "u0"), 0);
+	assert_true(clsact_on("u0")); /* somebody's */
+	assert_int_equal(sh("tc qdisc del dev u0 clsact"), 0);
+	ld->tcx = had;
+}
+
 /* First on the chain: somebody's "ok" must not end it before us. */
 static void guard_first(void **state)
 {
@@ -1171,6 +1215,7 @@ int main(void)
 		cmocka_unit_test(filter),          cmocka_unit_test(natt),
 		cmocka_unit_test(natt_clsact),
 		cmocka_unit_test(guard_tcx),       cmocka_unit_test(guard_clsact),
+		cmocka_unit_test(clsact_put_back),
 		cmocka_unit_test(guard_first),     cmocka_unit_test(guard_l3),
 		cmocka_unit_test(outlives_daemon), cmocka_unit_test(sweep),
 		cmocka_unit_test(reattach),        cmocka_unit_test(device_reborn),

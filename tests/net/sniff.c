@@ -413,6 +413,10 @@ static unsigned int drain(struct tap *t, int esp, unsigned int max)
 		ssize_t len = recvfrom(t->fd[esp], buf, sizeof(buf), MSG_DONTWAIT | MSG_TRUNC, (void *)&from,
 				       &fromlen);
 
+		if (len < 0 && errno == EINVAL) { /* a super-packet that this kernel cannot show us */
+			t->lost[esp]++;
+			continue;
+		}
 		if (len < 0) /* ENETDOWN once when the device goes; the others EAGAIN */
 			break;
 		frame(t, buf, (size_t)len < sizeof(buf) ? (size_t)len : sizeof(buf),

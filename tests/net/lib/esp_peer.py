@@ -6,6 +6,7 @@ link in a namespace without ipsecd: it opens what arrives, checks that scapy sea
 packet to the very same bytes, and sends what a test asks for.
 """
 import collections
+import errno
 import hashlib
 import hmac
 import os
@@ -228,7 +229,11 @@ class Peer:
                 data, addr = self.tap.recvfrom(1 << 17)
             except socket.timeout:
                 continue
-            except OSError:
+            except OSError as e:
+                if e.errno == errno.ENETDOWN:  # said once when the wire goes down
+                    continue
+                if self.running:
+                    self.problems.append(f"the peer's tap: {e}")
                 return
             if addr[2] == OUTGOING:
                 continue
