@@ -8,6 +8,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include "ike.h"
+#include "ike_conn.h"
 #include "ike_wire.h"
 #include "log.h"
 #include "path.h"
@@ -15,6 +16,7 @@
 #include "sad.h"
 
 #define DRAIN_NS UINT64_C(2000000000)
+#define AGAIN_NS UINT64_C(300000000)
 
 enum { LARVAL_MAX = 4096, SPI_TRIES = 64, PEER_WINDOW = 32 /* what every kernel's XFRM has at least */ };
 
@@ -239,6 +241,18 @@ static int spec_of(const struct ike_add *a, uint64_t owner, struct sa_spec *s, s
 	return take_key(a, c);
 }
 
+/*
+ * Behind a NAT an authentic envelope has just said where the peer is; what IKE says may be an echo of the one
+ * before (ike_on_moved()). Without a NAT IKE moves a peer only because the peer wants it (RFC 4555).
+ */
+static bool knows_better(const struct link *l, bool udp)
+{
+	const struct link_path *p = &l->paths[l->cur_path];
+
+	return udp && l->n_paths == 1 && p->by_ike && p->conf.encap == ENCAP_UDP && l->moved_ns &&
+	       now_ns() < l->moved_ns + DRAIN_NS;
+}
+
 /* Where the peer is, IKE knows best: it has just heard it there, and has looked for NATs. */
 static void follow(struct ike *k, struct link *l, const uint8_t dst[16], uint16_t port, bool udp)
 {
@@ -302,7 +316,7 @@ static uint16_t do_update(struct ike *k, const struct ike_update *u)
 	if (!sa)
 		return IKE_NOT_FOUND;
 	memcpy(&sa->dst, u->dst, sizeof sa->dst);
-	if (sa->dir == SA_OUT)
+	if (sa->dir == SA_OUT && !knows_better(sa->link, u->encap))
 		follow(k, sa->link, u->dst, u->dport, u->encap);
 	return IKE_OK;
 }
@@ -607,10 +621,37 @@ static bool replaced(const struct ike *k, const struct link *l, uint64_t now)
 	return false;
 }
 
+/* strongSwan gives up on some answers, as of a peer that has not read its configuration yet; we do not. */
+static void try_again(struct ike *k, struct link *l, uint64_t now)
+{
+	if (!l->admin_up || sad_out(l) || !ike_conn_begins(&l->conf)) {
+		l->ike_try_ns = 0;
+		return;
+	}
+	if (!l->ike_try_ns) /* what strongSwan begins by itself gets its time; what has ended has had it */
+		l->ike_try_ns = now + (l->switched_ns ? AGAIN_NS : IKE_RETRY_S * UINT64_C(1000000000) / 2);
+	if (now < l->ike_try_ns)
+		return;
+	l->ike_try_ns = now + IKE_RETRY_S * UINT64_C(1000000000) + l->conf.number % 1000 * UINT64_C(1000000);
+	ike_conn_start(k->d->ike_conn, &l->conf);
+}
+
+static void try_all(struct ike *k, uint64_t now)
+{
+	struct daemon *d = k->d;
+	bool connected;
+
+	ike_generation(k, &connected);
+	for (unsigned int i = 0; connected && d->ike_conn && i < d->max_links; i++)
+		if (d->links[i])
+			try_again(k, d->links[i], now);
+}
+
 void ike_tick(struct ike *k, uint64_t now)
 {
 	struct daemon *d = k->d;
 
+	try_all(k, now);
 	for (unsigned int i = k->n_larval; i-- > 0;)
 		if (now > k->larvals[i].until_ns)
 			larval_drop(k, &k->larvals[i]);

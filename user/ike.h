@@ -17,7 +17,7 @@
 #include <systemd/sd-event.h>
 #include "links.h"
 
-enum { IKE_ORPHAN_S = 60, IKE_LARVAL_S = 60, IKE_CONNS_MAX = 4 };
+enum { IKE_RETRY_S = 5 /* from one attempt of a link without SAs to the next */, IKE_ORPHAN_S = 60, IKE_LARVAL_S = 60, IKE_CONNS_MAX = 4 };
 
 struct ike;
 
@@ -25,7 +25,7 @@ struct ike;
 int ike_open(struct ike **ip, struct daemon *d, sd_event *ev, const char *path);
 /** ike_close() - connections end, SAs stay with their links; NULL is fine */
 void ike_close(struct ike *k);
-/** ike_tick() - orphans and SPIs nobody came back for */
+/** ike_tick() - orphans, SPIs nobody came back for, links that shall come up by themselves and have not */
 void ike_tick(struct ike *k, uint64_t now);
 /** ike_on_life() - an SA of its reached a limit: event EXPIRE. Said again to a plugin that comes back */
 void ike_on_life(struct ike *k, const struct sa *sa, bool hard);

@@ -151,8 +151,7 @@ static void put_child(struct vici *m, const struct link_conf *l)
 	vici_put(m, "life_time", "%us", a->rekey_s + MAX(a->rekey_s / LIFE_SLACK, 5u));
 	vici_put(m, "rand_time", "%us", a->rekey_s / LIFE_SLACK);
 	vici_put(m, "start_action", start ? "start" : "none");
-	vici_put(m, "close_action", start ? "start" : "none");
-	vici_put(m, "dpd_action", start ? "restart" : "clear");
+	vici_put(m, "dpd_action", "clear"); /* ike_tick() begins anew, whatever ended it */
 	vici_close_section(m);
 	vici_close_section(m);
 }
@@ -301,12 +300,34 @@ static int reach(struct ike_conn *c, int *fd)
 	return *fd < 0 ? *fd : 0;
 }
 
+/* Return: 1 = there is one, 0 = none, or -errno */
+static int is_there(int fd, const char *name)
+{
+	json_t *reply = NULL, *sas = NULL;
+	struct vici m = {0};
+	int err;
+
+	vici_put(&m, "ike", "%s", name);
+	vici_put(&m, "noblock", "yes");
+	err = vici_call(fd, "list-sas", &m, "list-sa", &sas, &reply, CALL_MS);
+	vici_free(&m);
+	if (!err)
+		err = json_array_size(sas) > 0;
+	json_decref(sas);
+	json_decref(reply);
+	return err;
+}
+
 static void do_call(struct ike_conn *c, struct ike_call *call, int *fd)
 {
 	json_t *reply = NULL;
 	int err = reach(c, fd);
 	const char *ok, *why;
 
+	if (!err && call->if_none)
+		err = is_there(*fd, call->name);
+	if (err > 0)
+		return;
 	if (!err)
 		err = vici_call(*fd, call->cmd, &call->msg, NULL, NULL, &reply, CALL_MS);
 	ok = json_string_value(json_object_get(reply, "success"));
@@ -377,6 +398,7 @@ static int add_start(struct ike_call ***end, const struct link_conf *l)
 	vici_put(&c->msg, "child", "%s", l->ike);
 	vici_put(&c->msg, "ike", "%s", l->ike);
 	vici_put(&c->msg, "timeout", "-1"); /* nobody waits */
+	c->quiet = c->if_none = true;
 	return 0;
 }
 
@@ -387,13 +409,26 @@ int ike_conn_load(struct ike_conn *c, const struct link_conf *l, enum ike_conn_h
 
 	while (*end)
 		end = &(*end)->next;
-	if (!err && how == IKE_CONN_START && has_remote(l) && l->auth.no_start)
+	if (!err && how == IKE_CONN_START && has_remote(l))
 		err = add_start(&end, l);
 	if (how != IKE_CONN_LOOK && c)
 		queue(c, list);
 	else
 		ike_call_free(list);
 	return err;
+}
+
+bool ike_conn_begins(const struct link_conf *l)
+{
+	return l->ike[0] && (l->auth.psk[0] || l->auth.cert[0]) && !l->auth.no_start && has_remote(l);
+}
+
+void ike_conn_start(struct ike_conn *c, const struct link_conf *l)
+{
+	struct ike_call *list = NULL, **end = &list;
+
+	if (has_remote(l) && !add_start(&end, l))
+		queue(c, list);
 }
 
 void ike_conn_unload(struct ike_conn *c, const struct link_conf *l)

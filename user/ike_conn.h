@@ -27,6 +27,7 @@ struct ike_call {
 	char name[64]; /* which connection, for messages */
 	struct vici msg;
 	bool quiet;    /* a refusal is no news */
+	bool if_none;  /* only where there is no IKE SA of that name, not even one being made */
 };
 
 /** ike_conn_open() - @vici: path of strongSwan's socket, copied. Return: 0 or -errno */
@@ -40,6 +41,10 @@ void ike_conn_close(struct ike_conn *c);
  * Return: 0, or -errno with sentences in errs (a file that cannot be read, or is open to others)
  */
 int ike_conn_load(struct ike_conn *c, const struct link_conf *l, enum ike_conn_how how, FILE *errs);
+/** ike_conn_start() - have SAs made, unless it is at it; nobody waits. One that cannot begin by itself: nothing */
+void ike_conn_start(struct ike_conn *c, const struct link_conf *l);
+/** ike_conn_begins() - is it for ipsecd to see that the link comes up? */
+bool ike_conn_begins(const struct link_conf *l);
 /** ike_conn_unload() - the connection is removed, and ended */
 void ike_conn_unload(struct ike_conn *c, const struct link_conf *l);
 

@@ -695,6 +695,7 @@ static bool take_endpoint(struct daemon *d, struct link *l)
 	p->port = l->w->paths[l->cur_path].port;
 	pthread_mutex_unlock(&l->w->path_lock);
 	p->learned = true;
+	l->moved_ns = now_ns();
 	log_info("%s (%s): the peer is now at %s port %u", l->conf.name, l->conf.peer, addr_str(&p->remote, buf), p->port);
 	event(d, l, "endpoint-moved");
 	return true;

@@ -120,6 +120,8 @@ struct link {
 	unsigned int n_paths, cur_path;
 	struct sa *sas;
 	struct sa *out;         /* the outbound one that packets meet, also when its life is over */
+	uint64_t moved_ns;      /* when the worker last learned where the peer is */
+	uint64_t ike_try_ns;    /* when the IKE daemon is asked again to make its SAs */
 	bool rekeying, switch_now; /* an operator wants the newest outbound one used; without asking the peer */
 	uint64_t switched_ns;   /* when out changed */
 	struct wlink *w;

@@ -15,7 +15,7 @@ from lib.daemon import Monitor
 from lib.stream import Stream
 from lib.topo import conf_text
 from lib.traffic import need_ping, ping
-from lib.util import scaled, tool, wait_until
+from lib.util import scaled, stays, tool, wait_until
 
 FAR = {"h1": "10.2.0.2", "h2": "10.1.0.2"}
 
@@ -251,3 +251,15 @@ def test_what_is_refused_is_refused_in_words(lab):
         assert why in news, news
         assert not t.da.link()["sas"] and t.da.reason() == "no-sa"
         t.ca.swanctl("--terminate", "--ike", "east", check=False)
+
+
+def test_both_begin(lab):
+    """The default on both ends: two beginnings that meet, one link that works and goes on working."""
+    t = gateways(lab, **{"ike-start": None})
+    t.da.wait_up(timeout=15)
+    t.db.wait_up(timeout=15)
+    need_ping(t.h1, FAR["h1"])
+    flaps = t.da.link()["flaps"], t.db.link()["flaps"]
+    stays(lambda: t.da.is_up() and t.db.is_up() and ping(t.h1, FAR["h1"], count=5), 3, "the link stays")
+    assert (t.da.link()["flaps"], t.db.link()["flaps"]) == flaps
+    assert in_use(t.da) in sas(t.db, "in") and in_use(t.db) in sas(t.da, "in")
