@@ -226,6 +226,9 @@ static void detail(const struct ctl *c, json_t *l)
 		say("input", "envelopes over %lld bytes by sockets", (long long)jint(l, "wire_mtu"));
 	detail_liveness(jat(l, "liveness"));
 	detail_keepalive(l);
+	if (!jnull(l, "cover.per_s"))
+		say("cover", "%lld dummies a second, %lld sent", (long long)jint(l, "cover.per_s"),
+		    (long long)jint(l, "cover.sent"));
 	say("traffic", "rx %s in %lld packets, tx %s in %lld", fmt_bytes(rx, jnum(l, "rx.bytes")),
 	    (long long)jint(l, "rx.packets"), fmt_bytes(tx, jnum(l, "tx.bytes")),
 	    (long long)jint(l, "tx.packets"));

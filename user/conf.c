@@ -413,7 +413,7 @@ struct loader {
 	const char *main_name; /* SECT_MAIN: "ipsecd" or "underlay" */
 	struct place main_seen[ARRAY_SIZE(main_keys)];
 	int link_seen[N_LINK_KEYS]; /* SECT_LINK: line, 0 = not yet */
-	uint32_t *mentioned;        /* parallel to c->links */
+	uint64_t *mentioned;        /* parallel to c->links */
 };
 
 __attribute__((format(printf, 2, 3))) static void complain(struct loader *ld, const char *fmt, ...)
@@ -576,7 +576,7 @@ static void link_line(struct loader *ld, const char *key, const char *value)
 		conf_unknown_link_key(key, &w);
 		return complain(ld, "%s", text);
 	}
-	ld->mentioned[last] |= 1u << i;
+	ld->mentioned[last] |= UINT64_C(1) << i;
 	if (!conf_link_keys[i].repeat && ld->link_seen[slot])
 		return complain(ld, "'%s' is given twice, first on line %d%s", key,
 				ld->link_seen[slot],

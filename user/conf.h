@@ -28,6 +28,7 @@ enum { PATHS_MAX = 8, PEER_NAME_MAX = 64, INSTANCE_MAX = 32, HOST_MAX = 254, NET
        IKE_ID_MAX = 256, IKE_FILE_MAX = 512, IKE_PROPOSAL_MAX = 128, SOCKET_PATH_MAX = 108,
        IKE_REKEY_S_MIN = 10, IKE_REKEY_S_MAX = 86400 * 7 };
 #define TFC_MTU UINT32_MAX
+#define COVER_MAX 1000 /* dummies per second: the worker sleeps in milliseconds */
 #define MSS_BY_MTU UINT32_MAX
 #define METRIC_MAX 0xfffffffdu /* the floor routes have 0xfffffffe */
 
@@ -114,6 +115,7 @@ struct link_conf {
 	enum input_mode input;
 	enum link_backend backend;
 	uint32_t tfc;            /* pad shorter inner packets to this; 0 = off, TFC_MTU = to the device's MTU */
+	uint32_t cover;          /* dummies per second, at most COVER_MAX; 0 = off */
 	struct outer_conf outer; /* dscp, ecn, ttl, df */
 	bool down;               /* state = down */
 	char src_file[256];      /* where it was read, for messages */

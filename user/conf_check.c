@@ -16,7 +16,7 @@ struct claim {
 struct check {
 	const struct conf *c;
 	FILE *errs;
-	const uint32_t
+	const uint64_t
 		*mentioned; /* per link: keys that occurred, also with bad values; NULL = unknown */
 	void *claims;       /* tsearch(3) tree of struct claim */
 	int errors;
@@ -176,7 +176,7 @@ static void check_own(struct check *k, const struct link_conf *l, const struct p
 		      (*found)->l->name);
 }
 
-static void check_missing(struct check *k, const struct link_conf *l, uint32_t mentioned)
+static void check_missing(struct check *k, const struct link_conf *l, uint64_t mentioned)
 {
 	if (!l->peer[0] && !(mentioned & 1u << KEY_PEER))
 		fault(k, l, "'peer' is missing: give the far end a name, as peer = east");
@@ -211,7 +211,7 @@ static void check_ike(struct check *k, const struct link_conf *l)
 		fault(k, l, "with certificates 'ike-peer-id' must say whose: else anybody with one of that CA would do");
 }
 
-static void check_link(struct check *k, const struct link_conf *l, uint32_t mentioned)
+static void check_link(struct check *k, const struct link_conf *l, uint64_t mentioned)
 {
 	check_missing(k, l, mentioned);
 	same(k, l, claim(k, l, "name %s", l->name), "the name");
@@ -226,7 +226,7 @@ static void check_link(struct check *k, const struct link_conf *l, uint32_t ment
 	check_protect(k, l);
 }
 
-int conf_check_all(const struct conf *c, FILE *errs, const uint32_t *mentioned)
+int conf_check_all(const struct conf *c, FILE *errs, const uint64_t *mentioned)
 {
 	struct check k = {.c = c, .errs = errs, .mentioned = mentioned};
 

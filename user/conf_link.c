@@ -285,6 +285,18 @@ static int set_tfc(struct link_conf *l, char *v, struct why *w)
 	return 0;
 }
 
+/* "10/s" */
+static int set_cover(struct link_conf *l, char *v, struct why *w)
+{
+	static const struct unit per_second[] = {{"/s", 1}, {0}};
+	uint64_t n = 0;
+
+	if (strcmp(v, "off") && conf_with_unit(v, per_second, 1, COVER_MAX, &n))
+		return conf_bad(w, "'%s' is neither 'off' nor a rate from 1/s to %d/s, as 10/s", v, COVER_MAX);
+	l->cover = (uint32_t)n;
+	return 0;
+}
+
 static int set_netns(struct link_conf *l, char *v, struct why *w)
 {
 	if (!conf_is_name(v, sizeof l->netns, "._@:+-"))
@@ -677,6 +689,14 @@ static void print_tfc(const struct link_conf *l, FILE *out, bool all)
 		conf_put(out, "tfc", "off");
 }
 
+static void print_cover(const struct link_conf *l, FILE *out, bool all)
+{
+	if (l->cover)
+		conf_put(out, "cover", "%u/s", l->cover);
+	else if (all)
+		conf_put(out, "cover", "off");
+}
+
 static void print_dscp(const struct link_conf *l, FILE *out, bool all)
 {
 	if (l->outer.dscp_fixed)
@@ -745,6 +765,7 @@ const struct link_key conf_link_keys[] = {
 	{"input", false, SPAN(input, input), NULL, set_input, print_input},
 	{"backend", false, SPAN(backend, backend), NULL, set_backend, print_backend},
 	{"tfc", false, SPAN(tfc, tfc), NULL, set_tfc, print_tfc},
+	{"cover", false, SPAN(cover, cover), NULL, set_cover, print_cover},
 	{"dscp", false, SPAN(outer.dscp_fixed, outer.dscp), NULL, set_dscp, print_dscp},
 	{"ecn", false, SPAN(outer.ecn_off, outer.ecn_off), NULL, set_ecn, print_ecn},
 	{"ttl", false, SPAN(outer.ttl_copy, outer.ttl), NULL, set_ttl, print_ttl},
@@ -838,7 +859,7 @@ bool link_conf_equal(const struct link_conf *a, const struct link_conf *b)
 	       a->mtu == b->mtu && a->mss_clamp == b->mss_clamp && !strcmp(a->netns, b->netns) && a->liveness == b->liveness &&
 	       a->live_ms == b->live_ms && a->live_count == b->live_count && a->keepalive_ms == b->keepalive_ms &&
 	       !strcmp(a->sa_file, b->sa_file) && !strcmp(a->ike, b->ike) && a->input == b->input &&
-	       a->backend == b->backend && a->tfc == b->tfc && a->down == b->down &&
+	       a->backend == b->backend && a->tfc == b->tfc && a->cover == b->cover && a->down == b->down &&
 	       outer_equal(&a->outer, &b->outer) && auth_equal(&a->auth, &b->auth);
 }
 

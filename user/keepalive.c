@@ -11,10 +11,7 @@
 
 static bool wanted(const struct wlink *l)
 {
-	const struct wpath *p = &l->paths[l->cur_path];
-
-	return l->keepalive_ns && l->admin_up && l->out && l->n_paths && p->encap == ENCAP_UDP &&
-	       !IN6_IS_ADDR_UNSPECIFIED(&p->remote);
+	return l->keepalive_ns && wlink_can_send(l) && l->paths[l->cur_path].encap == ENCAP_UDP;
 }
 
 void keepalive_tick(struct worker *w, struct wlink *l)

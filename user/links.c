@@ -124,6 +124,7 @@ static void fill_wlink(const struct link *l, struct wlink *w)
 	w->mode = l->conf.liveness;
 	w->interval_ns = l->conf.live_ms * 1000000ull;
 	w->keepalive_ns = l->conf.keepalive_ms * 1000000ull;
+	w->cover_ns = l->conf.cover ? 1000000000ull / l->conf.cover : 0;
 	atomic_store_explicit(&w->mtu, l->mtu, memory_order_relaxed);
 	w->tfc = l->conf.tfc;
 	w->outer = l->conf.outer;

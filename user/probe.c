@@ -153,15 +153,13 @@ static bool overdue(const struct worker *w, const struct wlink *l)
 
 void probe_tick(struct worker *w, struct wlink *l)
 {
-	const struct wpath *p = &l->paths[l->cur_path];
-
 	if (l->mode == LIVE_OFF && !l->next)
 		return;
 	if (w->now >= l->next_probe_ns)
 		l->next_probe_ns = w->now + l->interval_ns;
 	else if (!overdue(w, l))
 		return;
-	if (!l->admin_up || !l->out || !l->n_paths || IN6_IS_ADDR_UNSPECIFIED(&p->remote))
+	if (!wlink_can_send(l))
 		return;
 	if (l->next)
 		ask_on_next(w, l);

@@ -273,6 +273,15 @@ static json_t *json_liveness(const struct link *l, uint64_t now)
 	return o;
 }
 
+static json_t *json_cover(const struct link *l)
+{
+	json_t *o = json_object();
+
+	vj_put(o, "per_s", l->conf.cover ? json_integer(l->conf.cover) : NULL);
+	vj_int(o, "sent", l->w ? LOAD_ATOMIC(l->w->live.covers) : 0);
+	return o;
+}
+
 static json_t *json_keepalive(const struct link *l)
 {
 	json_t *o = json_object();
@@ -353,6 +362,7 @@ static json_t *json_link(const struct daemon *d, const struct link *l, uint64_t 
 	vj_str(o, "ike", l->conf.ike);
 	vj_put(o, "liveness", json_liveness(l, now));
 	vj_put(o, "keepalive", json_keepalive(l));
+	vj_put(o, "cover", json_cover(l));
 	vj_put(o, "path", l->cur_path < l->n_paths ? verbs_path(l, l->cur_path, false) : NULL);
 	vj_int(o, "n_paths", l->n_paths);
 	vj_int(o, "wire_mtu", worker_wire_mtu(d->workers[l->worker]));

@@ -219,7 +219,20 @@ static void tick(struct worker *w)
 		probe_tick(w, w->active[i]);
 		keepalive_tick(w, w->active[i]);
 	}
+	cover_tick(w);
 	listen_for_errors(w);
+}
+
+/* How long may it sleep? In ms, rounded up. */
+static int nap(const struct worker *w)
+{
+	uint64_t now = now_ns();
+
+	if (!w->n_active)
+		return 200;
+	if (!w->next_cover)
+		return 50;
+	return w->next_cover <= now ? 0 : (int)MIN((w->next_cover - now + 999999) / 1000000, (uint64_t)50);
 }
 
 static unsigned int serve(struct worker *w, unsigned int what)
@@ -275,14 +288,16 @@ static void *loop(void *arg)
 	int n;
 
 	while (!atomic_load_explicit(&w->stop, memory_order_relaxed)) {
-		n = epoll_wait(w->epfd, ev, EV_N, w->n_active ? 50 : 200);
+		n = epoll_wait(w->epfd, ev, EV_N, nap(w));
 		bump(&w->stats.sleeps, 1);
 		w->now = now_ns();
 		if (beat)
 			beat->worker_ns[w->conf.index] = w->now;
 		tick(w);
+		if (w->next_cover && w->now >= w->next_cover)
+			cover_tick(w);
 		turn(w, ev, MAX(n, 0));
-		out_flush(w); /* probes */
+		out_flush(w); /* probes, dummies */
 	}
 	return NULL;
 }

@@ -36,6 +36,7 @@ struct wlink_live {
 	_Atomic uint64_t rtt_ns;       /* of the last answered probe */
 	_Atomic uint64_t sent_ns;      /* last probe sent */
 	_Atomic uint64_t keepalives;   /* sent, RFC 3948 2.3 */
+	_Atomic uint64_t covers;       /* dummies sent as cover traffic, RFC 4303 2.6 */
 	_Atomic uint32_t moved;        /* endpoint changes learned; control compares with what it has seen */
 	_Atomic uint32_t peer_speaks;  /* a probe of ours was understood: the peer is an ipsecd */
 	_Atomic uint32_t tx_errno;     /* last errno of an emission that failed, 0 after a success */
@@ -87,6 +88,7 @@ struct wlink {
 	uint64_t interval_ns, next_probe_ns;
 	uint64_t probe_nonce, probe_sent_ns; /* of the question that waits for an answer; 0 = none does */
 	uint64_t keepalive_ns;    /* 0 = off */
+	uint64_t cover_ns, next_cover_ns; /* between two dummies, 0 = none; when the next is due */
 	uint64_t n_left, left_ns; /* envelopes sent so far, as seen by the last tick, and when that last changed */
 	struct in6_addr ping_src, ping_dst; /* LIVE_PING: inner echo */
 	uint16_t ping_seq;

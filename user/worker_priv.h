@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * worker_priv - struct worker, shared by the files that make up the worker's two flows
- * (outbound.c, inbound.c, probe.c, keepalive.c) and its life (worker.c). Nobody else includes it.
+ * (outbound.c, inbound.c, probe.c, keepalive.c, cover.c) and its life (worker.c). Nobody else includes it.
  *
  * All of it belongs to the worker thread, save what is marked otherwise.
  */
@@ -88,6 +88,7 @@ struct worker {
 
 	uint64_t now; /* CLOCK_BOOTTIME of this round */
 	uint64_t next_tick;
+	uint64_t next_cover; /* the first of all links; 0 = none is due before the next tick */
 	uint64_t lap; /* clocks() when the last stage ended */
 
 	struct tap tap;
@@ -115,6 +116,12 @@ static inline void stage_end(struct worker *w, enum stage s, unsigned int n)
 	bump(&w->stats.stage[s].packets, n);
 	bump(&w->stats.stage[s].calls, 1);
 	w->lap = t;
+}
+
+/** wlink_can_send() - has it an SA, and is it known where envelopes go? For packets of ours */
+static inline bool wlink_can_send(const struct wlink *l)
+{
+	return l->admin_up && l->out && l->n_paths && !IN6_IS_ADDR_UNSPECIFIED(&l->paths[l->cur_path].remote);
 }
 
 /* outbound.c */
@@ -160,6 +167,10 @@ void pmtu_told(void *arg, const struct in6_addr *dst, const uint8_t *esp, uint32
 
 /* keepalive.c */
 void keepalive_tick(struct worker *w, struct wlink *l);
+
+/* cover.c */
+/** cover_tick() - send what dummies are due, on all links; sets w->next_cover */
+void cover_tick(struct worker *w);
 
 /* worker.c */
 /** worker_stray() - books of a link this worker does not (yet) know; NULL when there can be none */

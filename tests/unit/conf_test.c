@@ -156,7 +156,7 @@ static const char sketch[] =
 	"netns     = blue\n"
 	"liveness  = ping 1s x 5\n"
 	"sa        = file:/etc/ipsec/east.sa\n"
-	"keepalive = 1m\ninput = xdp\nbackend = auto\ntfc = 900\nmss-clamp = 1360\ndscp = 46\necn = off\nttl = 77\ndf = clear\nstate = down\n";
+	"keepalive = 1m\ninput = xdp\nbackend = auto\ntfc = 900\ncover = 25/s\nmss-clamp = 1360\ndscp = 46\necn = off\nttl = 77\ndf = clear\nstate = down\n";
 
 static void check_sketch_main(const struct conf *c)
 {
@@ -232,6 +232,7 @@ static void test_sketch(void **state)
 	assert_int_equal(l->input, INPUT_XDP);
 	assert_int_equal(l->backend, BACKEND_AUTO);
 	assert_int_equal(l->tfc, 900);
+	assert_int_equal(l->cover, 25);
 	assert_true(l->outer.dscp_fixed && l->outer.dscp == 46 && l->outer.ecn_off);
 	assert_true(!l->outer.ttl_copy && l->outer.ttl == 77 && l->outer.df == DF_CLEAR);
 	assert_int_equal(l->keepalive_ms, 60000);
@@ -253,6 +254,7 @@ static void test_spellings(void **state)
 		{"inner = any", ""},
 		{"mtu = auto", "mtu=auto ; default"},
 		{"tfc = off", ""},
+		{"cover = off", ""},
 		{"dscp = copy", ""},
 		{"dscp = 0x2e", "dscp = 46"},
 		{"ecn = copy", ""},
@@ -315,6 +317,9 @@ static void test_refused_link_lines(void **state)
 		{"tfc = on", "tfc: 'on' is neither 'off' nor 'mtu' nor a length from 1 to 65535"},
 		{"tfc = 0", "tfc: '0' is neither 'off' nor 'mtu' nor a length from 1 to 65535"},
 		{"tfc = 65536", "tfc: '65536' is neither 'off' nor 'mtu' nor a length from 1 to 65535"},
+		{"cover = 10", "cover: '10' is neither 'off' nor a rate from 1/s to 1000/s, as 10/s"},
+		{"cover = 0/s", "cover: '0/s' is neither 'off' nor a rate from 1/s to 1000/s, as 10/s"},
+		{"cover = 1001/s", "cover: '1001/s' is neither 'off' nor a rate from 1/s to 1000/s, as 10/s"},
 		{"mss-clamp = on", "mss-clamp: 'on' is neither 'off' nor 'yes' nor a segment size from 536 to 65495"},
 		{"mss-clamp = 535", "mss-clamp: '535' is neither 'off' nor 'yes' nor a segment size from 536 to 65495"},
 		{"metric = 0", "metric: '0' is no number from 1 to 4294967293"},
@@ -990,6 +995,7 @@ static void rnd_link(struct link_conf *l, unsigned int i)
 	l->keepalive_ms = rnd(3) ? 20000 : rnd(2) ? 0 : 1000 + rnd(3599001);
 	l->mss_clamp = rnd(2) ? 0 : rnd(2) ? MSS_BY_MTU : 536 + rnd(9000);
 	l->tfc = rnd(2) ? 0 : rnd(2) ? TFC_MTU : 1 + rnd(9000);
+	l->cover = rnd(2) ? 0 : 1 + rnd(1000);
 	l->down = rnd(2);
 }
 
@@ -1100,6 +1106,7 @@ static void test_keys(void **state)
 		{"input", "xdp"},
 		{"backend", "xfrm"},
 		{"tfc", "mtu"},
+		{"cover", "7/s"},
 		{"dscp", "8"},
 		{"ecn", "off"},
 		{"ttl", "copy"},
@@ -1161,7 +1168,7 @@ static void test_set(void **state)
 	assert_string_equal(err, "unknown key 'frobnicate'; a link has: peer address address6 path "
 				 "inner protect route "
 				 "metric mtu mss-clamp netns liveness keepalive sa ike ike-id ike-peer-id ike-psk "
-				 "ike-cert ike-key ike-ca ike-esp ike-rekey ike-start input backend tfc dscp ecn ttl df state");
+				 "ike-cert ike-key ike-ca ike-esp ike-rekey ike-start input backend tfc cover dscp ecn ttl df state");
 	assert_int_equal(link_conf_set(&l, "mtu", "", err, sizeof err), -EINVAL);
 	assert_int_equal(link_conf_set(&l, "mtu", "1\x1b[2J", err, sizeof err), -EINVAL);
 	assert_null(strchr(err, 0x1b));

@@ -121,7 +121,7 @@ static void show_has_every_field(void **state)
 	l = at(r, "links", 0);
 	assert_keys(l, "name altname peer state reason reason_text admin carrier since since_age_s "
 		       "flaps address far address6 "
-		       "far6 metric mtu mss_clamp netns backend worker ifindex ike liveness keepalive path n_paths wire_mtu rx tx "
+		       "far6 metric mtu mss_clamp netns backend worker ifindex ike liveness keepalive cover path n_paths wire_mtu rx tx "
 		       "lost drops_in_total "
 		       "drops_out_total sas");
 	assert_str(l, "name", "ipsec1");
@@ -135,6 +135,8 @@ static void show_has_every_field(void **state)
 	assert_true(json_is_null(
 		json_object_get(json_object_get(l, "liveness"), "peer_hears_us_age_s")));
 	assert_keys(json_object_get(l, "keepalive"), "interval_ms sent");
+	assert_keys(json_object_get(l, "cover"), "per_s sent");
+	assert_true(json_is_null(json_object_get(json_object_get(l, "cover"), "per_s")));
 	assert_int_equal(num(json_object_get(l, "keepalive"), "interval_ms"), 20000);
 	assert_keys(json_object_get(l, "path"),
 		    "remote port encap fwmark table dev src mtu learned");
