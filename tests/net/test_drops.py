@@ -140,7 +140,7 @@ def stop_and_flood(t, size, n):
 def test_a_stopped_worker_runs_out_of_frames(lab):
     """Every frame of the funnel lies unread: the kernel has none left, and says so."""
     t = alone(lab, "198.51.100.2")
-    stop_and_flood(t, 60, 4000)
+    stop_and_flood(t, 60, 6000)  # xsk-queue is 4096
     wait_until(lambda: global_sums(t.before, t.da.json("drops")).get("umem-empty", 0) > 0, 5,
                lambda: f"umem-empty, not {global_sums(t.before, t.da.json('drops'))}")
 
