@@ -13,7 +13,10 @@ PATH=$BIN:$PATH:/usr/sbin:/sbin
 alive() { [ -n "$1" ] && kill -0 "$1" 2>/dev/null; }
 
 # A pid file may be older than its pid: the process must know the name.
-ours() { tr '\0' ' ' < "/proc/$1/cmdline" 2>/dev/null | grep -q -e "$DIR/" -e " $P-"; }
+ours() {
+	tr '\0' ' ' < "/proc/$1/cmdline" 2>/dev/null | grep -q -e "$DIR/" -e " $P-" ||
+		tr '\0' '\n' < "/proc/$1/environ" 2>/dev/null | grep -q "^STRONGSWAN_CONF=$DIR/"
+}
 
 stop() { # PIDFILE SIGNAL
 	local pid
@@ -34,6 +37,9 @@ gone() { # PIDFILE...
 	return 1
 }
 
+# who still finds its ipsecd deletes its SAs in it
+for g in west east orient; do stop "$DIR/charon-$g.pid" TERM; done
+gone "$DIR"/charon-{west,east,orient}.pid || for g in west east orient; do stop "$DIR/charon-$g.pid" KILL; done
 for g in east orient; do stop "$DIR/$g.vrrp.pid" TERM; done
 for g in west east orient; do stop "$DIR/$g.pid" TERM; done
 if ! gone "$DIR"/{east,orient}.vrrp.pid "$DIR"/{west,east,orient}.pid; then

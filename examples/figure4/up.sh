@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Build figure 4 in network namespaces. As root: up.sh [STAGE...], without a stage all of them:
 #   wires     namespaces, wires, addresses, routes; nothing of IPsec
-#   keys      two pairs of key files, and their durable state on both ends
-#   gateways  ipsecd on West, East and Orient; waits until the three tunnels are up
+#   keys      two pairs of key files, and their durable state on both ends; IKE=1: an authority and three certificates
+#   gateways  ipsecd on West, East and Orient, IKE=1: and strongSwan's charon; waits until the three tunnels are up
 #   firsthop  VRRP on Sunrise-net, so that its hosts find the gateway that has a tunnel
+# IKE=1 needs strongSwan and `make ike`.
 # Namespaces are called $P-west and so on; P is f4 unless set. Files go to /run/espwire-$P, or DIR.
 # down.sh takes everything away again, whatever state this one left.
 set -euo pipefail
@@ -15,6 +16,8 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 BIN=${BIN:-$HERE/../../build}
 WAIT=${WAIT:-15} # seconds for the tunnels to come up
 PATH=$BIN:$PATH:/usr/sbin:/sbin
+
+IKE=${IKE:-}
 
 HOSTS="sunset sunrise dawn"
 GATEWAYS="west east orient"
@@ -112,7 +115,23 @@ uplink() { # NS DEV GW4 GW6 METRIC
 	ip -n "$P-$1" route add default via "$4" metric "$5"
 }
 
+certificates() {
+	local g
+	for g in $GATEWAYS; do mkdir -p "$DIR/$g"; done
+	(
+		cd "$DIR"
+		pki --gen --type ecdsa --size 256 --outform pem > ca.key
+		pki --self --ca --in ca.key --dn "O=Figure 4, CN=authority" --outform pem > ca.crt
+		for g in $GATEWAYS; do
+			pki --gen --type ecdsa --size 256 --outform pem > "$g/host.key"
+			pki --pub --in "$g/host.key" | pki --issue --cacert ca.crt --cakey ca.key --dn "O=Figure 4, CN=$g.example" \
+				--san "$g.example" --outform pem > "$g/host.crt"
+		done
+	)
+}
+
 keys() {
+	[ -z "$IKE" ] || { certificates; return; }
 	ipsecctl static pair -o "$DIR" west east >> "$DIR/pair.log"
 	ipsecctl static pair -o "$DIR" west orient >> "$DIR/pair.log"
 	ipsecctl -i "$P-west" static init "$DIR/west/east.sa" "$DIR/west/orient.sa"
@@ -122,7 +141,13 @@ keys() {
 
 # One ipsecd; the demo calls it again after it has killed one.
 gateway() {
-	sed "s,/etc/ipsec,$DIR," "$HERE/$1.conf" > "$DIR/$1.conf"
+	if [ -n "$IKE" ]; then
+		{ printf '[ipsecd]\nvici-socket = %s\n\n' "$DIR/charon-$1/vici"
+		sed "s,^sa .*/\(.*\)\.sa,ike = \1\nike-id = $1.example\nike-peer-id = \1.example\nike-cert = $DIR/$1/host.crt\nike-key = $DIR/$1/host.key\nike-ca = $DIR/ca.crt," "$HERE/$1.conf"; } > "$DIR/$1.conf"
+		[ -e "$DIR/charon-$1.pid" ] || start_charon "$1" "$DIR" eth1,eth2
+	else
+		sed "s,/etc/ipsec,$DIR," "$HERE/$1.conf" > "$DIR/$1.conf"
+	fi
 	# nsenter becomes ipsecd: the pid is its own
 	nsenter --net="/run/netns/$P-$1" -- ipsecd -i "$P-$1" -f "$DIR/$1.conf" < /dev/null >> "$DIR/$1.log" 2>&1 &
 	echo $! > "$DIR/$1.pid"
@@ -165,6 +190,9 @@ firsthop() {
 }
 
 [ "$(id -u)" = 0 ] || fail "namespaces need root"
+# shellcheck source=examples/charon.sh
+. "$HERE/../charon.sh"
+[ -z "$IKE" ] || need_charon
 umask 077
 mkdir -p "$DIR"
 [ $# -gt 0 ] || set -- wires keys gateways firsthop

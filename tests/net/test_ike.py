@@ -263,3 +263,11 @@ def test_both_begin(lab):
     stays(lambda: t.da.is_up() and t.db.is_up() and ping(t.h1, FAR["h1"], count=5), 3, "the link stays")
     assert (t.da.link()["flaps"], t.db.link()["flaps"]) == flaps
     assert in_use(t.da) in sas(t.db, "in") and in_use(t.db) in sas(t.da, "in")
+
+
+def test_as_debian_configures_it(lab):
+    """Every plugin there is, kernel-netlink among them: kernel-ipsec is ours all the same, kernel-net is not."""
+    t = up(gateways(lab, charon={"modular": True}))
+    need_ping(t.h1, FAR["h1"])
+    assert {s["source"] for d in (t.da, t.db) for s in d.link()["sas"]} == {"ike"}
+    assert not t.a.out("ip xfrm state").strip(), "no SA has gone to the kernel"

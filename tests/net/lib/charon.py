@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from lib.util import BUILD, wait_until
+from lib.util import BUILD, ROOT, wait_until
 
 PLUGIN = os.path.join(BUILD, "ike", "libstrongswan-kernel-ipsecd.so")
 PLUGIN_DIR = "/usr/lib/ipsec/plugins"
@@ -19,8 +19,7 @@ LOAD = ("kernel-ipsecd random nonce openssl sha1 sha2 hmac kdf gcm aes pem pkcs1
 
 CONF = """
 charon-systemd {{
-    load_modular = no
-    load = {load}
+    {load}
     install_routes = no
     install_virtual_ip_on = {vip_on}
     interfaces_use = {uplink}
@@ -44,6 +43,7 @@ charon-systemd {{
             flush_line = yes }}
     }}
     plugins {{
+        {include}
         vici {{ socket = unix://{vici} }}
         kernel-ipsecd {{ socket = {door} }}
     }}
@@ -66,11 +66,14 @@ def need():
 class Charon:
     """start() may be called again after stop() or kill()."""
 
-    def __init__(self, lab, ns, daemon, uplink="eth1", knl=1, vip_on="", rekeyed_delay=1, extra="", name=""):
+    def __init__(self, lab, ns, daemon, uplink="eth1", knl=1, vip_on="", rekeyed_delay=1, extra="", name="",
+                 modular=False):
+        """modular: as Debian configures it, every plugin that is installed, each with its file in /etc/strongswan.d."""
         self.ns, self.daemon, self.proc = ns, daemon, None
         self.dir = lab.path(f"charon-{ns.role}{name}")
         os.makedirs(os.path.join(self.dir, "plugins"))
-        for f in LOAD.split():
+        names = [f[len("libstrongswan-"):-3] for f in os.listdir(PLUGIN_DIR)] if modular else LOAD.split()
+        for f in {*names, "kernel-ipsecd"}:
             so = f"libstrongswan-{f}.so"
             src = PLUGIN if f == "kernel-ipsecd" else os.path.join(PLUGIN_DIR, so)
             if os.path.exists(src):  # some are built into others
@@ -78,7 +81,9 @@ class Charon:
         self.log_file, self.key_log = self.path("log"), self.path("keys")
         self.vici = self.path("vici")
         with open(self.path("strongswan.conf"), "w") as f:
-            f.write(CONF.format(load=LOAD, log=self.log_file, keylog=self.key_log, vici=self.vici, knl=knl, vip_on=vip_on,
+            f.write(CONF.format(load="load_modular = yes" if modular else f"load_modular = no\n    load = {LOAD}",
+                                include=f"include /etc/strongswan.d/charon/*.conf\n        include {ROOT}/ike/*.conf" if modular else "",
+                                log=self.log_file, keylog=self.key_log, vici=self.vici, knl=knl, vip_on=vip_on,
                                 uplink=uplink, door=f"{daemon.run_dir}/charon.ipsecd", rekeyed_delay=rekeyed_delay, extra=extra))
         lab.closers.append(self.kill)
 
