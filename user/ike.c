@@ -18,7 +18,7 @@
 #define DRAIN_NS UINT64_C(2000000000)
 #define AGAIN_NS UINT64_C(300000000)
 
-enum { LARVAL_MAX = 4096, SPI_TRIES = 64, PEER_WINDOW = 32 /* what every kernel's XFRM has at least */ };
+enum { LARVAL_MAX = 4096, SPI_TRIES = 64, WINDOW = 4096, FOREIGN_WINDOW = 32 /* strongSwan's default */ };
 
 /* struct conn - one connection of a plugin */
 struct conn {
@@ -203,13 +203,14 @@ static int take_key(const struct ike_add *a, struct sa_conf *c)
 	return -EOPNOTSUPP;
 }
 
-static uint32_t window_of(const struct ike_add *a)
+/* IKE does not say what window the peer has; who is probed is an ipsecd, and has ours. */
+static uint32_t window_of(const struct link *l, const struct ike_add *a)
 {
 	uint32_t n = MIN(a->window, 65536u);
 
 	if (!a->id.inbound)
-		return PEER_WINDOW; /* IKE does not say what the peer has */
-	return n ? MAX((n + 63) / 64 * 64, 64u) : 4096;
+		return l->conf.liveness == LIVE_PROBE ? WINDOW : FOREIGN_WINDOW;
+	return n ? MAX((n + 63) / 64 * 64, 64u) : WINDOW;
 }
 
 static struct life_limit limit(uint64_t time_s, uint64_t bytes, uint64_t pkts)
@@ -217,7 +218,7 @@ static struct life_limit limit(uint64_t time_s, uint64_t bytes, uint64_t pkts)
 	return (struct life_limit){time_s, bytes, pkts};
 }
 
-static int spec_of(const struct ike_add *a, uint64_t owner, struct sa_spec *s, struct sa_sel *sel)
+static int spec_of(const struct link *l, const struct ike_add *a, uint64_t owner, struct sa_spec *s, struct sa_sel *sel)
 {
 	struct sa_conf *c = &s->conf;
 
@@ -233,7 +234,7 @@ static int spec_of(const struct ike_add *a, uint64_t owner, struct sa_spec *s, s
 	c->dir = a->id.inbound ? SA_IN : SA_OUT;
 	c->spi = a->id.spi;
 	c->esn = a->esn;
-	c->window = window_of(a);
+	c->window = window_of(l, a);
 	c->life.soft = limit(a->time_s.soft, a->bytes.soft, a->packets.soft);
 	c->life.hard = limit(a->time_s.hard, a->bytes.hard, a->packets.hard);
 	if (!a->tunnel || (a->tfc && !a->id.inbound) || a->id.spi < SPI_MIN)
@@ -277,7 +278,7 @@ static uint16_t do_add(struct ike *k, const struct conn *c, const struct ike_add
 		log_rl("ike: an SA for if_id %u, but no link has that number and an ike line", a->id.if_id);
 		return IKE_NO_LINK;
 	}
-	err = spec_of(a, c->generation, &s, sel);
+	err = spec_of(l, a, c->generation, &s, sel);
 	if (err) {
 		log_rl("%s: ike: an SA of a kind that is not to be had: tunnel mode without tfc_padding, suites of "
 		       "ipsecctl version --probe", l->conf.name);

@@ -224,7 +224,7 @@ static void a_child_comes_and_goes(void **state)
 	assert_int_equal(last.n_sel, 1);
 	assert_int_equal(last.sel[0].dport[1], 65535);
 	assert_int_equal(ask(p, an_add(0x1000, false)), IKE_OK);
-	assert_int_equal(last.conf.window, 32); /* what any peer has */
+	assert_int_equal(last.conf.window, 4096); /* an ipsecd */
 	assert_int_equal(link7.paths[0].port, 4500);
 	assert_int_equal(link7.paths[0].conf.encap, ENCAP_UDP);
 	assert_int_equal(link7.paths[0].remote.s6_addr[15], 2);
@@ -276,6 +276,10 @@ static void what_is_refused(void **state)
 	m.add.enc_len = 35;
 	m.add.enc_key[35] = 0;
 	assert_int_equal(ask(p, m), IKE_NOT_SUPPORTED);
+	link7.conf.liveness = LIVE_PING;
+	assert_int_equal(ask(p, an_add(0x1001, false)), IKE_OK);
+	assert_int_equal(last.conf.window, 32); /* what any peer has */
+	__wrap_sad_remove(&d, link7.sas);
 	m = an_add(255, false);
 	assert_int_equal(ask(p, m), IKE_NOT_SUPPORTED);
 	refuse_with = -EEXIST;
