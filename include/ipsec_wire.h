@@ -98,7 +98,13 @@ struct probe {
 			   * the peer's sender jumps above it (RFC 4303 allows gaps) */
 };
 enum probe_type { PROBE_REQUEST = 1, PROBE_REPLY = 2 };
-enum probe_flags { PROBE_F_HEARD = 1 << 0 /* the sender has heard us within its liveness window */ };
+enum probe_flags {
+	PROBE_F_HEARD = 1 << 0,  /* the sender has heard us within its liveness window */
+	PROBE_F_SHARES = 1 << 1, /* the sender's traffic comes over several paths: its address is no sign of a move */
+	PROBE_F_ASIDE = 1 << 2,  /* came by a path that is not the sender's first choice: do not send there for it */
+	PROBE_PATH_SHIFT = 4,    /* bits 4-6: which of the sender's paths this came by, 0..7 */
+	PROBE_PATH_MASK = 7,
+};
 #define PROBE_MAGIC "\x65\x73\x70\x77"
 #ifndef __cplusplus
 _Static_assert(sizeof(struct probe) == 32, "wire format");

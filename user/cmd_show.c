@@ -378,7 +378,8 @@ int cmd_sa_list(struct ctl *c, int argc, char **argv)
 
 static void path_row(struct table *t, json_t *l, json_t *p)
 {
-	char remote[80], mark[24] = "-", table[24] = "-", mtu[24];
+	char remote[80], mark[24] = "-", table[24] = "-", mtu[24], share[16] = "-", sent[FMT_LEN];
+	bool ok = !strcmp(jstr(p, "state"), "ok");
 
 	snprintf(remote, sizeof remote, "%.64s%s",
 		 jnull(p, "remote") ? jtrue(p, "any") ? "any" : jstr(p, "host") : jstr(p, "remote"),
@@ -387,11 +388,15 @@ static void path_row(struct table *t, json_t *l, json_t *p)
 		snprintf(mark, sizeof mark, "0x%llx", (long long)jint(p, "fwmark"));
 	if (jint(p, "table"))
 		snprintf(table, sizeof table, "%lld", (long long)jint(p, "table"));
+	if (jtrue(p, "in_use"))
+		snprintf(share, sizeof share, "%.0f%%", 100 * jnum(p, "share"));
 	snprintf(mtu, sizeof mtu, "%lld", (long long)jint(p, "mtu"));
+	fmt_count(sent, jint(p, "envelopes"));
 	table_row(t, (const char *[]){jstr(l, "name"), jtrue(p, "in_use") ? ">" : " ", remote,
 				      jstr(p, "encap"), jstr(p, "dev"), jstr(p, "src"), mtu, mark,
-				      table, jnull(p, "error") ? "ok" : jstr(p, "error")});
+				      table, jnull(p, "error") ? "ok" : jstr(p, "error"), jstr(p, "state"), share, sent});
 	table_color(t, 9, jnull(p, "error") ? NULL : RED);
+	table_color(t, 10, ok ? GREEN : RED);
 }
 
 int cmd_path_list(struct ctl *c, int argc, char **argv)
@@ -403,7 +408,7 @@ int cmd_path_list(struct ctl *c, int argc, char **argv)
 
 	if (!ctl_finish(c, r, &code)) {
 		t = table_new((const char *[]){"LINK", " ", "REMOTE", "ENCAP", "DEV", "SRC", ">MTU",
-					       "?>FWMARK", "?>TABLE", "ROUTE", NULL});
+					       "?>FWMARK", "?>TABLE", "ROUTE", "STATE", ">SHARE", ">SENT", NULL});
 		json_array_foreach (jat(r, "links"), i, l) {
 			json_array_foreach (jat(l, "paths"), k, p)
 				path_row(t, l, p);

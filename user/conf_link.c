@@ -202,7 +202,8 @@ static int add_path(struct link_conf *l, char *v, struct why *w)
 		return conf_bad(w, "'port' needs 'encap udp'");
 	if (p.has_local && conf_path_literal(&p) && addr_is4(&p.local) != addr_is4(&p.remote))
 		return conf_bad(w, "remote and local address are of different families");
-	for (unsigned int i = 0; i < l->n_paths; i++)
+	/* two that share may each learn where one of the peer's paths leads */
+	for (unsigned int i = 0; i < l->n_paths && !(p.any && p.weight); i++)
 		if (path_equal(&l->paths[i], &p))
 			return conf_bad(w, "the same path is listed twice");
 	if (l->n_paths == PATHS_MAX)

@@ -10,12 +10,19 @@
 /* Behind by more than this the worker was busy or the link could not send: what was missed is not made up for. */
 enum { LATE_MAX = 8 };
 
+static uint64_t relaxed_covers(const struct wlink *l)
+{
+	return atomic_load_explicit(&l->live.covers, memory_order_relaxed);
+}
+
+/* On several paths in turn, as the flows. */
 static void send_dummy(struct worker *w, struct wlink *l)
 {
 	static const uint8_t nothing[sizeof(struct probe)]; /* no PROBE_MAGIC: nobody takes it for a question */
+	unsigned int path = l->shares ? l->slot[relaxed_covers(l) % SPREAD_SLOTS] : l->cur_path;
 
 	memcpy(out_room(w, l, sizeof nothing), nothing, sizeof nothing);
-	if (!out_push(w, l, sizeof nothing, NEXT_NONE, true))
+	if (!out_push(w, l, path, sizeof nothing, NEXT_NONE))
 		bump(&l->live.covers, 1);
 }
 

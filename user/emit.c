@@ -108,7 +108,7 @@ static void set_name(struct msghdr *m, struct sockaddr_in6 *sa, const struct wpa
 /* Append envelopes first..first+count-1 of a run as one message. */
 static void add_msg(struct batch *b, const struct run *r, unsigned int first, unsigned int count)
 {
-	const struct wpath *p = &r->link->paths[r->link->cur_path];
+	const struct wpath *p = &r->link->paths[r->path];
 	struct msghdr *m = &b->msgs[b->n].msg_hdr;
 	bool v4 = addr_is4(&p->remote);
 	uint32_t off = first * r->seg;
@@ -149,8 +149,11 @@ static uint32_t share(const struct run *r, unsigned int count)
 
 static void sent(const struct run *r, unsigned int count)
 {
+	struct wpath_live *p = &r->link->paths[r->path].live;
 	struct wlink_ctr *c = r->link->ctr;
 
+	bump(&p->envelopes, count);
+	bump(&p->bytes, count == r->n ? r->len : (uint64_t)r->seg * count);
 	if (r->probe) {
 		c->out_probes += count;
 		return;
@@ -162,6 +165,8 @@ static void sent(const struct run *r, unsigned int count)
 
 static void refused(const struct run *r, unsigned int count, int err)
 {
+	if (r->probe && r->path != r->link->cur_path)
+		return; /* a way that was only asked for */
 	atomic_store_explicit(&r->link->live.tx_errno, err, memory_order_relaxed);
 	if (!r->probe)
 		r->link->ctr->drops_out[emit_drop_reason(err)] += count;
@@ -370,11 +375,12 @@ static void add_run(struct emit *e, struct batch *b, const struct run *r, bool w
 		send_batch(e, b);
 }
 
-int emit_keepalive(struct emit *e, struct wlink *l)
+int emit_keepalive(struct emit *e, struct wlink *l, unsigned int path)
 {
 	static uint8_t byte = 0xff;
-	const struct run r = {.data = &byte, .len = 1, .seg = 1, .n = 1, .probe = true, .link = l};
-	int fd = sock_of(e->socks, &l->paths[l->cur_path]);
+	const struct run r = {.data = &byte, .len = 1, .seg = 1, .n = 1, .probe = true, .path = (uint8_t)path,
+			      .link = l};
+	int fd = sock_of(e->socks, &l->paths[path]);
 
 	if (fd < 0)
 		return EAFNOSUPPORT;
@@ -389,7 +395,7 @@ void emit_flush(struct emit *e)
 
 	for (unsigned int i = 0; i < e->n; i++) {
 		const struct run *r = &e->runs[i];
-		const struct wpath *p = &r->link->paths[r->link->cur_path];
+		const struct wpath *p = &r->link->paths[r->path];
 		int fd = sock_of(e->socks, p);
 		bool cut, whole, long_one;
 

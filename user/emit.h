@@ -44,6 +44,7 @@ struct run {
 	uint8_t ttl;          /* 0 = the socket's */
 	uint8_t df;           /* DF_AUTO, DF_SET, DF_CLEAR; IPv6 has none: DF_CLEAR is DF_AUTO there */
 	bool probe;           /* ours: not in the books of raw packets */
+	uint8_t path;         /* index into the link's paths */
 	struct in6_addr src;  /* unspecified = the path's; transport mode: the raw packet's */
 	uint32_t inner_bytes; /* of all n */
 	struct wlink *link;
@@ -75,8 +76,8 @@ void emit_run(struct emit *e, const struct run *r);
 void emit_flush(struct emit *e);
 /** emit_errors() - drain the sockets' error queues. What else an ICMP message claims is nobody's (I4) */
 void emit_errors(struct emit *e, const struct emit_ears *ears);
-/** emit_keepalive() - RFC 3948 2.3, on the current path of l, which is UDP and known. Return: 0 or an errno */
-int emit_keepalive(struct emit *e, struct wlink *l);
+/** emit_keepalive() - RFC 3948 2.3, on a path of l, which is UDP and known. Return: 0 or an errno */
+int emit_keepalive(struct emit *e, struct wlink *l, unsigned int path);
 /** emit_drop_reason() - what an errno of sendmsg() means */
 enum drop emit_drop_reason(int err);
 

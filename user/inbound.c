@@ -56,29 +56,48 @@ static void deliver(void *arg, struct gro_out *out)
 
 /* ---- opened packets ---- */
 
-/* Would learn() follow, should this be authentic? Not on links with several paths, where packets legally
- * come from several addresses. */
+/* Should this be authentic, might learn() follow it, or an answer go where no path leads? */
 static bool elsewhere(const struct wlink *l, const struct rx_meta *m)
 {
-	const struct wpath *p = &l->paths[l->cur_path];
+	bool known = false;
 
-	return p->learn && (memcmp(&p->remote, &m->src, sizeof m->src) ||
-			    (m->encap == ENCAP_UDP && p->port != m->port));
+	for (unsigned int i = 0; i < l->n_paths; i++) {
+		if (came_by(&l->paths[i], m))
+			known = true;
+		else if (l->paths[i].learn)
+			return true;
+	}
+	return !known;
+}
+
+/*
+ * Which of our paths leads to where an authentic packet came from? With one path, that one, unless the peer
+ * says that it has several: then its probes say which of them to follow. With several, addresses say
+ * nothing, but a probe names the peer's path inside its ciphertext: the one of the same place in our list.
+ * NULL = none. probe: what the packet is, or NULL.
+ */
+static struct wpath *learner(struct wlink *l, const struct probe *probe)
+{
+	unsigned int place = probe ? probe->flags >> PROBE_PATH_SHIFT & PROBE_PATH_MASK : 0;
+
+	if (l->n_paths == 1)
+		return probe ? probe->flags & PROBE_F_ASIDE ? NULL : &l->paths[0] : l->peer_shares ? NULL : &l->paths[0];
+	return probe && place < l->n_paths ? &l->paths[place] : NULL;
 }
 
 /* I4: the peer is where its newest authentic packet came from. */
-static void learn(struct worker *w, struct wlink *l, const struct rx_meta *m)
+static void learn(struct worker *w, struct wlink *l, const struct probe *probe, const struct rx_meta *m)
 {
-	struct wpath *p = &l->paths[l->cur_path];
+	struct wpath *p = learner(l, probe);
 
-	if (!elsewhere(l, m) || m->doubtful || w->now - l->moved_ns < LEARN_GAP_NS)
+	if (!p || !p->learn || came_by(p, m) || m->doubtful || w->now - p->moved_ns < LEARN_GAP_NS)
 		return;
 	pthread_mutex_lock(&l->path_lock);
 	p->remote = m->src;
 	if (m->encap == ENCAP_UDP)
 		p->port = m->port;
 	pthread_mutex_unlock(&l->path_lock);
-	l->moved_ns = w->now;
+	p->moved_ns = w->now;
 	l->live.moved++;
 }
 
@@ -164,17 +183,32 @@ static enum drop admit(struct worker *w, const struct wlink *l, const struct sa_
 	return m->has_tos && !sa->transport ? take_ecn(w, l, sa, p, m, family) : DROP_NONE;
 }
 
+/* newest: no packet of this SA with a higher number was seen. */
+static void take_dummy(struct worker *w, struct wlink *l, const struct esp_pkt *p, const struct rx_meta *m, bool newest)
+{
+	struct probe probe;
+	bool is = probe_read(&probe, p->data, p->len);
+
+	if (newest)
+		learn(w, l, is ? &probe : NULL, m);
+	l->ctr->in_probes++;
+	if (is)
+		probe_input(w, l, &probe, m, newest);
+	else
+		l->ctr->drops_in[DROP_DUMMY]++;
+}
+
 static void take(struct worker *w, struct wlink *l, const struct sa_in *sa, struct esp_pkt *p,
-		 const struct rx_meta *m)
+		 const struct rx_meta *m, bool newest)
 {
 	enum drop d;
 
 	if (p->next == NEXT_NONE) {
-		l->ctr->in_probes++;
-		if (!probe_input(w, l, p->data, p->len))
-			l->ctr->drops_in[DROP_DUMMY]++;
+		take_dummy(w, l, p, m, newest);
 		return;
 	}
+	if (newest)
+		learn(w, l, NULL, m);
 	d = admit(w, l, sa, p, m);
 	if (d) {
 		l->ctr->drops_in[d]++;
@@ -226,9 +260,7 @@ static void accept_one(struct worker *w, struct wsa_in *sa, struct wlink *l, str
 	sa->ctr->pkts++;
 	sa->ctr->bytes += bytes;
 	sa->ctr->last_used_ns = w->now;
-	if (p->seq == sa->ctr->top)
-		learn(w, l, m);
-	take(w, l, &sa->sa, p, m);
+	take(w, l, &sa->sa, p, m, p->seq == sa->ctr->top);
 }
 
 /* Opening destroys what does not open: the packet that may have to be tried again is kept aside. */

@@ -9,22 +9,30 @@
  */
 #include "worker_priv.h"
 
-static bool wanted(const struct wlink *l)
+static bool wanted(const struct wlink *l, const struct wpath *p)
 {
-	return l->keepalive_ns && wlink_can_send(l) && l->paths[l->cur_path].encap == ENCAP_UDP;
+	return l->keepalive_ns && wlink_can_send(l) && p->in_use && p->encap == ENCAP_UDP && !IN6_IS_ADDR_UNSPECIFIED(&p->remote);
+}
+
+static void tick(struct worker *w, struct wlink *l, unsigned int path)
+{
+	struct wpath *p = &l->paths[path];
+	struct wpath_live *v = &p->live;
+	uint64_t n = atomic_load_explicit(&v->envelopes, memory_order_relaxed);
+
+	if (n != v->n_left || !v->left_ns) {
+		v->n_left = n;
+		v->left_ns = w->now;
+	}
+	if (w->now < v->left_ns + l->keepalive_ns || !wanted(l, p))
+		return;
+	v->left_ns = w->now;
+	if (!emit_keepalive(&w->emit, l, path))
+		bump(&l->live.keepalives, 1);
 }
 
 void keepalive_tick(struct worker *w, struct wlink *l)
 {
-	uint64_t n = l->ctr->out_pkts + l->ctr->out_probes;
-
-	if (n != l->n_left || !l->left_ns) {
-		l->n_left = n;
-		l->left_ns = w->now;
-	}
-	if (w->now < l->left_ns + l->keepalive_ns || !wanted(l))
-		return;
-	l->left_ns = w->now;
-	if (!emit_keepalive(&w->emit, l))
-		bump(&l->live.keepalives, 1);
+	for (unsigned int i = 0; i < l->n_paths; i++)
+		tick(w, l, i);
 }

@@ -21,8 +21,6 @@
 #include "sad.h"
 #include "underlay.h"
 
-enum { SLACK_MS = 150 /* a tick and a half: our own clockwork is no reason to go down */ };
-
 static const char *const reason_names[] = {
 #define X(name, str, text) [LINK_##name] = str,
 	LINK_REASONS(X)
@@ -685,19 +683,20 @@ static void update_state(struct daemon *d, struct link *l, uint64_t now)
 static bool take_endpoint(struct daemon *d, struct link *l)
 {
 	uint32_t moved = atomic_load(&l->w->live.moved);
-	struct link_path *p = &l->paths[l->cur_path];
 	char buf[INET6_ADDRSTRLEN];
 
 	if (moved == l->moved_seen)
 		return false;
 	l->moved_seen = moved;
-	pthread_mutex_lock(&l->w->path_lock);
-	p->remote = l->w->paths[l->cur_path].remote;
-	p->port = l->w->paths[l->cur_path].port;
-	pthread_mutex_unlock(&l->w->path_lock);
-	p->learned = true;
+	for (unsigned int i = 0; i < l->n_paths; i++) {
+		struct link_path *p = &l->paths[i];
+
+		if (!path_take_endpoint(l, i))
+			continue;
+		log_info("%s (%s): the peer is now at %s port %u%s", l->conf.name, l->conf.peer, addr_str(&p->remote, buf),
+			 p->port, l->n_paths > 1 ? ", by one of its paths" : "");
+	}
 	l->moved_ns = now_ns();
-	log_info("%s (%s): the peer is now at %s port %u", l->conf.name, l->conf.peer, addr_str(&p->remote, buf), p->port);
 	event(d, l, "endpoint-moved");
 	return true;
 }
@@ -709,8 +708,9 @@ static void path_changed(struct daemon *d, struct link *l)
 	push_ent(d, l);
 	if (l->conf.protect.n || l->transport || d->protect_dirty)
 		d->protect_dirty = true;
-	else
-		load_peer_set(d->load, &l->paths[l->cur_path].remote);
+	for (unsigned int i = 0; !d->protect_dirty && i < l->n_paths; i++)
+		if (!IN6_IS_ADDR_UNSPECIFIED(&l->paths[i].remote))
+			load_peer_set(d->load, &l->paths[i].remote);
 	d->underlay_dirty = true;
 }
 
@@ -729,12 +729,13 @@ static void follow_paths(struct daemon *d, struct link *l)
 		device_set_mtu(d, l, path_mtu(l));
 		push_ent(d, l);
 	}
+	if (named || moved)
+		path_lookup(d, l);
+	if (path_pick(d, l) || named || moved)
+		path_changed(d, l);
 	if (!named && !moved)
 		return;
-	path_lookup(d, l);
-	if (named)
-		path_push(d, l);
-	path_changed(d, l);
+	path_push(d, l);
 	if (moved && d->on_moved)
 		d->on_moved(d, l);
 }
@@ -752,6 +753,8 @@ void links_routes_changed(struct daemon *d)
 		if (!l)
 			continue;
 		path_pick(d, l);
+		if (l->paths_stale)
+			path_push(d, l);
 		sad_remote_changed(d, l);
 		device_set_mtu(d, l, path_mtu(l));
 		push_ent(d, l);

@@ -17,6 +17,8 @@
 #include "pkt.h"
 #include "worker.h"
 
+enum { SLACK_MS = 150 /* a tick and a half: our own clockwork is no reason to call somebody dead */ };
+
 /* Why a link is in its state: X(NAME, "shown", "sentence; next step") */
 #define LINK_REASONS(X)                                                                            \
 	X(OK, "ok", "a round trip was seen within the liveness window")                            \
@@ -41,6 +43,23 @@ enum link_reason {
 };
 const char *link_reason_name(enum link_reason r);
 const char *link_reason_text(enum link_reason r);
+
+/* What becomes of one path: X(NAME, "shown"), from useless to proven */
+#define PATH_STATES(X)                                                                             \
+	X(NO_ENDPOINT, "no-endpoint") /* its remote address is not known yet */                    \
+	X(NO_ROUTE, "no-route")                                                                    \
+	X(ROUTE_LOOP, "route-loop")                                                                \
+	X(NO_ANSWER, "no-answer")     /* has a route; what is asked on it is not answered */       \
+	X(STARTING, "starting")       /* the same, not for so long that it would mean something */ \
+	X(OK, "ok")                   /* answers, or nobody asks (liveness = off) */
+
+enum path_state {
+#define X(name, str) PATH_##name,
+	PATH_STATES(X)
+#undef X
+	PATH_STATE_MAX
+};
+const char *path_state_name(enum path_state s);
 
 /** struct sa - the control plane's record of one SA; no key in it */
 struct sa {
@@ -77,7 +96,7 @@ struct sa {
 	uint64_t last_pkts, last_bytes; /* the same, where lifetimes count them */
 	uint64_t reap_ns;             /* its IKE daemon is gone: not longer than that; 0 = it is there */
 	uint64_t first_pkts;          /* in: count at installation; more = the peer uses it */
-	struct in6_addr env_dst;      /* out: as it stands in env_out */
+	struct in6_addr env_dst[PATHS_MAX]; /* out: as they stand in env_out; unspecified = none */
 };
 
 /** struct link_path - what the control plane knows about one path */
@@ -99,6 +118,10 @@ struct link_path {
 	struct in6_addr told_of; /* about envelopes to this remote */
 	uint64_t told_until_ns; /* then it is forgotten */
 	bool loop;
+	bool fresh;             /* the line is new: nothing was counted on it yet */
+	bool in_use;            /* carries traffic */
+	unsigned int slots;     /* of SPREAD_SLOTS, while in use */
+	uint64_t usable_ns;     /* since when it has a remote and a route, 0 = it has not */
 };
 
 /** struct link - one point-to-point device to one peer */
@@ -117,7 +140,9 @@ struct link {
 	uint64_t since_ns;      /* of the present state */
 	uint64_t flaps;
 	struct link_path paths[PATHS_MAX];
-	unsigned int n_paths, cur_path;
+	unsigned int n_paths;
+	unsigned int cur_path;  /* of those in use the first */
+	bool paths_stale;       /* the FIB says something that the worker was not told yet */
 	struct sa *sas;
 	struct sa *out;         /* the outbound one that packets meet, also when its life is over */
 	uint64_t moved_ns;      /* when the worker last learned where the peer is */

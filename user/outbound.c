@@ -7,6 +7,7 @@
 #include <net/ethernet.h>
 #include <netinet/ip.h>
 #include <netinet/ip6.h>
+#include "pkt.h"
 #include "transport.h"
 #include "worker_priv.h"
 
@@ -54,9 +55,9 @@ static void seal_all(struct worker *w)
 }
 
 /* RFC 4303 3.3.3: what a counter at its end kept from leaving. The addresses are the envelope's. */
-static void note(struct worker *w, const struct wlink *l, enum drop d)
+static void note(struct worker *w, const struct wlink *l, unsigned int path, enum drop d)
 {
-	const struct wpath *p = &l->paths[l->cur_path];
+	const struct wpath *p = &l->paths[path];
 	struct audit_rec r = {.what = (uint8_t)d, .link = l->id, .out = true};
 
 	if (!w->audit.on || !l->out)
@@ -77,7 +78,7 @@ static void trim(struct worker *w, struct run *r, const struct esp_pkt *p)
 		ok++;
 	for (unsigned int i = ok; i < r->n && !r->probe; i++) {
 		r->link->ctr->drops_out[p[i].drop ? p[i].drop : DROP_TX_ERROR]++;
-		note(w, r->link, p[i].drop ? p[i].drop : DROP_TX_ERROR);
+		note(w, r->link, r->path, p[i].drop ? p[i].drop : DROP_TX_ERROR);
 	}
 	if (ok < r->n) {
 		r->inner_bytes = (uint64_t)r->inner_bytes * ok / r->n;
@@ -135,19 +136,19 @@ static bool same_head(const struct run *r, const struct head *h)
 	return r->tos == h->tos && r->ttl == h->ttl && r->df == h->df && !memcmp(&r->src, &h->src, sizeof h->src);
 }
 
-static bool joins(const struct outq *q, const struct wlink *l, uint32_t env, const struct head *h, bool probe)
+static bool joins(const struct outq *q, const struct wlink *l, unsigned int path, uint32_t env, const struct head *h, bool probe)
 {
 	const struct run *r;
 
 	if (q->closed || !q->n_runs)
 		return false;
 	r = &q->runs[q->n_runs - 1];
-	return r->link == l && env <= r->seg && same_head(r, h) &&
+	return r->link == l && r->path == path && env <= r->seg && same_head(r, h) &&
 	       r->probe == probe && r->n < EMIT_RUN_SEGS && r->len + env <= EMIT_RUN_BYTES;
 }
 
 /* @from: where the inner packet lies: at out_room(), or elsewhere until the round is sent */
-static enum drop push(struct worker *w, struct wlink *l, uint8_t *from, uint32_t len, uint8_t next,
+static enum drop push(struct worker *w, struct wlink *l, unsigned int path, uint8_t *from, uint32_t len, uint8_t next,
 		      const struct head *h, bool probe)
 {
 	const struct esp_layout suite = l->out->sa.layout;
@@ -158,17 +159,17 @@ static enum drop push(struct worker *w, struct wlink *l, uint8_t *from, uint32_t
 	struct run *r;
 
 	if (d) {
-		note(w, l, d);
+		note(w, l, path, d);
 		return d;
 	}
 	memset(from + len, 0, padded - len);
 
-	if (joins(q, l, env, h, probe)) {
+	if (joins(q, l, path, env, h, probe)) {
 		r = &q->runs[q->n_runs - 1];
 	} else {
 		r = &q->runs[q->n_runs];
 		*r = (struct run){.data = q->arena + q->used, .seg = env, .tos = h->tos, .ttl = h->ttl, .df = h->df,
-				  .src = h->src, .probe = probe, .link = l};
+				  .src = h->src, .probe = probe, .path = (uint8_t)path, .link = l};
 		q->first[q->n_runs++] = q->n_pkts;
 	}
 	r->n++;
@@ -181,22 +182,50 @@ static enum drop push(struct worker *w, struct wlink *l, uint8_t *from, uint32_t
 	return DROP_NONE;
 }
 
-enum drop out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, bool probe)
+enum drop out_push(struct worker *w, struct wlink *l, unsigned int path, uint32_t len, uint8_t next)
 {
 	const struct head h = outer_head(&l->outer, NULL);
 
-	return push(w, l, arena_room(&w->out, l->out->sa.layout), len, next, &h, probe);
+	return push(w, l, path, arena_room(&w->out, l->out->sa.layout), len, next, &h, true);
+}
+
+/* Which path an inner packet takes: that of its flow. */
+static unsigned int path_of(const struct wlink *l, const uint8_t *ip, uint32_t len)
+{
+	return l->shares ? l->slot[spread_hash(ip, len) % SPREAD_SLOTS] : l->cur_path;
+}
+
+/* In transport mode the packet's own destination decides as well. */
+static unsigned int path_to(const struct wlink *l, unsigned int path, const uint8_t *ip)
+{
+	struct in6_addr dst;
+	struct in_addr v4;
+
+	if (!l->shares)
+		return path;
+	if (ip[0] >> 4 == 4) {
+		memcpy(&v4, ip + IP4_ADDRS + 4, sizeof v4);
+		dst = addr_from4(v4);
+	} else {
+		memcpy(&dst, ip + IP6_ADDRS + 16, sizeof dst);
+	}
+	for (unsigned int i = 0; i < l->n_paths && memcmp(&l->paths[path].remote, &dst, sizeof dst); i++)
+		if (l->paths[i].in_use && !memcmp(&l->paths[i].remote, &dst, sizeof dst))
+			return i;
+	return path;
 }
 
 /* RFC 4303 3.1.1: the packet's own header is the envelope's; what is behind it moves up to ESP. */
-static enum drop push_transport(struct worker *w, struct wlink *l, uint8_t *ip, uint32_t len, bool probe)
+static enum drop push_transport(struct worker *w, struct wlink *l, unsigned int path, uint8_t *ip, uint32_t len, bool probe)
 {
-	const struct in6_addr *remote = &l->paths[l->cur_path].remote;
+	const struct in6_addr *remote;
 	static const struct outer_conf as_it_is;
 	struct head h = outer_head(&as_it_is, ip);
 	struct transport_hdr t;
 	enum drop d;
 
+	path = path_to(l, path, ip);
+	remote = &l->paths[path].remote;
 	if (!l->n_paths || IN6_IS_ADDR_UNSPECIFIED(remote))
 		return DROP_NO_ROUTE;
 	d = transport_take(ip, len, remote, &t);
@@ -206,22 +235,22 @@ static enum drop push_transport(struct worker *w, struct wlink *l, uint8_t *ip, 
 	h.ttl = t.ttl;
 	len -= t.hdr_len;
 	memmove(ip, ip + t.hdr_len, len);
-	return push(w, l, ip, len, t.next, &h, probe);
+	return push(w, l, path, ip, len, t.next, &h, probe);
 }
 
-static enum drop push_ip(struct worker *w, struct wlink *l, uint8_t *ip, uint32_t len, bool probe)
+static enum drop push_ip(struct worker *w, struct wlink *l, unsigned int path, uint8_t *ip, uint32_t len, bool probe)
 {
 	struct head h;
 
 	if (l->out->sa.transport)
-		return push_transport(w, l, ip, len, probe);
+		return push_transport(w, l, path, ip, len, probe);
 	h = outer_head(&l->outer, ip);
-	return push(w, l, ip, len, ip[0] >> 4 == 4 ? NEXT_IP4 : NEXT_IP6, &h, probe);
+	return push(w, l, path, ip, len, ip[0] >> 4 == 4 ? NEXT_IP4 : NEXT_IP6, &h, probe);
 }
 
-enum drop out_push_ip(struct worker *w, struct wlink *l, uint32_t len, bool probe)
+enum drop out_push_ip(struct worker *w, struct wlink *l, unsigned int path, uint32_t len, bool probe)
 {
-	return push_ip(w, l, arena_room(&w->out, l->out->sa.layout), len, probe);
+	return push_ip(w, l, path, arena_room(&w->out, l->out->sa.layout), len, probe);
 }
 
 static enum drop can_send(const struct wlink *l)
@@ -233,7 +262,7 @@ static enum drop can_send(const struct wlink *l)
 	return DROP_NONE;
 }
 
-static void cut(struct worker *w, struct wlink *l, const struct gso *g)
+static void cut(struct worker *w, struct wlink *l, unsigned int path, const struct gso *g)
 {
 	uint32_t room = g->seg_payload ? (uint32_t)g->l3_len + g->l4_len + g->seg_payload : g->len;
 	enum drop d;
@@ -241,7 +270,7 @@ static void cut(struct worker *w, struct wlink *l, const struct gso *g)
 
 	for (unsigned int i = 0; i < g->n_segs; i++) {
 		n = gso_segment(g, i, out_room(w, l, room), room);
-		d = n < 0 ? DROP_SHORT : out_push_ip(w, l, n, false);
+		d = n < 0 ? DROP_SHORT : out_push_ip(w, l, path, n, false);
 		if (d)
 			l->ctr->drops_out[d]++;
 	}
@@ -278,7 +307,7 @@ static void tap_frame(struct worker *w, const uint8_t *buf, uint32_t len)
 		l->ctr->drops_out[d] += g.n_segs;
 		return;
 	}
-	cut(w, l, &g);
+	cut(w, l, path_of(l, ip, len - TAP_VNET_LEN - TAP_L2_LEN), &g);
 }
 
 /* The inner packet of a frame, to be sealed from there if padding and trailer fit behind it; else a copy. */
@@ -319,7 +348,7 @@ static void port_frame(struct worker *w, const struct port_frame *f)
 
 		if (st.flags & STAMP_F_UNFINISHED)
 			gso_finish(from, len);
-		d = push_ip(w, l, from, len, false);
+		d = push_ip(w, l, path_of(l, from, len), from, len, false);
 	}
 	if (d)
 		l->ctr->drops_out[d]++;

@@ -9,8 +9,21 @@
 #include "ns.h"
 #include "path.h"
 #include "sad.h"
+#include "spread.h"
 
-enum { DNS_OK_S = 60, DNS_RETRY_S = 5, TOLD_S = 600 /* RFC 1191 6.3, RFC 8201 4 */ };
+static const char *const state_names[] = {
+#define X(name, str) [PATH_##name] = str,
+	PATH_STATES(X)
+#undef X
+};
+
+const char *path_state_name(enum path_state s)
+{
+	return s < PATH_STATE_MAX ? state_names[s] : "unknown";
+}
+
+enum { DNS_OK_S = 60, DNS_RETRY_S = 5, TOLD_S = 600 /* RFC 1191 6.3, RFC 8201 4 */,
+       NEST_MAX = 32 /* tunnels in each other; more is no end */ };
 
 /* ---- DNS ---- */
 
@@ -122,6 +135,14 @@ static bool same_path(const struct link_path *old, const struct path_conf *b)
 	       (old->by_ike || a->encap == b->encap) && a->port == b->port;
 }
 
+/* One path and no other. */
+static void use(struct link *l, unsigned int path)
+{
+	for (unsigned int i = 0; i < l->n_paths; i++)
+		l->paths[i].in_use = i == path;
+	l->cur_path = path;
+}
+
 void path_init(struct link *l)
 {
 	struct link_path old[PATHS_MAX];
@@ -130,11 +151,11 @@ void path_init(struct link *l)
 	memcpy(old, l->paths, sizeof old);
 	memset(l->paths, 0, sizeof l->paths);
 	l->n_paths = l->conf.n_paths;
-	l->cur_path = 0;
 	for (unsigned int i = 0; i < l->n_paths; i++) {
 		struct link_path *p = &l->paths[i];
 
 		p->conf = l->conf.paths[i];
+		p->fresh = true;
 		if (!p->conf.any && !p->conf.host[0])
 			p->remote = p->conf.remote;
 		/* what was learned or resolved stays true while the line is the same */
@@ -143,6 +164,7 @@ void path_init(struct link *l)
 				p->by_ike = true;
 				p->conf.encap = old[i].conf.encap;
 			}
+			p->fresh = false;
 			p->remote = old[i].remote;
 			p->learned = old[i].learned;
 			p->port = old[i].port;
@@ -153,6 +175,7 @@ void path_init(struct link *l)
 			old[i].dns = NULL;
 		}
 	}
+	use(l, 0);
 	for (unsigned int i = 0; i < n_old; i++)
 		if (old[i].dns)
 			unref(old[i].dns);
@@ -175,8 +198,25 @@ bool path_from_ike(struct link *l, const struct in6_addr *remote, uint16_t port,
 	p->port = port;
 	p->conf.encap = encap;
 	p->learned = p->by_ike = true;
-	l->cur_path = p - l->paths;
+	use(l, p - l->paths);
 	return true;
+}
+
+bool path_take_endpoint(struct link *l, unsigned int i)
+{
+	const struct wpath *wp = &l->w->paths[i];
+	struct link_path *p = &l->paths[i];
+	bool news;
+
+	pthread_mutex_lock(&l->w->path_lock);
+	news = wp->learn && (memcmp(&p->remote, &wp->remote, sizeof p->remote) || (p->learned ? p->port : p->conf.port) != wp->port);
+	if (news) {
+		p->remote = wp->remote;
+		p->port = wp->port;
+		p->learned = true;
+	}
+	pthread_mutex_unlock(&l->w->path_lock);
+	return news;
 }
 
 void path_free(struct link *l)
@@ -245,25 +285,110 @@ bool path_lookup(struct daemon *d, struct link *l)
 {
 	bool changed = false;
 
-	for (unsigned int i = 0; i < l->n_paths; i++)
+	for (unsigned int i = 0; i < l->n_paths; i++) {
+		struct link_path *p = &l->paths[i];
+
 		changed |= lookup_one(d, l, i);
+		if (p->error)
+			p->usable_ns = 0;
+		else if (!p->usable_ns)
+			p->usable_ns = now_ns();
+	}
+	l->paths_stale |= changed;
 	return changed;
+}
+
+/* ---- which carry traffic ---- */
+
+enum path_state path_state(const struct link *l, unsigned int i, uint64_t now)
+{
+	uint64_t window = (l->conf.live_ms * (uint64_t)l->conf.live_count + SLACK_MS) * 1000000u;
+	const struct link_path *p = &l->paths[i];
+	uint64_t round = atomic_load_explicit(&l->w->paths[i].live.roundtrip_ns, memory_order_relaxed);
+
+	if (IN6_IS_ADDR_UNSPECIFIED(&p->remote))
+		return PATH_NO_ENDPOINT;
+	if (p->loop)
+		return PATH_ROUTE_LOOP;
+	if (p->error)
+		return PATH_NO_ROUTE;
+	if (l->conf.liveness == LIVE_OFF || (round && now < round + window))
+		return PATH_OK;
+	return now < p->usable_ns + window ? PATH_STARTING : PATH_NO_ANSWER;
+}
+
+/* Answers, or else: has at least a route. */
+static bool as_good_as(enum path_state s, enum path_state least)
+{
+	return s >= least || (least == PATH_STARTING && s == PATH_NO_ANSWER);
+}
+
+/* All with a weight that are good enough, else the first without. Return: how many */
+static unsigned int choose(const struct link *l, const enum path_state *s, enum path_state least, bool *in_use)
+{
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; i < l->n_paths; i++) {
+		in_use[i] = l->paths[i].conf.weight && as_good_as(s[i], least);
+		n += in_use[i];
+	}
+	for (unsigned int i = 0; !n && i < l->n_paths; i++)
+		n = in_use[i] = as_good_as(s[i], least);
+	return n;
+}
+
+/* Which slots the paths in use have. Return: between how many they are shared */
+static unsigned int spread(struct link *l, uint8_t slot[SPREAD_SLOTS])
+{
+	uint32_t weight[PATHS_MAX];
+	bool in_use[PATHS_MAX];
+	unsigned int n;
+
+	memset(slot, (int)l->cur_path, SPREAD_SLOTS);
+	for (unsigned int i = 0; i < l->n_paths; i++) {
+		weight[i] = l->paths[i].conf.weight;
+		in_use[i] = l->paths[i].in_use;
+		l->paths[i].slots = 0;
+	}
+	n = spread_fill(slot, weight, in_use, l->n_paths);
+	for (unsigned int i = 0; l->n_paths && i < SPREAD_SLOTS; i++)
+		l->paths[slot[i]].slots++;
+	return n;
+}
+
+static void tell(const struct link *l)
+{
+	char text[PATHS_MAX * 4] = "";
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; i < l->n_paths; i++)
+		if (l->paths[i].in_use)
+			n += snprintf(text + n, sizeof text - n, "%s%u", n ? ", " : "", i + 1);
+	log_info("%s: envelopes now take path%s %s", l->conf.name, strchr(text, ',') ? "s" : "", text);
 }
 
 bool path_pick(struct daemon *d, struct link *l)
 {
-	unsigned int best = l->cur_path;
+	enum path_state s[PATHS_MAX];
+	bool in_use[PATHS_MAX], same = true;
+	uint64_t now = now_ns();
 
-	for (unsigned int i = 0; i < l->n_paths; i++) {
-		if (!l->paths[i].error && !l->paths[i].loop) {
-			best = i;
-			break;
-		}
-	}
-	if (best == l->cur_path)
+	if (l->n_paths < 2)
 		return false;
-	log_info("%s: envelopes now take path %u", l->conf.name, best + 1);
-	l->cur_path = best;
+	for (unsigned int i = 0; i < l->n_paths; i++)
+		s[i] = path_state(l, i, now);
+	if (!choose(l, s, PATH_OK, in_use) && !choose(l, s, PATH_STARTING, in_use))
+		return false;
+	for (unsigned int i = 0; i < l->n_paths; i++)
+		same &= in_use[i] == l->paths[i].in_use;
+	if (same)
+		return false;
+	for (unsigned int i = l->n_paths; i--;) {
+		l->paths[i].in_use = in_use[i];
+		if (in_use[i])
+			l->cur_path = i;
+	}
+	tell(l);
 	path_push(d, l);
 	return true;
 }
@@ -316,15 +441,18 @@ static uint32_t fits_in(const struct link *l, const struct link_path *p, uint32_
 
 uint32_t path_mtu(const struct link *l)
 {
-	const struct link_path *p = &l->paths[l->cur_path];
-	bool known = l->n_paths && !p->error && p->mtu;
-	uint32_t fits;
+	uint32_t fits = UINT32_MAX, asked = l->conf.mtu;
 
-	if (l->conf.mtu)
-		return MIN(l->conf.mtu, fits_in(l, p, MTU_MAX));
-	if (!known)
+	for (unsigned int i = 0; i < l->n_paths; i++) {
+		const struct link_path *p = &l->paths[i];
+
+		if (p->in_use && (asked || (!p->error && p->mtu)))
+			fits = MIN(fits, fits_in(l, p, asked ? (uint32_t)MTU_MAX : p->mtu));
+	}
+	if (asked)
+		return MIN(asked, fits);
+	if (fits == UINT32_MAX)
 		return l->mtu ? l->mtu : MTU_MIN;
-	fits = fits_in(l, p, p->mtu);
 	/* below 1280 IPv6 would lose its addresses: the envelope is fragmented instead */
 	return MAX(fits, (uint32_t)MTU_MIN);
 }
@@ -338,19 +466,17 @@ static struct link *link_of_oif(struct daemon *d, int oif)
 }
 
 /* Follow the envelopes of l from tunnel to tunnel; back at l is a loop, and so is no end. */
-static bool goes_round(struct daemon *d, const struct link *l, const struct link_path *p)
+static bool goes_round(struct daemon *d, const struct link *l, const struct link_path *p, unsigned int depth)
 {
-	const struct link *next;
-	unsigned int hops = 0;
+	const struct link *next = p->error || !p->oif ? NULL : link_of_oif(d, p->oif);
 
-	while (!p->error && p->oif && !strncmp(p->dev, "ipsec", 5)) {
-		next = link_of_oif(d, p->oif);
-		if (!next)
-			return false;
-		if (next == l || ++hops > d->n_links)
+	if (!next)
+		return false;
+	if (next == l || depth == NEST_MAX)
+		return true;
+	for (unsigned int i = 0; i < next->n_paths; i++)
+		if (next->paths[i].in_use && goes_round(d, l, &next->paths[i], depth + 1))
 			return true;
-		p = &next->paths[next->cur_path];
-	}
 	return false;
 }
 
@@ -360,11 +486,12 @@ void path_loops(struct daemon *d)
 		struct link *l = d->links[i];
 
 		for (unsigned int k = 0; l && k < l->n_paths; k++) {
-			bool loop = goes_round(d, l, &l->paths[k]);
+			bool loop = goes_round(d, l, &l->paths[k], 0);
 
 			if (loop && !l->paths[k].loop)
 				log_warnx("%s: path %u would route its envelopes into %s again: not used until routes change",
 					  l->conf.name, k + 1, l->paths[k].dev);
+			l->paths_stale |= loop != l->paths[k].loop;
 			l->paths[k].loop = loop;
 		}
 	}
@@ -374,28 +501,43 @@ void path_loops(struct daemon *d)
 
 struct push {
 	struct link *l;
+	uint8_t slot[SPREAD_SLOTS];
+	unsigned int n_share;
 };
 
 static int push_in_worker(struct worker *w, void *arg)
 {
-	struct link *l = ((struct push *)arg)->l;
+	const struct push *push = arg;
+	struct link *l = push->l;
 	struct wlink *wl = l->w;
 
 	pthread_mutex_lock(&wl->path_lock);
 	for (unsigned int i = 0; i < l->n_paths; i++) {
-		const struct link_path *p = &l->paths[i];
+		struct link_path *p = &l->paths[i];
 		struct wpath *wp = &wl->paths[i];
 
-		wp->remote = p->remote;
+		/* what was learned since we looked is newer */
+		if (!wp->learn || wl->live.moved == l->moved_seen) {
+			wp->remote = p->remote;
+			wp->port = p->learned ? p->port : p->conf.port;
+		}
 		wp->local = p->conf.has_local ? p->conf.local : (struct in6_addr)IN6ADDR_ANY_INIT;
-		wp->port = p->learned ? p->port : p->conf.port;
 		wp->encap = p->conf.encap;
 		wp->fwmark = p->conf.fwmark;
-		wp->learn = l->n_paths == 1;
+		wp->src = p->src;
+		wp->learn = l->n_paths == 1 || p->conf.any;
+		wp->usable = !p->error && !p->loop;
+		wp->loops = p->loop;
+		wp->in_use = p->in_use;
+		if (p->fresh)
+			memset(&wp->live, 0, sizeof wp->live);
+		p->fresh = false;
 		atomic_store_explicit(&wp->mtu, p->mtu, memory_order_relaxed);
 	}
 	wl->n_paths = l->n_paths;
 	wl->cur_path = l->cur_path;
+	memcpy(wl->slot, push->slot, sizeof wl->slot);
+	wl->shares = push->n_share > 1;
 	pthread_mutex_unlock(&wl->path_lock);
 	wl->next_probe_ns = 0; /* a new way wants a new round trip */
 	return 0;
@@ -403,8 +545,10 @@ static int push_in_worker(struct worker *w, void *arg)
 
 void path_push(struct daemon *d, struct link *l)
 {
-	struct push p = {l};
+	struct push p = {.l = l};
 
+	p.n_share = spread(l, p.slot);
+	l->paths_stale = false;
 	if (l->w)
 		worker_call(d->workers[l->worker], push_in_worker, &p);
 }

@@ -12,13 +12,18 @@
 void path_init(struct link *l);
 /** path_lookup() - ask the FIB again for every path of l. Return: true when something changed */
 bool path_lookup(struct daemon *d, struct link *l);
-/** path_pick() - first path with a route and no loop becomes cur_path; the worker is told. Return: true when changed */
+enum path_state path_state(const struct link *l, unsigned int i, uint64_t now);
+/**
+ * path_pick() - which paths carry traffic now; the worker is told
+ * Those that answer come before those that only have a route. Of them all that have a weight; where there is
+ * none, the first. Computed from what is the case now (I7). Return: true when changed
+ */
 bool path_pick(struct daemon *d, struct link *l);
 /** path_tick() - collect DNS answers, start lookups that are due. Return: true when a remote changed */
 bool path_tick(struct daemon *d, struct link *l);
 /** path_told() - take what routers said of envelopes too big, forget what has aged. Return: true when an MTU changed */
 bool path_told(struct daemon *d, struct link *l);
-/** path_mtu() - what fits through the current path with the suite in use, for mtu = auto; never below 1280 */
+/** path_mtu() - what fits through every path in use with the suite in use, for mtu = auto; never below 1280 */
 uint32_t path_mtu(const struct link *l);
 /** path_loops() - mark paths whose envelopes the FIB leads back into a cycle of links */
 void path_loops(struct daemon *d);
@@ -30,6 +35,8 @@ void path_push(struct daemon *d, struct link *l);
  * everybody. Return: true when something changed
  */
 bool path_from_ike(struct link *l, const struct in6_addr *remote, uint16_t port, enum encap encap);
+/** path_take_endpoint() - copy what the worker learned of path i. Return: true when that was news */
+bool path_take_endpoint(struct link *l, unsigned int i);
 void path_free(struct link *l);
 
 #endif

@@ -6,6 +6,9 @@
  *
  * A lost packet is not a dead peer: while the last round trip is fresh, a question that has waited for
  * a quarter of the interval is asked again, the same one, so that the answer to any of its copies counts.
+ *
+ * Every path that can be used is asked for itself, also one that stands by, and an answer goes back by the
+ * path on which the question came: so both ends know of each path whether it carries both ways.
  */
 #include <endian.h>
 #include <netinet/icmp6.h>
@@ -21,10 +24,14 @@ static uint64_t rx_floor(const struct wlink *l)
 	return l->in && l->n_in == 1 ? *l->in->sa.replay.top : 0;
 }
 
-static void send_probe(struct worker *w, struct wlink *l, const struct probe *p)
+static void send_probe(struct worker *w, struct wlink *l, unsigned int path, struct probe *p)
 {
+	bool aside = path != l->cur_path && path != WPATH_BACK;
+
+	p->flags |= (l->shares ? PROBE_F_SHARES : 0) | (aside ? PROBE_F_ASIDE : 0) |
+		    (path & PROBE_PATH_MASK) << PROBE_PATH_SHIFT;
 	memcpy(out_room(w, l, sizeof *p), p, sizeof *p);
-	out_push(w, l, sizeof *p, NEXT_NONE, true);
+	out_push(w, l, path, sizeof *p, NEXT_NONE);
 }
 
 static bool heard_lately(const struct worker *w, const struct wlink *l)
@@ -34,18 +41,30 @@ static bool heard_lately(const struct worker *w, const struct wlink *l)
 	return heard && w->now - heard < 4 * l->interval_ns;
 }
 
-static void ask(struct worker *w, struct wlink *l)
+static void ask(struct worker *w, struct wlink *l, unsigned int path)
 {
+	struct wpath_live *v = &l->paths[path].live;
 	struct probe p = {.magic = PROBE_MAGIC, .type = PROBE_REQUEST,
 			  .flags = heard_lately(w, l) ? PROBE_F_HEARD : 0,
 			  .interval_ms_be = htons(MIN(l->interval_ns / 1000000, 65535))};
 
-	if (!l->probe_nonce && getrandom(&l->probe_nonce, sizeof l->probe_nonce, GRND_NONBLOCK) < 0)
-		l->probe_nonce++;
-	p.nonce = l->probe_nonce;
+	if (!v->nonce && getrandom(&v->nonce, sizeof v->nonce, GRND_NONBLOCK) < 0)
+		v->nonce++;
+	p.nonce = v->nonce;
 	p.stamp_be = htobe64(w->now);
 	p.floor_be = htobe64(rx_floor(l));
-	send_probe(w, l, &p);
+	send_probe(w, l, path, &p);
+}
+
+/* The question that was asked on this path is answered. */
+static void answered(struct worker *w, struct wlink *l, struct wpath_live *v, uint64_t asked_ns)
+{
+	v->nonce = v->ping_sent_ns = 0;
+	atomic_store_explicit(&v->roundtrip_ns, w->now, memory_order_relaxed);
+	atomic_store_explicit(&v->rtt_ns, w->now - asked_ns, memory_order_relaxed);
+	atomic_store_explicit(&l->live.roundtrip_ns, w->now, memory_order_relaxed);
+	atomic_store_explicit(&l->live.peer_heard_ns, w->now, memory_order_relaxed);
+	atomic_store_explicit(&l->live.rtt_ns, w->now - asked_ns, memory_order_relaxed);
 }
 
 /* ---- inner echo for foreign peers ---- */
@@ -55,14 +74,16 @@ static uint16_t echo_id(const struct wlink *l)
 	return htons(0xe500u ^ l->id);
 }
 
-static void ping(struct worker *w, struct wlink *l)
+static void ping(struct worker *w, struct wlink *l, unsigned int path)
 {
+	struct wpath_live *v = &l->paths[path].live;
 	uint8_t buf[sizeof(struct ip6_hdr) + 16] = {0}, *icmp;
 	bool v4 = addr_is4(&l->ping_dst);
 	uint32_t len;
 	uint64_t sum;
 
-	l->ping_seq += !l->probe_sent_ns;
+	if (!v->ping_sent_ns)
+		v->ping_seq = ++l->ping_seq;
 	if (v4) {
 		struct ip *ip = (void *)buf;
 
@@ -93,12 +114,12 @@ static void ping(struct worker *w, struct wlink *l)
 	}
 	icmp[0] = v4 ? ICMP_ECHO : ICMP6_ECHO_REQUEST;
 	memcpy(icmp + 4, &(uint16_t){echo_id(l)}, 2);
-	memcpy(icmp + 6, &(uint16_t){htons(l->ping_seq)}, 2);
+	memcpy(icmp + 6, &(uint16_t){htons(v->ping_seq)}, 2);
 	memcpy(icmp + 8, &w->now, 8);
 	memcpy(icmp + 2, &(uint16_t){csum_fold(csum_partial(icmp, 16, sum))}, 2);
-	l->probe_sent_ns = w->now;
+	v->ping_sent_ns = w->now;
 	memcpy(out_room(w, l, len), buf, len);
-	out_push_ip(w, l, len, true);
+	out_push_ip(w, l, path, len, true);
 }
 
 bool probe_ping_reply(struct worker *w, struct wlink *l, const uint8_t *ip, uint32_t len)
@@ -114,11 +135,11 @@ bool probe_ping_reply(struct worker *w, struct wlink *l, const uint8_t *ip, uint
 	memcpy(&seq, icmp + 6, 2);
 	if (icmp[0] != (v4 ? ICMP_ECHOREPLY : ICMP6_ECHO_REPLY) || id != echo_id(l))
 		return false;
-	if (seq == htons(l->ping_seq) && l->probe_sent_ns) {
-		atomic_store_explicit(&l->live.roundtrip_ns, w->now, memory_order_relaxed);
-		atomic_store_explicit(&l->live.peer_heard_ns, w->now, memory_order_relaxed);
-		atomic_store_explicit(&l->live.rtt_ns, w->now - l->probe_sent_ns, memory_order_relaxed);
-		l->probe_sent_ns = 0;
+	for (unsigned int i = 0; i < l->n_paths; i++) {
+		struct wpath_live *v = &l->paths[i].live;
+
+		if (v->ping_sent_ns && seq == htons(v->ping_seq))
+			answered(w, l, v, v->ping_sent_ns);
 	}
 	return true;
 }
@@ -135,41 +156,56 @@ static void ask_on_next(struct worker *w, struct wlink *l)
 
 	out_flush(w);
 	l->out = l->next;
-	ask(w, l);
+	ask(w, l, l->cur_path);
 	out_flush(w);
 	l->out = cur;
 }
 
-/* Not answered, and not for so long that nobody may be there. */
-static bool overdue(const struct worker *w, const struct wlink *l)
+static uint64_t relaxed(const _Atomic uint64_t *v)
 {
-	uint64_t round = atomic_load_explicit(&l->live.roundtrip_ns, memory_order_relaxed);
-	uint64_t sent = atomic_load_explicit(&l->live.sent_ns, memory_order_relaxed);
-	bool waits = l->mode == LIVE_PING ? l->probe_sent_ns : l->probe_nonce;
+	return atomic_load_explicit(v, memory_order_relaxed);
+}
+
+/* Not answered, and not for so long that nobody may be there. */
+static bool overdue(const struct worker *w, const struct wlink *l, const struct wpath_live *v)
+{
+	bool waits = l->mode == LIVE_PING ? v->ping_sent_ns : v->nonce;
 
 	/* half a tick early rather than half a tick late */
-	return waits && w->now + TICK_NS / 2 >= sent + l->interval_ns / 4 && w->now < round + 4 * l->interval_ns;
+	return waits && w->now + TICK_NS / 2 >= relaxed(&v->asked_ns) + l->interval_ns / 4 &&
+	       w->now < relaxed(&v->roundtrip_ns) + 4 * l->interval_ns;
+}
+
+/* The only path is always worth a try: what the routing tables said may be old. Not into a loop, though. */
+static bool askable(const struct wlink *l, const struct wpath *p)
+{
+	return !IN6_IS_ADDR_UNSPECIFIED(&p->remote) && !p->loops && (p->usable || l->n_paths == 1);
+}
+
+static void ask_path(struct worker *w, struct wlink *l, unsigned int path)
+{
+	atomic_store_explicit(&l->paths[path].live.asked_ns, w->now, memory_order_relaxed);
+	if (l->mode == LIVE_PING)
+		ping(w, l, path);
+	else
+		ask(w, l, path);
 }
 
 void probe_tick(struct worker *w, struct wlink *l)
 {
+	bool due = w->now >= l->next_probe_ns;
+
 	if (l->mode == LIVE_OFF && !l->next)
 		return;
-	if (w->now >= l->next_probe_ns)
+	if (due)
 		l->next_probe_ns = w->now + l->interval_ns;
-	else if (!overdue(w, l))
+	if (!l->admin_up || !l->out || !l->n_paths)
 		return;
-	if (!wlink_can_send(l))
-		return;
-	if (l->next)
+	if (due && l->next && askable(l, &l->paths[l->cur_path]))
 		ask_on_next(w, l);
-	if (l->mode == LIVE_OFF)
-		return;
-	atomic_store_explicit(&l->live.sent_ns, w->now, memory_order_relaxed);
-	if (l->mode == LIVE_PING)
-		ping(w, l);
-	else
-		ask(w, l);
+	for (unsigned int i = 0; i < l->n_paths && l->mode != LIVE_OFF; i++)
+		if (askable(l, &l->paths[i]) && (due || overdue(w, l, &l->paths[i].live)))
+			ask_path(w, l, i);
 }
 
 /* The peer's receiver takes nothing at or below floor: jump, as far as numbers are reserved. */
@@ -181,34 +217,71 @@ static void jump(struct wlink *l, uint64_t floor)
 		o->seq = MIN(floor, o->seq_limit);
 }
 
-bool probe_input(struct worker *w, struct wlink *l, const uint8_t *data, uint32_t len)
+bool probe_read(struct probe *p, const uint8_t *data, uint32_t len)
 {
-	struct probe p;
+	if (len < sizeof *p)
+		return false;
+	memcpy(p, data, sizeof *p);
+	return !memcmp(p->magic, PROBE_MAGIC, 4);
+}
 
-	if (len < sizeof p)
-		return false;
-	memcpy(&p, data, sizeof p);
-	if (memcmp(p.magic, PROBE_MAGIC, 4))
-		return false;
+/*
+ * The way back: the path by which the question came. Several may lead to one remote, from addresses of
+ * ours; and a peer may have several where we know one. What is authentic and the newest may be answered where
+ * it came from; but nothing else is sent there, and nothing is learned from it here (I4).
+ */
+static unsigned int way_back(struct worker *w, struct wlink *l, const struct rx_meta *m, bool newest)
+{
+	struct wpath *back = &l->paths[WPATH_BACK];
+	unsigned int found = WPATH_BACK;
+
+	for (unsigned int i = 0; i < l->n_paths; i++) {
+		if (!came_by(&l->paths[i], m))
+			continue;
+		if (!memcmp(&l->paths[i].src, &m->dst, sizeof m->dst))
+			return i;
+		if (found == WPATH_BACK || i == l->cur_path)
+			found = i;
+	}
+	if (found != WPATH_BACK)
+		return found;
+	if (!newest || m->doubtful)
+		return l->cur_path;
+	if (came_by(back, m) && !memcmp(&back->local, &m->dst, sizeof m->dst))
+		return found;
+	out_flush(w); /* an answer to somewhere else may wait in the round */
+	back->remote = m->src;
+	back->local = m->dst;
+	back->port = m->port;
+	back->encap = m->encap;
+	back->fwmark = l->paths[l->cur_path].fwmark;
+	return found;
+}
+
+static void take_answer(struct worker *w, struct wlink *l, const struct probe *p)
+{
+	for (unsigned int i = 0; p->nonce && i < l->n_paths; i++)
+		if (p->nonce == l->paths[i].live.nonce)
+			answered(w, l, &l->paths[i].live, be64toh(p->stamp_be));
+}
+
+void probe_input(struct worker *w, struct wlink *l, struct probe *p, const struct rx_meta *m, bool newest)
+{
 	atomic_store_explicit(&l->live.peer_speaks, 1, memory_order_relaxed);
-	if (p.flags & PROBE_F_HEARD)
+	l->peer_shares = p->flags & PROBE_F_SHARES;
+	if (p->flags & PROBE_F_HEARD)
 		atomic_store_explicit(&l->live.peer_heard_ns, w->now, memory_order_relaxed);
 	if (l->out)
-		jump(l, be64toh(p.floor_be));
-	if (p.type == PROBE_REPLY && p.nonce == l->probe_nonce && l->probe_nonce) {
-		l->probe_nonce = 0;
-		atomic_store_explicit(&l->live.roundtrip_ns, w->now, memory_order_relaxed);
-		atomic_store_explicit(&l->live.peer_heard_ns, w->now, memory_order_relaxed);
-		atomic_store_explicit(&l->live.rtt_ns, w->now - be64toh(p.stamp_be), memory_order_relaxed);
-	}
+		jump(l, be64toh(p->floor_be));
+	if (p->type == PROBE_REPLY)
+		take_answer(w, l, p);
 	/* the peer asks while we have no answer of our own yet: ask too, and both ends come up together */
-	if (p.type == PROBE_REQUEST && w->now > l->live.roundtrip_ns + 2 * l->interval_ns)
+	if (p->type == PROBE_REQUEST && w->now > l->live.roundtrip_ns + 2 * l->interval_ns)
 		l->next_probe_ns = 0;
-	if (p.type == PROBE_REQUEST && l->out && l->admin_up) {
-		p.type = PROBE_REPLY;
-		p.flags = PROBE_F_HEARD;
-		p.floor_be = htobe64(rx_floor(l));
-		send_probe(w, l, &p);
+	if (p->type == PROBE_REQUEST && l->out && l->admin_up && l->n_paths) {
+		p->type = PROBE_REPLY;
+		p->flags = PROBE_F_HEARD;
+		p->floor_be = htobe64(rx_floor(l));
+		send_probe(w, l, way_back(w, l, m, newest), p);
 	}
-	return true;
 }

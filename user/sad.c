@@ -264,24 +264,33 @@ void sad_ask(struct daemon *d, struct sa *sa)
 
 static void env_forget(struct daemon *d, struct sa *sa)
 {
-	if (!IN6_IS_ADDR_UNSPECIFIED(&sa->env_dst))
-		load_env_del(d->load, htonl(sa->spi), &sa->env_dst);
-	sa->env_dst = (struct in6_addr)IN6ADDR_ANY_INIT;
+	for (unsigned int i = 0; i < PATHS_MAX; i++)
+		if (!IN6_IS_ADDR_UNSPECIFIED(&sa->env_dst[i]))
+			load_env_del(d->load, htonl(sa->spi), &sa->env_dst[i]);
+	memset(sa->env_dst, 0, sizeof sa->env_dst);
+}
+
+/* Paths may share a remote: all are forgotten before any is set. */
+static void env_follow(struct daemon *d, struct sa *sa, const struct in6_addr remote[PATHS_MAX])
+{
+	if (!memcmp(remote, sa->env_dst, sizeof sa->env_dst))
+		return;
+	env_forget(d, sa);
+	for (unsigned int i = 0; i < PATHS_MAX; i++)
+		if (!IN6_IS_ADDR_UNSPECIFIED(&remote[i]))
+			load_env_set(d->load, htonl(sa->spi), &remote[i], sa->link->id);
+	memcpy(sa->env_dst, remote, sizeof sa->env_dst);
 }
 
 void sad_remote_changed(struct daemon *d, struct link *l)
 {
-	const struct in6_addr *remote = l->n_paths ? &l->paths[l->cur_path].remote : &in6addr_any;
+	struct in6_addr remote[PATHS_MAX] = {0};
 
-	for (struct sa *sa = l->sas; sa; sa = sa->next) {
-		if (sa->dir != SA_OUT || !memcmp(remote, &sa->env_dst, sizeof *remote))
-			continue;
-		env_forget(d, sa);
-		if (IN6_IS_ADDR_UNSPECIFIED(remote))
-			continue;
-		load_env_set(d->load, htonl(sa->spi), remote, l->id);
-		sa->env_dst = *remote;
-	}
+	for (unsigned int i = 0; i < l->n_paths; i++)
+		remote[i] = l->paths[i].remote;
+	for (struct sa *sa = l->sas; sa; sa = sa->next)
+		if (sa->dir == SA_OUT)
+			env_follow(d, sa, remote);
 }
 
 static void sa_uninstall(struct daemon *d, struct sa *sa)

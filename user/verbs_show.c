@@ -12,6 +12,7 @@
 #include "ike.h"
 #include "load.h"
 #include "log.h"
+#include "path.h"
 #include "port.h"
 #include "sock.h"
 #include "verbs_int.h"
@@ -211,6 +212,20 @@ bool verbs_remote(const struct link *l, unsigned int i, struct in6_addr *a, uint
 	return !IN6_IS_ADDR_UNSPECIFIED(a);
 }
 
+/* Which part of the flows, what has gone there, and what its probes say. */
+static void put_path_use(json_t *o, const struct link *l, unsigned int i)
+{
+	static const struct wpath_live none;
+	const struct wpath_live *v = l->w ? &l->w->paths[i].live : &none;
+	uint64_t rtt = LOAD_ATOMIC(v->rtt_ns);
+
+	vj_put(o, "share", json_real(l->paths[i].in_use ? l->paths[i].slots / (double)SPREAD_SLOTS : 0));
+	vj_int(o, "envelopes", LOAD_ATOMIC(v->envelopes));
+	vj_int(o, "envelope_bytes", LOAD_ATOMIC(v->bytes));
+	vj_put(o, "rtt_us", rtt ? json_integer(rtt / 1000) : NULL);
+	vj_age(o, "last_roundtrip_age_s", LOAD_ATOMIC(v->roundtrip_ns), now_ns());
+}
+
 json_t *verbs_path(const struct link *l, unsigned int i, bool all)
 {
 	const struct link_path *p = &l->paths[i];
@@ -231,7 +246,9 @@ json_t *verbs_path(const struct link *l, unsigned int i, bool all)
 	if (!all)
 		return o;
 	vj_int(o, "index", i);
-	vj_bool(o, "in_use", i == l->cur_path);
+	vj_str(o, "state", path_state_name(path_state(l, i, now_ns())));
+	vj_bool(o, "in_use", p->in_use);
+	put_path_use(o, l, i);
 	vj_bool(o, "any", p->conf.any);
 	vj_str(o, "host", p->conf.host);
 	vj_int(o, "weight", p->conf.weight);

@@ -15,6 +15,19 @@
 #include "ipsec_shared.h"
 #include "ipsec_wire.h"
 #include "sa.h"
+#include "spread.h"
+
+/** struct wpath_live - what the worker knows of one path; atomics: worker writes, control reads (relaxed) */
+struct wpath_live {
+	_Atomic uint64_t roundtrip_ns; /* last time a probe sent on it was answered (or a ping) */
+	_Atomic uint64_t rtt_ns;
+	_Atomic uint64_t asked_ns;     /* last probe sent on it */
+	_Atomic uint64_t envelopes, bytes; /* that the stack took: ESP and what it carries, no outer headers */
+	uint64_t n_left, left_ns;      /* envelopes as seen by the last tick, and when that last changed */
+	uint64_t nonce;                /* of the question that waits for an answer; 0 = none does */
+	uint64_t ping_sent_ns;         /* the same, of an echo */
+	uint16_t ping_seq;
+};
 
 /** struct wpath - where envelopes of a link go. Writer: owning worker (control by worker_call) */
 struct wpath {
@@ -23,7 +36,13 @@ struct wpath {
 	uint16_t port;          /* peer's UDP port, host order */
 	uint8_t encap;          /* enum encap */
 	uint32_t fwmark;
+	struct in6_addr src;    /* what the routing tables chose for local; tells paths to one remote apart */
 	bool learn;             /* follow authenticated packets (I4) */
+	bool usable;            /* the FIB has a route for it that does not lead into a tunnel again */
+	bool loops;             /* it has one that does */
+	bool in_use;            /* carries traffic now */
+	uint64_t moved_ns;      /* last time its remote was learned */
+	struct wpath_live live;
 	_Atomic uint32_t mtu;   /* of one envelope, IP header included; 0 = not known. Control writes what it knows,
 				 * the worker lowers it at a router's word and tells control (relaxed) */
 };
@@ -31,10 +50,9 @@ struct wpath {
 /** struct wlink_live - liveness as the worker sees it; atomics: worker writes, control reads (relaxed) */
 struct wlink_live {
 	_Atomic uint64_t heard_ns;     /* last authenticated packet of any kind */
-	_Atomic uint64_t roundtrip_ns; /* last time a probe of ours was answered (or a ping) */
+	_Atomic uint64_t roundtrip_ns; /* last time a probe of ours was answered (or a ping), on whatever path */
 	_Atomic uint64_t peer_heard_ns; /* last time the peer said that it hears us */
 	_Atomic uint64_t rtt_ns;       /* of the last answered probe */
-	_Atomic uint64_t sent_ns;      /* last probe sent */
 	_Atomic uint64_t keepalives;   /* sent, RFC 3948 2.3 */
 	_Atomic uint64_t covers;       /* dummies sent as cover traffic, RFC 4303 2.6 */
 	_Atomic uint32_t moved;        /* endpoint changes learned; control compares with what it has seen */
@@ -78,26 +96,30 @@ struct wlink {
 	struct wsa_out *next;     /* its successor, while the peer is asked whether it has it; or NULL */
 	struct wsa_in *in;        /* the newest inbound one: its floor is told to the peer */
 	unsigned int n_in;        /* inbound ones: with two, which one a floor is for would be a guess */
-	struct wpath paths[PATHS_MAX];
-	unsigned int n_paths, cur_path;
+	struct wpath paths[PATHS_MAX + 1]; /* one more: WPATH_BACK */
+	unsigned int n_paths;
+	unsigned int cur_path;    /* of those in use the first */
+	bool shares;              /* flows are spread over several, by slot */
+	bool peer_shares;         /* so does the peer, as it says: its packets come from several places */
+	uint8_t slot[SPREAD_SLOTS];
 	struct prefix *inner;     /* sources the peer may use; n_inner 0 = any */
 	unsigned int n_inner;
 	struct wlink_ctr *ctr;
 	struct wlink_live live;
 	enum liveness_mode mode;
 	uint64_t interval_ns, next_probe_ns;
-	uint64_t probe_nonce, probe_sent_ns; /* of the question that waits for an answer; 0 = none does */
 	uint64_t keepalive_ns;    /* 0 = off */
 	uint64_t cover_ns, next_cover_ns; /* between two dummies, 0 = none; when the next is due */
-	uint64_t n_left, left_ns; /* envelopes sent so far, as seen by the last tick, and when that last changed */
 	struct in6_addr ping_src, ping_dst; /* LIVE_PING: inner echo */
-	uint16_t ping_seq;
-	uint64_t moved_ns;        /* last time an endpoint was learned */
+	uint16_t ping_seq;        /* last one used, on any path */
 	pthread_mutex_t path_lock; /* paths[]: worker writes under it, control reads under it */
 	_Atomic uint32_t mtu;     /* of the device; control writes when it changes (relaxed) */
 	struct outer_conf outer;
 	uint32_t tfc;             /* shorter inner packets are padded to this, at most to mtu; 0 = off */
 };
+
+/* paths[WPATH_BACK]: to where the last question came from that came by none of the paths; answers go there */
+enum { WPATH_BACK = PATHS_MAX };
 
 struct worker;
 struct load;

@@ -124,19 +124,26 @@ static inline bool wlink_can_send(const struct wlink *l)
 	return l->admin_up && l->out && l->n_paths && !IN6_IS_ADDR_UNSPECIFIED(&l->paths[l->cur_path].remote);
 }
 
+/** came_by() - is this envelope from where that path leads? */
+static inline bool came_by(const struct wpath *p, const struct rx_meta *m)
+{
+	return !memcmp(&p->remote, &m->src, sizeof m->src) && p->encap == m->encap &&
+	       (m->encap != ENCAP_UDP || p->port == m->port);
+}
+
 /* outbound.c */
 /** out_room() - where the next inner packet of l (which has an SA) of up to len bytes is to be written; may flush the round */
 uint8_t *out_room(struct worker *w, const struct wlink *l, uint32_t len);
 /**
- * out_push() - a packet of ours written at out_room() joins the round, no IP packet. @next: NEXT_*; @probe: ours, not raw traffic
+ * out_push() - a dummy of ours (probe, cover) written at out_room() joins the round, on that path of l. @next: NEXT_*
  * Return: DROP_NONE, or why the SA's life ended before it (life_take()); then it is not counted yet
  */
-enum drop out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, bool probe);
+enum drop out_push(struct worker *w, struct wlink *l, unsigned int path, uint32_t len, uint8_t next);
 /**
- * out_push_ip() - the IP packet written at out_room() joins the round, in the SA's mode
+ * out_push_ip() - the IP packet written at out_room() joins the round, in the SA's mode. @probe: ours, not raw traffic
  * Return: as out_push(), or why transport mode does not carry it
  */
-enum drop out_push_ip(struct worker *w, struct wlink *l, uint32_t len, bool probe);
+enum drop out_push_ip(struct worker *w, struct wlink *l, unsigned int path, uint32_t len, bool probe);
 /** out_flush() - seal and emit the round */
 void out_flush(struct worker *w);
 /** outbound_tap() - a round from the GSO funnel. Return: frames read */
@@ -156,8 +163,10 @@ void inbound_flush(struct worker *w);
 
 /* probe.c */
 void probe_tick(struct worker *w, struct wlink *l);
-/** probe_input() - an authentic dummy packet came in on l. Return: was it a probe of an ipsecd? */
-bool probe_input(struct worker *w, struct wlink *l, const uint8_t *data, uint32_t len);
+/** probe_read() - is this authentic dummy packet a probe of an ipsecd? */
+bool probe_read(struct probe *p, const uint8_t *data, uint32_t len);
+/** probe_input() - an authentic probe came in on l, as m says; newest: none before it had a higher number. p is used up */
+void probe_input(struct worker *w, struct wlink *l, struct probe *p, const struct rx_meta *m, bool newest);
 /** probe_ping_reply() - is this inner packet the answer to our echo? Then it is consumed */
 bool probe_ping_reply(struct worker *w, struct wlink *l, const uint8_t *ip, uint32_t len);
 

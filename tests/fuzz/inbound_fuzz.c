@@ -177,7 +177,7 @@ static uint32_t probe(struct fuzz_in *in, uint8_t *buf)
 	p.type = how & 3;
 	p.flags = how >> 2 & 1;
 	p.floor_be = how & 8 ? htobe64(fuzz_u16(in)) : 0;
-	p.nonce = how & 16 ? f.r.l.probe_nonce : 7;
+	p.nonce = how & 16 ? f.r.l.paths[0].live.nonce : 7;
 	memcpy(buf, &p, sizeof p);
 	buf[how & 32 ? 0 : sizeof p] ^= how & 32;
 	return how & 64 ? fuzz_u8(in) % sizeof p : sizeof p;

@@ -540,7 +540,7 @@ static void test_probes(void **state)
 	assert_int_equal(r.out.sa.seq, 5000); /* as far as numbers are reserved */
 	assert_int_equal(r.n_sent, 1);        /* a reply is never answered */
 	assert_int_equal(r.l.live.roundtrip_ns, 0);
-	r.l.probe_nonce = 77;
+	r.l.paths[0].live.nonce = 77;
 	probe_arrives(&p, sizeof p);
 	assert_int_equal(r.l.live.roundtrip_ns, r.w.now);
 	assert_int_equal(r.l.live.peer_speaks, 1);
@@ -552,6 +552,94 @@ static void test_probes(void **state)
 	only_drop(DROP_DUMMY, 2);
 	assert_int_equal(delivered, 0);
 	assert_int_equal(r.n_sent, 1);
+}
+
+/* A probe in UDP from there. */
+static void probe_from(const char *src, uint16_t port, uint8_t type, uint8_t flags)
+{
+	struct probe p = {.magic = PROBE_MAGIC, .type = type, .flags = flags, .nonce = 5};
+	uint8_t esp[ROOM];
+	struct wr_msg m = message_from(src, esp, seal_body((const uint8_t *)&p, sizeof p, NEXT_NONE, esp));
+
+	m.port = port;
+	wr_message(&r, &m);
+}
+
+static unsigned int last_way(void)
+{
+	assert_true(r.n_sent > 0);
+	return r.sent[(r.n_sent - 1) % ARRAY_SIZE(r.sent)].path;
+}
+
+/* One path here, several there: followed is what the peer calls its first choice, answered is everything. */
+static void test_peer_with_several_paths(void **state)
+{
+	struct wpath *back = &r.l.paths[WPATH_BACK];
+	struct in6_addr a = wr_addr("198.51.100.8");
+
+	r.l.out = &r.out;
+	r.l.paths[0].encap = ENCAP_UDP;
+	r.l.paths[0].learn = true;
+	probe_from("198.51.100.8", 4500, PROBE_REQUEST, PROBE_F_ASIDE | 1 << PROBE_PATH_SHIFT);
+	assert_true(endpoint_is(REMOTE, ESP_PORT));
+	assert_int_equal(last_way(), WPATH_BACK);
+	assert_memory_equal(&back->remote, &a, sizeof a);
+	assert_int_equal(back->port, 4500);
+	r.w.now += 200000000;
+	probe_from("198.51.100.9", 4500, PROBE_REQUEST, PROBE_F_SHARES);
+	assert_true(endpoint_is("198.51.100.9", 4500));
+	assert_int_equal(last_way(), 0);
+	r.w.now += 200000000;
+	from("198.51.100.8", 4500, false); /* a packet of a flow that took the other path */
+	assert_true(endpoint_is("198.51.100.9", 4500));
+	probe_from("198.51.100.9", 4500, PROBE_REQUEST, 0); /* it has one path again */
+	from("198.51.100.8", 4500, false);
+	assert_true(endpoint_is("198.51.100.8", 4500));
+}
+
+/* Several paths here: only those that wait to learn do so, each from the peer's path of its place. */
+static void test_several_paths_learn(void **state)
+{
+	r.l.out = &r.out;
+	r.l.n_paths = 3;
+	for (unsigned int i = 0; i < 3; i++)
+		r.l.paths[i] = (struct wpath){.encap = ENCAP_UDP, .port = ESP_PORT, .learn = i > 0};
+	r.l.paths[0].remote = wr_addr(REMOTE);
+	from("198.51.100.8", 4500, false); /* says nothing of paths */
+	probe_from("198.51.100.8", 4500, PROBE_REQUEST, 7 << PROBE_PATH_SHIFT);
+	probe_from("198.51.100.8", 4500, PROBE_REQUEST, 0);
+	assert_int_equal(r.l.live.moved, 0);
+	assert_int_equal(last_way(), WPATH_BACK);
+	probe_from("198.51.100.9", 4501, PROBE_REQUEST, 2 << PROBE_PATH_SHIFT);
+	assert_int_equal(r.l.live.moved, 1);
+	assert_int_equal(r.l.paths[2].port, 4501);
+	assert_int_equal(last_way(), 2);
+	probe_from("198.51.100.8", 4500, PROBE_REPLY, 1 << PROBE_PATH_SHIFT); /* each has a pause of its own */
+	assert_int_equal(r.l.live.moved, 2);
+	assert_true(endpoint_is(REMOTE, ESP_PORT));
+}
+
+/* Two ways to one remote: the answer takes the one by whose address of ours the question came. */
+static void test_answers_go_back_the_same_way(void **state)
+{
+	r.l.out = &r.out;
+	r.l.n_paths = 3;
+	r.l.paths[0] = r.l.paths[1] = r.l.paths[2] =
+		(struct wpath){.remote = wr_addr("198.51.100.8"), .encap = ENCAP_UDP, .port = 4500, .src = wr_addr("192.0.2.77")};
+	r.l.paths[2].src = wr_addr(LOCAL);
+	r.l.cur_path = 1;
+	probe_from("198.51.100.8", 4500, PROBE_REQUEST, 0);
+	assert_int_equal(last_way(), 2);
+	r.l.paths[2].src = wr_addr("192.0.2.78");
+	probe_from("198.51.100.8", 4500, PROBE_REQUEST, 0);
+	assert_int_equal(last_way(), 1);
+	r.l.paths[0].live.nonce = 4;
+	r.l.paths[2].live.nonce = 5;
+	probe_from("198.51.100.8", 4500, PROBE_REPLY, 0); /* to the question that was asked on the third */
+	assert_int_equal(r.l.paths[0].live.roundtrip_ns, 0);
+	assert_int_equal(r.l.paths[2].live.roundtrip_ns, r.w.now);
+	assert_int_equal(r.l.live.roundtrip_ns, r.w.now);
+	assert_int_equal(r.l.paths[2].live.nonce, 0);
 }
 
 /* An echo reply to the link's own question. */
@@ -581,18 +669,18 @@ static void test_ping_replies(void **state)
 	uint8_t ip[ROOM], esp[ROOM];
 
 	r.l.mode = LIVE_PING;
-	r.l.ping_seq = 9;
+	r.l.paths[0].live.ping_seq = 9;
 	for (int v4 = 0; v4 < 2; v4++) {
 		uint8_t next = v4 ? NEXT_IP4 : NEXT_IP6;
 
 		r.l.live.roundtrip_ns = 0;
-		r.l.probe_sent_ns = r.w.now - 1000;
+		r.l.paths[0].live.ping_sent_ns = r.w.now - 1000;
 		arrive(esp, seal_body(ip, echo_reply(v4, id, 8, ip), next, esp)); /* an old one: ours, but no news */
 		assert_int_equal(r.l.live.roundtrip_ns, 0);
 		arrive(esp, seal_body(ip, echo_reply(v4, id, 9, ip), next, esp));
 		assert_int_equal(r.l.live.roundtrip_ns, r.w.now);
 		assert_int_equal(r.l.live.rtt_ns, 1000);
-		assert_int_equal(r.l.probe_sent_ns, 0); /* nothing waits for an answer now */
+		assert_int_equal(r.l.paths[0].live.ping_sent_ns, 0); /* nothing waits for an answer now */
 		assert_int_equal(r.ctr.in_probes, 2 + 2 * v4);
 		arrive(esp, seal_body(ip, echo_reply(v4, id + 1, 9, ip), next, esp)); /* somebody else's ping */
 		assert_int_equal(delivered, 1 + v4);
@@ -755,7 +843,8 @@ int main(void)
 		CASE(test_both_entries), CASE(test_bad_envelopes), CASE(test_bad_insides), CASE(test_source_and_admin),
 		CASE(test_ecn),          CASE(test_nobodys),       CASE(test_encap_mismatch), CASE(test_tap_full),
 		CASE(test_train),        CASE(test_two_sas),       CASE(test_life),           CASE(test_stray_stamps),
-		CASE(test_learn),        CASE(test_probes),        CASE(test_ping_replies),   CASE(test_transport),
+		CASE(test_learn),        CASE(test_probes), CASE(test_peer_with_several_paths), CASE(test_several_paths_learn),
+		CASE(test_answers_go_back_the_same_way),        CASE(test_ping_replies),   CASE(test_transport),
 		CASE(test_many_spis),    CASE(test_links),         CASE(test_loop),              CASE(test_resync),
 	};
 

@@ -36,6 +36,7 @@ struct wr_msg {
 struct wr_sent {
 	uint8_t bytes[256], next;
 	uint32_t len;
+	unsigned int path;
 	bool probe, ip;
 };
 
@@ -115,26 +116,26 @@ uint8_t *__wrap_out_room(struct worker *w, const struct wlink *l, uint32_t len)
 	return wr->out_buf;
 }
 
-static void wr_keep(uint32_t len, uint8_t next, bool probe, bool ip)
+static void wr_keep(unsigned int path, uint32_t len, uint8_t next, bool probe, bool ip)
 {
 	struct wr_sent *s = &wr->sent[wr->n_sent % ARRAY_SIZE(wr->sent)];
 
-	*s = (struct wr_sent){.len = len, .next = next, .probe = probe, .ip = ip};
+	*s = (struct wr_sent){.path = path, .len = len, .next = next, .probe = probe, .ip = ip};
 	memcpy(s->bytes, wr->out_buf, MIN((size_t)len, sizeof s->bytes));
 	wr->n_sent++;
 }
 
-enum drop __wrap_out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, bool probe);
-enum drop __wrap_out_push(struct worker *w, struct wlink *l, uint32_t len, uint8_t next, bool probe)
+enum drop __wrap_out_push(struct worker *w, struct wlink *l, unsigned int path, uint32_t len, uint8_t next);
+enum drop __wrap_out_push(struct worker *w, struct wlink *l, unsigned int path, uint32_t len, uint8_t next)
 {
-	wr_keep(len, next, probe, false);
+	wr_keep(path, len, next, true, false);
 	return DROP_NONE;
 }
 
-enum drop __wrap_out_push_ip(struct worker *w, struct wlink *l, uint32_t len, bool probe);
-enum drop __wrap_out_push_ip(struct worker *w, struct wlink *l, uint32_t len, bool probe)
+enum drop __wrap_out_push_ip(struct worker *w, struct wlink *l, unsigned int path, uint32_t len, bool probe);
+enum drop __wrap_out_push_ip(struct worker *w, struct wlink *l, unsigned int path, uint32_t len, bool probe)
 {
-	wr_keep(len, 0, probe, true);
+	wr_keep(path, len, 0, probe, true);
 	return DROP_NONE;
 }
 
