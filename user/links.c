@@ -118,7 +118,7 @@ static void fill_wlink(const struct link *l, struct wlink *w)
 {
 	w->id = l->id;
 	w->gen = l->gen;
-	w->admin_up = l->admin_up;
+	w->admin_up = l->admin_up && l->dev_up; /* a far end that is shut is no far end: questions stay unanswered */
 	w->mode = l->conf.liveness;
 	w->interval_ns = l->conf.live_ms * 1000000ull;
 	w->keepalive_ns = l->conf.keepalive_ms * 1000000ull;
@@ -179,6 +179,15 @@ static int push_wlink(struct daemon *d, struct link *l)
 	int err = fill_inner(l, &r.inner, &r.n_inner);
 
 	return err ? err : worker_call(d->workers[l->worker], refill_in_worker, &r);
+}
+
+/* Somebody sets ipsecN itself up or down: the peer shall know, as at the two ends of a cable. */
+static void follow_device(struct daemon *d, struct link *l, bool up)
+{
+	if (l->dev_up == up)
+		return;
+	l->dev_up = up;
+	push_wlink(d, l);
 }
 
 static int set_in_worker(struct worker *w, void *arg)
@@ -378,7 +387,7 @@ static int raise_link(struct daemon *d, struct link *l, FILE *errs)
 	err = device_config(d, l, NULL, errs);
 	if (err)
 		return err;
-	l->dev_up = true;
+	follow_device(d, l, true);
 	path_lookup(d, l);
 	device_set_mtu(d, l, path_mtu(l));
 	path_push(d, l);
@@ -769,7 +778,7 @@ static void remake(struct daemon *d, struct link *l)
 	log_warnx("%s: the device was deleted; making it again (ipsecctl link del removes a link)", l->conf.name);
 	if (device_make(d, l, stderr) || device_config(d, l, NULL, stderr))
 		return;
-	l->dev_up = true;
+	follow_device(d, l, true);
 	push_ent(d, l);
 	d->protect_dirty = d->underlay_dirty = true;
 }
@@ -844,13 +853,14 @@ void links_on_link(struct daemon *d, const struct nl *nl, const struct nl_link *
 		mine = true;
 		if (ev->deleted) {
 			l->ifindex = l->b_ifindex = 0;
-			l->carrier = l->dev_up = false;
+			l->carrier = false;
+			follow_device(d, l, false);
 			l->lost = true;
 			continue;
 		}
 		if (!l->dev_up && ev->flags & IFF_UP)
 			device_routes(d, l); /* the kernel took them when the device went down */
-		l->dev_up = ev->flags & IFF_UP;
+		follow_device(d, l, ev->flags & IFF_UP);
 	}
 	if (!mine)
 		d->underlay_dirty = d->routes_dirty = true;

@@ -137,6 +137,23 @@ def test_wire_cut(lab):
     f.de.wait_up()
 
 
+@pytest.mark.parametrize("how", ["down", "deleted"])
+def test_far_device_shut(lab, how):
+    """Somebody takes East's ipsec1 away: West must not go on believing in it, as with the two ends of a cable."""
+    t = lab.two_gateways(liveness=STRICT)
+    if how == "down":
+        t.b.ip("link set ipsec1 down")
+        wait_until(lambda: t.db.reason() == "admin-down", 1, lambda: f"admin-down, not {t.db.reason()}")
+        took = timed(lambda: not carrier(t.a, "ipsec1"), 5, "West's carrier down")
+        assert took <= DETECT, f"{took:.2f} s"
+        t.b.ip("link set ipsec1 up")
+    else:  # made again at once
+        t.b.ip("link del ipsec1")
+    t.da.wait_up()
+    t.db.wait_up()
+    need_ping(t.h1, "10.2.0.2")
+
+
 def test_guardian_lowers_the_carrier_of_a_killed_daemon(lab, record_property):
     t = lab.two_gateways(liveness=STRICT)
     t.da.kill()
