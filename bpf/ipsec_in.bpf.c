@@ -114,13 +114,13 @@ static __always_inline enum esp_at find_esp(void *data, void *data_end, const st
 	return esp->spi_be || ip->proto == IPPROTO_ESP ? ESP_HERE : ESP_NOT;
 }
 
-/* For the audit, RFC 4303 3.4.2: who sent what to whom. One per second, whatever comes. */
+/* For the audit, RFC 4303 3.4.1, 3.4.2: who sent what to whom. One per kind and second, whatever comes. */
 static __always_inline void note(void *data, void *data_end, const struct ip_hdr *ip,
-				 const struct esp_head *esp, enum drop why)
+				 const struct esp_head *esp, __u32 what)
 {
 	__u64 now = bpf_ktime_get_boot_ns(), was;
-	__u32 zero = 0, word;
-	struct wire_note *n = bpf_map_lookup_elem(&wire_note, &zero);
+	struct wire_note *n = bpf_map_lookup_elem(&wire_note, &what);
+	__u32 word;
 	struct addr_key src, dst;
 
 	if (!n || data + ETH_HLEN + sizeof(word) > data_end)
@@ -136,8 +136,38 @@ static __always_inline void note(void *data, void *data_end, const struct ip_hdr
 	n->spi_be = esp->spi_be;
 	n->seq_be = esp->seq_be;
 	n->flow = ip->is6 ? bpf_ntohl(word) & 0xfffff : 0;
-	n->drop = why;
 	n->ns = now;
+}
+
+/* IPv6: the fragment header, if it comes first, out of the way. Return: is this a datagram's first fragment? */
+static __always_inline bool first_fragment(void *data, void *data_end, struct ip_hdr *ip)
+{
+	struct frag_hdr *fh = data + ip->l4_off;
+
+	if (!ip->is6)
+		return ip->frag == FRAG_FIRST;
+	if ((void *)(fh + 1) > data_end || fh->frag_off & bpf_htons(IP6_FRAG_OFFSET))
+		return false;
+	ip->proto = fh->nexthdr;
+	ip->l4_off += sizeof(*fh);
+	return true;
+}
+
+/*
+ * RFC 4303 3.4.1: a fragment is not offered to ESP, the stack joins it with the others first; the audit hears
+ * of it, if the SPI is ours.
+ */
+static __always_inline void note_fragment(void *data, void *data_end, struct ip_hdr *ip)
+{
+	struct sa_in_key key = {};
+	struct esp_head esp = {};
+
+	if (!first_fragment(data, data_end, ip) || ip->len + ETH_HLEN < ip->l4_off ||
+	    find_esp(data, data_end, ip, &esp) != ESP_HERE || !to_us(data, data_end, ip))
+		return;
+	key.spi_be = esp.spi_be;
+	if (bpf_map_lookup_elem(&sa_in, &key))
+		note(data, data_end, ip, &esp, NOTE_FRAGMENT);
 }
 
 /* Nobody of ours: SPIs below 256 and kernel SAs included. */
@@ -243,8 +273,11 @@ static __always_inline int envelope_in(struct xdp_md *ctx)
 		return xdp_pass();
 	if (parse_ip(data, data_end, eth->h_proto, ETH_HLEN, len - ETH_HLEN, &ip))
 		return xdp_pass();
-	if (ip.frag != FRAG_NONE)
+	if (ip.frag != FRAG_NONE) {
+		if (settings_flags() & SETTINGS_F_AUDIT)
+			note_fragment(data, data_end, &ip);
 		return xdp_pass_frag();
+	}
 	at = find_esp(data, data_end, &ip, &esp);
 	if (at == ESP_NOT || !to_us(data, data_end, &ip))
 		return xdp_pass();
@@ -257,7 +290,7 @@ static __always_inline int envelope_in(struct xdp_md *ctx)
 	sa = bpf_map_lookup_elem(&sa_in, &key);
 	if (!sa) {
 		if (flags & SETTINGS_F_AUDIT && flags & SETTINGS_F_ESP_OURS)
-			note(data, data_end, &ip, &esp, DROP_NO_SA);
+			note(data, data_end, &ip, &esp, NOTE_NO_SA);
 		return unknown_esp(flags, DROP_NO_SA);
 	}
 	if (sa->flags & SA_IN_F_SOCKET || flags & SETTINGS_F_SOCKET || len > ETH_HLEN + funnel_mtu(sa->worker))

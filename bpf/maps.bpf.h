@@ -74,6 +74,6 @@ MAP_F(replay, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, 1, __u32, __u64);
 MAP_F(beat, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, 1, __u32, struct beat);
 
 /* The envelope without an SA that was last noted. Writer: wire_in; reader: control. */
-MAP_F(wire_note, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, 1, __u32, struct wire_note);
+MAP_F(wire_note, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, NOTE_MAX, __u32, struct wire_note);
 
 #endif

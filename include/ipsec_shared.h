@@ -131,12 +131,13 @@ struct settings_ent {
 };
 enum settings_flags {
 	SETTINGS_F_ESP_OURS = 1 << 0, /* esp = ours: unknown SPIs to us die silently (I4), else shared */
-	SETTINGS_F_AUDIT = 1 << 2,    /* note one unknown envelope per second */
+	SETTINGS_F_AUDIT = 1 << 2,    /* note one unknown and one fragmented envelope per second */
 	SETTINGS_F_SOCKET = 1 << 1,   /* input = socket: wire-in leaves everything to the stack */
 };
 
 /*
- * wire_note[0]: the last envelope to us without an SA that was noted, one per second at most, for the audit.
+ * wire_note[NOTE_*]: the last envelope to us without an SA that was noted, and the last one that came in fragments,
+ * each one per second at most, for the audit.
  * Writer: wire_in on the CPU that wins claim_ns; ns is stored last. Reader: ipsecd control thread, mapped.
  */
 struct wire_note {
@@ -145,8 +146,9 @@ struct wire_note {
 	struct addr_key src, dst;
 	__be32 spi_be, seq_be;
 	__u32 flow; /* IPv6 flow label */
-	__u32 drop; /* enum drop */
+	__u32 pad;
 };
+enum { NOTE_NO_SA, NOTE_FRAGMENT, NOTE_MAX };
 
 /* sticky: flows that lately sent super-packets; value = bpf_ktime_get_coarse_ns() of the last one */
 struct sticky_key {

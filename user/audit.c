@@ -13,6 +13,7 @@ static const char *const reasons[AUDIT_MAX] = {
 	[AUDIT_ECN + ECN_ECT1_ON_NOT_ECT] = "ecn-ect1-on-not-ect",
 	[AUDIT_ECN + ECN_ECT0_ON_ECT1] = "ecn-ect0-on-ect1",
 	[AUDIT_ECN + ECN_ECT1_ON_CE] = "ecn-ect1-on-ce",
+	[AUDIT_FRAGMENT] = "esp-fragment",
 };
 
 /* ---- worker ---- */
@@ -97,19 +98,20 @@ static struct in6_addr from_key(const struct addr_key *k)
 	return a;
 }
 
-/* What wire_in dropped for want of an SA; it notes one per second, and how many there were the counters know. */
-static void tell_wire(struct daemon *d)
+/* What wire_in saw; it notes one per kind and second, and how many there were the counters know. */
+static void tell_wire(struct daemon *d, unsigned int kind)
 {
-	const struct wire_note *n = load_wire_note(d->load);
+	static const uint8_t what[NOTE_MAX] = {[NOTE_NO_SA] = DROP_NO_SA, [NOTE_FRAGMENT] = AUDIT_FRAGMENT};
+	const struct wire_note *n = load_wire_note(d->load) + kind;
 	uint64_t ns = __atomic_load_n(&n->ns, __ATOMIC_ACQUIRE);
 	struct audit_rec r;
 
-	if (ns <= d->start_ns || ns == d->noted_ns)
+	if (ns <= d->start_ns || ns == d->noted_ns[kind])
 		return;
-	d->noted_ns = ns;
+	d->noted_ns[kind] = ns;
 	r = (struct audit_rec){.packets = 1, .seq = ntohl(n->seq_be), .spi = ntohl(n->spi_be), .flow = n->flow,
-			       .link = AUDIT_NO_LINK, .what = (uint8_t)MIN(n->drop, (__u32)DROP_MAX - 1),
-			       .src = from_key(&n->src), .dst = from_key(&n->dst)};
+			       .link = AUDIT_NO_LINK, .what = what[kind], .src = from_key(&n->src),
+			       .dst = from_key(&n->dst)};
 	tell(d, &r);
 }
 
@@ -124,5 +126,6 @@ void audit_tick(struct daemon *d)
 			for (int out = 0; out < 2; out++)
 				if (audit_take(worker_audit(d->workers[i]), out, what, &r))
 					tell(d, &r);
-	tell_wire(d);
+	for (unsigned int kind = 0; kind < NOTE_MAX; kind++)
+		tell_wire(d, kind);
 }

@@ -2,7 +2,7 @@
 /*
  * audit - what RFC 4303 and RFC 4301 9 want an audit entry to name, of one dropped packet per reason,
  * direction and second: time, SPI, sequence number, addresses, flow label. On by `audit = yes`. Told as well,
- * and no drop: ECN fields that nobody sends (RFC 6040 4.2).
+ * and no drop: ECN fields that nobody sends (RFC 6040 4.2), and fragments of envelopes (RFC 4303 3.4.1).
  *
  * The worker never writes a log: it fills a slot if that is empty and its second is over, and goes on.
  * The control thread empties it at its next tick. Packets that are counted and not told are in the
@@ -20,8 +20,12 @@
 #include "ipsec_drops.h"
 
 enum { AUDIT_NO_LINK = 0xffff };
-/* enum drop, and behind its last what is told of packets that go on: enum ecn_odd */
-enum { AUDIT_ECN = DROP_MAX - 1, AUDIT_MAX = AUDIT_ECN + ECN_ECT1_ON_CE + 1 };
+/* enum drop, and behind its last what is told of packets that go on */
+enum {
+	AUDIT_ECN = DROP_MAX - 1,
+	AUDIT_FRAGMENT = AUDIT_ECN + ECN_ECT1_ON_CE + 1, /* told by wire_in alone */
+	AUDIT_MAX
+};
 #define AUDIT_GAP_NS UINT64_C(1000000000)
 
 /** struct audit_rec - one entry */
@@ -31,7 +35,7 @@ struct audit_rec {
 	struct in6_addr src, dst;
 	uint32_t spi, flow;
 	uint16_t link; /* id, or AUDIT_NO_LINK */
-	uint8_t what;  /* enum drop, or AUDIT_ECN + enum ecn_odd */
+	uint8_t what;  /* enum drop, AUDIT_ECN + enum ecn_odd, AUDIT_FRAGMENT */
 	bool out;
 };
 

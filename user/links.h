@@ -193,7 +193,7 @@ struct daemon {
 	bool use_xdp;                  /* wire-in wanted and possible */
 	struct intake intake;          /* where it is to be decided; underlay.c's */
 	uint64_t start_ns, start_clocks;
-	uint64_t noted_ns;    /* of the last wire_note told */
+	uint64_t noted_ns[NOTE_MAX]; /* of the last wire_note told, of each kind */
 	bool ready;           /* the configuration is applied: from now on a missing heartbeat is a hang */
 	int guardian_pid;
 	void (*on_event)(struct daemon *d, json_t *ev); /* monitor; steals nothing */

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 from scapy.layers.inet import IP, UDP
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, in6_chksum
 from scapy.packet import Raw, raw
 
 from lib.books import sums
@@ -57,6 +57,30 @@ def test_entry(lab, outer, reason):
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", e["time"])
     line = f"audit: {want['link'] or 'no link'} in: {reason} spi {spi:#010x} seq {seq} from {t.src} to {t.dst}"
     assert line in t.da.log(), t.da.log()
+
+
+@pytest.mark.parametrize("outer, encap", [(4, "esp"), (6, "esp"), (6, "udp")])
+def test_fragment_offered_to_esp(lab, outer, encap):
+    """RFC 4303 3.4.1: it is told, once, by its first fragment; not processed as ESP: what arrives is the whole, joined before."""
+    t = bed(lab, outer, encap=encap)
+    esp = t.peer.seal(inner(), tfc=600)
+    seq = t.peer.seq
+    body = esp if encap == "esp" else struct.pack(">HHHH", 4500, 4500, 8 + len(esp), 0) + esp
+    proto = 50 if encap == "esp" else 17
+    if encap == "udp" and outer == 6:
+        body = body[:6] + struct.pack(">H", in6_chksum(17, IPv6(src=t.src, dst=t.dst), body)) + body[8:]
+    for offset, more in ((0, 1), (256, 0)):
+        piece = body[offset:256] if more else body[offset:]
+        if outer == 4:
+            t.atk.ip(IP(src=t.src, dst=t.dst, proto=proto, id=5, flags=more, frag=offset // 8) / Raw(piece))
+        else:
+            t.atk.ip(IPv6(src=t.src, dst=t.dst, fl=FLOW) / IPv6ExtHdrFragment(nh=proto, id=5, m=more, offset=offset // 8) / Raw(piece))
+    e = wait_until(lambda: t.mon.all(event="audit"), 3, lambda: f"an entry: {t.mon.events}")
+    want = {"reason": "esp-fragment", "dir": "in", "spi": f"{t.pair.b.spi:#010x}", "seq": seq, "src": t.src, "dst": t.dst, "packets": 1,
+            "flow": FLOW if outer == 6 else None, "link": None}
+    assert len(e) == 1 and {k: e[0][k] for k in want} == want
+    assert f"audit: no link in: esp-fragment spi {want['spi']} seq {seq} from {t.src} to {t.dst}" in t.da.log()
+    wait_until(lambda: t.da.link()["rx"]["packets"] == 1, 2, "the whole envelope")
 
 
 ECN = {"ecn-ect0-on-not-ect": (0, 2), "ecn-ect1-on-not-ect": (0, 1), "ecn-ect0-on-ect1": (1, 2), "ecn-ect1-on-ce": (3, 1),
