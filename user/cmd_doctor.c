@@ -248,6 +248,23 @@ static void check_4500(json_t *list)
 
 /* ---- checks on what the daemon says ---- */
 
+static void check_ike(json_t *list, json_t *show)
+{
+	unsigned int n = 0;
+	json_t *l;
+	size_t i;
+
+	json_array_foreach (jat(show, "links"), i, l)
+		n += !jnull(l, "ike");
+	if (!n)
+		return;
+	if (jtrue(show, "daemon.ike.connected"))
+		find(list, "ike", "ok", NULL, "an IKE daemon is connected, %u link%s of its", n, n > 1 ? "s" : "");
+	else
+		find(list, "ike", "fail", "systemctl status strongswan; is its plugin there? make install-ike",
+		     "no IKE daemon is connected, and %u link%s need one", n, n > 1 ? "s" : "");
+}
+
 static void check_daemon(json_t *list, json_t *show)
 {
 	if (!jtrue(show, "ok")) {
@@ -401,6 +418,7 @@ json_t *doctor_json(struct ctl *c)
 	check_forwarding(list);
 	check_networkd(list);
 	check_refused(list, show);
+	check_ike(list, show);
 	json_array_foreach (jat(show, "links"), i, l) {
 		check_link(list, l);
 		check_link_signs(list, l);

@@ -50,6 +50,16 @@ struct ike {
 
 /* ---- connections ---- */
 
+static void announce(struct daemon *d, bool connected)
+{
+	json_t *ev = d->on_event ? json_pack("{s:s s:b}", "event", "ike-daemon", "connected", connected) : NULL;
+
+	if (!ev)
+		return;
+	d->on_event(d, ev);
+	json_decref(ev);
+}
+
 static void hang_up(struct conn *c)
 {
 	uint64_t had;
@@ -64,8 +74,10 @@ static void hang_up(struct conn *c)
 	pid = c->pid;
 	*c = (struct conn){.k = c->k, .fd = -1};
 	ike_generation(c->k, &still);
-	if (had && !still)
-		log_info("ike: the IKE daemon (pid %d) is gone; its SAs stay", (int)pid);
+	if (!had || still)
+		return;
+	log_info("ike: the IKE daemon (pid %d) is gone; its SAs stay", (int)pid);
+	announce(c->k->d, false);
 }
 
 static bool is_dead(const struct conn *c)
@@ -380,6 +392,7 @@ static int greet(struct conn *c, const struct ike_msg *m)
 {
 	struct ike *k = c->k;
 	struct ike_msg answer = {.head = {.type = IKE_HELLO, .seq = m->head.seq}, .hello = {.pid = getpid()}};
+	bool there;
 	int err;
 
 	if (!m->head.generation || (pid_t)m->hello.pid != c->pid) {
@@ -398,11 +411,14 @@ static int greet(struct conn *c, const struct ike_msg *m)
 			return -EBUSY;
 		}
 	}
+	ike_generation(k, &there);
 	c->generation = m->head.generation;
 	c->events = answer.hello.events = m->hello.events;
 	err = put(c, &answer);
 	if (err)
 		return err;
+	if (!there)
+		announce(k->d, true);
 	if (k->peer != c->generation) {
 		log_info("ike: an IKE daemon (pid %d) is here", (int)c->pid);
 		k->peer = c->generation;

@@ -624,11 +624,16 @@ static bool any_refused(const struct link *l)
 }
 
 /* Without an SA to use: has its life ended, was it refused, or was there none? */
-static enum link_reason why_no_sa(const struct link *l)
+static enum link_reason why_no_sa(const struct daemon *d, const struct link *l)
 {
+	bool there;
+
 	for (const struct sa *sa = l->sas; sa; sa = sa->next)
 		if (sa->ended)
 			return sa->ended == LIFE_SEQUENCE ? LINK_SA_EXHAUSTED : LINK_SA_EXPIRED;
+	ike_generation(d->ike, &there);
+	if (l->conf.ike[0] && !there)
+		return LINK_NO_IKE;
 	return any_refused(l) ? LINK_SA_REFUSED : LINK_NO_SA;
 }
 
@@ -647,7 +652,7 @@ static enum link_reason by_liveness(const struct link *l, uint64_t now)
 }
 
 /* The whole truth about a link, from what is the case now (I7). */
-static enum link_reason compute(const struct link *l, uint64_t now)
+static enum link_reason compute(const struct daemon *d, const struct link *l, uint64_t now)
 {
 	const struct sa *out = sad_out(l), *in = sad_in(l);
 	const struct link_path *p = &l->paths[l->cur_path];
@@ -657,7 +662,7 @@ static enum link_reason compute(const struct link *l, uint64_t now)
 	if (!l->admin_up || !l->dev_up)
 		return LINK_ADMIN_DOWN;
 	if (!out || !in)
-		return why_no_sa(l);
+		return why_no_sa(d, l);
 	if (!l->n_paths || IN6_IS_ADDR_UNSPECIFIED(&p->remote))
 		return LINK_NO_ENDPOINT;
 	if (p->loop)
@@ -671,7 +676,7 @@ static enum link_reason compute(const struct link *l, uint64_t now)
 
 static void update_state(struct daemon *d, struct link *l, uint64_t now)
 {
-	enum link_reason r = compute(l, now);
+	enum link_reason r = compute(d, l, now);
 	bool up = r == LINK_OK;
 
 	if (up != l->up) {

@@ -24,6 +24,7 @@ enum { SLACK_MS = 150 /* a tick and a half: our own clockwork is no reason to ca
 	X(OK, "ok", "a round trip was seen within the liveness window")                            \
 	X(ADMIN_DOWN, "admin-down", "taken down by an operator: ipsecctl link up NAME")            \
 	X(NO_SA, "no-sa", "no usable SA: see ipsecctl sa list and the daemon's log")               \
+	X(NO_IKE, "no-ike", "no SA, and no IKE daemon is connected: systemctl start strongswan; its plugin comes by make install-ike") \
 	X(SA_REFUSED, "sa-refused", "the SA's durable state refuses to send: see why in ipsecctl sa list") \
 	X(NO_ENDPOINT, "no-endpoint", "the peer's outer address is not known yet")                 \
 	X(NO_ROUTE, "no-route", "no route to the path's remote address")                           \

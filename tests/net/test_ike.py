@@ -271,3 +271,30 @@ def test_as_debian_configures_it(lab):
     need_ping(t.h1, FAR["h1"])
     assert {s["source"] for d in (t.da, t.db) for s in d.link()["sas"]} == {"ike"}
     assert not t.a.out("ip xfrm state").strip(), "no SA has gone to the kernel"
+
+
+def test_links_come_and_go(lab):
+    """At run time, by ipsecctl: strongSwan is told, and when the link goes, so do connection and SAs, the peer's too."""
+    t = gateways(lab)
+    m = Monitor(t.da)
+    wait_until(lambda: m.saw(event="monitor-start"), 3, "the monitor")
+    t.ca.kill()
+    wait_until(lambda: t.da.reason() == "no-ike" and m.saw(event="ike-daemon", connected=False), 3, lambda: t.da.ctl("show").stdout)
+    checks = {c["check"]: c["status"] for c in t.da.json("doctor", check=False)["checks"]}
+    assert checks["ike"] == "fail"
+    t.ca.start()
+    wait_until(lambda: t.da.reason() == "no-sa" and m.saw(event="ike-daemon", connected=True) and t.ca.conns(), 5, lambda: t.ca.log())
+    up(t)
+    text = t.da.json("show config")["text"]
+    words = [w for line in text.split("[link ipsec1]")[1].splitlines() if "=" in line for w in line.split(" = ", 1)]
+    words = [w.strip() for w in words]
+    t.da.ctl("link", "del", "ipsec1")
+    wait_until(lambda: not t.ca.conns() and not t.db.link()["sas"], 5, lambda: t.ca.conns() + t.cb.log()[-2000:])
+    sh_words = ["ipsecctl", "-i", t.da.instance, "link", "add", "ipsec1", *words]
+    t.da.ns.run([tool(sh_words[0]), *sh_words[1:]])
+    wait_until(lambda: "east" in t.ca.conns(), 5, t.ca.log)
+    up(t)
+    need_ping(t.h1, FAR["h1"])
+    t.da.ctl("link set ipsec1 ike-rekey 30m")
+    assert t.da.is_up(), "running SAs go on"
+    wait_until(lambda: "rekeying every 1800s" in t.ca.conns(), 5, t.ca.conns)
