@@ -215,7 +215,7 @@ def test_no_false_down_under_load(lab):
     assert (t.da.link()["flaps"], t.db.link()["flaps"]) == flaps
 
 
-def full_figure4(lab):
+def full_figure4(lab, liveness=STRICT):
     """All three gateways, West's two links to Sunrise by metric: East 10, Orient 20."""
     f = lab.figure4()
     _, w1, e1 = lab.pair_files("east")
@@ -227,7 +227,7 @@ def full_figure4(lab):
         a, b = (1, 2) if peer != "west" else (2, 1)
         return {"peer": peer, "address": f"{tun}.{a} peer {tun}.{b}", "path": path, "inner": ", ".join(far_nets),
                 "protect": ", ".join(far_nets), "route": ", ".join(far_nets), "metric": metric,
-                "liveness": "100ms x 3", "sa": f"file:{key}"}
+                "liveness": liveness, "sa": f"file:{key}"}
     f.dw = lab.daemon(f.west, conf_text([
         ("ipsec1", link("east", 0, f.wild["east"][0], f.sunrise, w1, 10)),
         ("ipsec2", link("orient", 0, f.wild["orient"][0], f.sunrise + f.dawn, w2, 20))]), keys=[w1, w2])
