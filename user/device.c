@@ -99,7 +99,16 @@ static int adopt(struct daemon *d, struct link *l)
 	return 0;
 }
 
-static int create(struct daemon *d, struct link *l)
+/* A pair whose other end is called bN and lies beside it was made for us: addresses and firewall came first. */
+static bool offered(struct link *l, const char *bn)
+{
+	struct nl_link w, b;
+
+	return !nl_link_get(l->nl, l->conf.name, &w) && !strcmp(w.kind, "veth") && !w.peer_elsewhere &&
+	       !nl_link_get(l->nl, bn, &b) && b.peer_ifindex == w.ifindex && w.peer_ifindex == b.ifindex;
+}
+
+static int create(struct daemon *d, struct link *l, bool take)
 {
 	char bn[IFNAMSIZ];
 	struct veth_spec v = {.name = l->conf.name, .peer = bn, .peer_netns_fd = d->backend_fd,
@@ -109,9 +118,11 @@ static int create(struct daemon *d, struct link *l)
 	int err;
 
 	b_name(l, bn);
+	if (take && !offered(l, bn))
+		return -EEXIST;
 	if (!nl_link_get(d->nl_k, bn, &b)) /* its other half is gone or lies in a lost namespace */
 		nl_link_del(d->nl_k, b.ifindex);
-	err = nl_veth_add(l->nl, &v);
+	err = take ? nl_veth_take(l->nl, &v) : nl_veth_add(l->nl, &v);
 	return err ? err : adopt(d, l);
 }
 
@@ -129,10 +140,14 @@ int device_make(struct daemon *d, struct link *l, FILE *errs)
 	int err = adopt(d, l);
 
 	if (err == -ENODEV || err == -ENOENT)
-		err = create(d, l);
+		err = create(d, l, false);
+	else if (err == -EEXIST)
+		err = create(d, l, true);
 	if (err == -EEXIST)
-		fprintf(errs, "%s: a device of that name exists and is not ours: rename or delete it (ip link del %s)\n",
-			l->conf.name, l->conf.name);
+		fprintf(errs,
+			"%s: a device of that name exists and is not ours: rename or delete it (ip link del %s); a veth "
+			"is taken if its other end is called b%u and lies in the same namespace\n",
+			l->conf.name, l->conf.name, l->conf.number);
 	else if (err)
 		fprintf(errs, "%s: cannot make the device: %s %s\n", l->conf.name, strerror(-err), nl_err(l->nl));
 	if (err)

@@ -12,7 +12,12 @@
 
 enum { DEVICE_GROUP = 0xe59 /* interface group of all backend ends */ };
 
-/** device_make() - make or adopt; fills ifindex, b_ifindex; carrier stays down. Return: 0 or -errno, reason in errs */
+/**
+ * device_make() - make or adopt; fills ifindex, b_ifindex; carrier stays down.
+ * A pair that somebody made beforehand, ipsecN and bN in the workload namespace, is taken: what ipsecN has
+ * been given stays, bN goes into the backend. Anything else of that name is -EEXIST.
+ * Return: 0 or -errno, reason in errs
+ */
 int device_make(struct daemon *d, struct link *l, FILE *errs);
 /** device_config() - addresses, names, routes, sysctls as l->conf says; removes those that old (or NULL) had and conf has not */
 int device_config(struct daemon *d, struct link *l, const struct link_conf *old, FILE *errs);

@@ -425,6 +425,7 @@ static bool parse_link(const struct nlmsghdr *h, void *row)
 	l->mtu6 = mtu6_of(tb[IFLA_AF_SPEC]);
 	l->operstate = u8_of(tb[IFLA_OPERSTATE]);
 	l->peer_ifindex = (int)u32_of(tb[IFLA_LINK]);
+	l->peer_elsewhere = tb[IFLA_LINK_NETNSID];
 	str_of(tb[IFLA_IFNAME], l->name, sizeof l->name);
 	str_of(tb[IFLA_IFALIAS], l->alias, sizeof l->alias);
 	str_of(info[IFLA_INFO_KIND], l->kind, sizeof l->kind);
@@ -591,22 +592,64 @@ static int no_addrgen(struct nl *nl, const char *name)
 	return err == -EAFNOSUPPORT ? 0 : err;
 }
 
+static int no_addrgen_either(struct nl *nl, const struct veth_spec *v)
+{
+	struct nl *far = NULL;
+	int err;
+
+	if (!v->noarp)
+		return 0;
+	err = far_nl(nl, v->peer_netns_fd, &far);
+	if (!err)
+		err = no_addrgen(nl, v->name);
+	return err ? err : no_addrgen(far, v->peer);
+}
+
+/* What a device that stands can still be told of put_end() and put_noarp(). */
+static int retune(struct nl *nl, const struct veth_spec *v)
+{
+	struct ifinfomsg *ifi;
+	struct req r;
+
+	ifi = req_init(&r, RTM_SETLINK, 0, sizeof *ifi);
+	put_noarp(ifi, v->noarp);
+	mnl_attr_put_strz(r.h, IFLA_IFNAME, v->name);
+	if (v->txqlen)
+		mnl_attr_put_u32(r.h, IFLA_TXQLEN, v->txqlen);
+	return nl_request(nl, r.h, NULL, NULL);
+}
+
+static int send_away(struct nl *nl, const struct veth_spec *v)
+{
+	struct req r;
+
+	req_init(&r, RTM_SETLINK, 0, sizeof(struct ifinfomsg));
+	mnl_attr_put_strz(r.h, IFLA_IFNAME, v->peer);
+	mnl_attr_put_u32(r.h, IFLA_GROUP, v->peer_group);
+	mnl_attr_put_u32(r.h, IFLA_NET_NS_FD, (uint32_t)v->peer_netns_fd);
+	return nl_request(nl, r.h, NULL, NULL);
+}
+
+int nl_veth_take(struct nl *nl, const struct veth_spec *v)
+{
+	int err = retune(nl, v);
+
+	if (!err)
+		err = send_away(nl, v);
+	return err ? err : no_addrgen_either(nl, v);
+}
+
 int nl_veth_add(struct nl *nl, const struct veth_spec *v)
 {
 	struct nl_link made;
-	struct nl *far = NULL;
 	int err;
 
 	if (strnlen(v->name, IFNAMSIZ) >= IFNAMSIZ || strnlen(v->peer, IFNAMSIZ) >= IFNAMSIZ)
 		return -EINVAL;
 	err = veth_create(nl, v);
-	if (err || !v->noarp)
+	if (err)
 		return err;
-	err = far_nl(nl, v->peer_netns_fd, &far);
-	if (!err)
-		err = no_addrgen(nl, v->name);
-	if (!err)
-		err = no_addrgen(far, v->peer);
+	err = no_addrgen_either(nl, v);
 	if (err && !nl_link_get(nl, v->name, &made))
 		nl_link_del(nl, made.ifindex);
 	return err;

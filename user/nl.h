@@ -47,6 +47,7 @@ struct nl_link {
 	uint8_t operstate;
 	uint8_t mac[6];
 	int peer_ifindex;  /* IFLA_LINK, 0 = none */
+	bool peer_elsewhere; /* in another namespace */
 	char alias[128];
 	uint64_t tx_dropped, rx_dropped, tx_packets, rx_packets;
 	bool deleted;      /* in notifications */
@@ -62,6 +63,12 @@ struct veth_spec {
 	bool noarp;        /* `name`: NOARP and MULTICAST, no IPv6 address generation (addr_gen_mode none) on either end */
 };
 int nl_veth_add(struct nl *nl, const struct veth_spec *v); /* one queue each way on both ends */
+/**
+ * nl_veth_take() - a pair that somebody made, both ends in this namespace, becomes what nl_veth_add() makes
+ * Of v: names, namespace and group of the peer, txqlen, noarp. Addresses and routes of v->name stay, the
+ * peer loses its own as it moves. Return: 0 or -errno; a pair that was taken half way can be taken again.
+ */
+int nl_veth_take(struct nl *nl, const struct veth_spec *v);
 int nl_link_get(struct nl *nl, const char *name, struct nl_link *out);
 int nl_link_get_index(struct nl *nl, int ifindex, struct nl_link *out);
 int nl_link_each(struct nl *nl, void (*fn)(void *arg, const struct nl_link *l), void *arg);

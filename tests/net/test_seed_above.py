@@ -389,3 +389,34 @@ def test_3_3_addresses_by_networkd(lab):
     wait_until(all_there, 10, lambda: f"{t.a.out('ip addr')} {networkd.log()[-3000:]}")
     need_ping(t.h1, "10.2.0.2")
     need_ping(t.h1, "fd02::2")
+
+
+def test_3_3_device_made_by_others(lab):
+    """ifupdown makes and numbers the device before ipsecd starts (pre-up ip link add): taken as it is. Others are not."""
+    t = lab.two_hosts()
+    _, ka, kb = lab.pair_files()
+    t.a.ip("link add ipsec1 type veth peer name b1", "addr add 10.9.0.1 peer 10.9.0.2/32 dev ipsec1",
+           "link set b1 up", "link set ipsec1 up", "route add 10.2.0.0/16 dev ipsec1")
+    index = route(t.a, "10.2.0.2")["dev"], t.a.enter(socket.if_nametoindex, "ipsec1")
+    da = lab.daemon(t.a, [bare(t, "a", ka)], keys=[ka])
+    db = lab.daemon(t.b, [t.link("b", kb)], keys=[kb])
+    da.wait_up()
+    db.wait_up()
+    assert (route(t.a, "10.2.0.2")["dev"], t.a.enter(socket.if_nametoindex, "ipsec1")) == index, "it is that very device"
+    assert not t.a.ok("ip link show b1"), "its other end is ours now"
+    d = json.loads(t.a.out("ip -j -d link show ipsec1"))[0]
+    assert {"NOARP", "MULTICAST", "LOWER_UP"} <= set(d["flags"]) and "ipsec:1" in d["altnames"]
+    need_ping(t.h1, "10.2.0.2")
+    db.kill()
+    wait_until(lambda: not carrier(t.a, "ipsec1"), 5, "its carrier tells the truth")
+    db.start()
+    da.wait_up()
+    need_ping(t.h1, "10.2.0.2")
+
+    # no device, and no pair of somebody else's, is ever taken for ours
+    t.a.ip("link add ipsec2 type bridge", "link add ipsec3 type veth peer name other", "link add ipsec4 type veth peer name b5",
+           "link add ipsec5 type bridge")
+    for n in (2, 3, 4, 5):
+        p = da.ctl("link", "add", f"ipsec{n}", f"peer=p{n}", "path=192.0.2.9", check=False, json_out=False)
+        assert p.returncode and "is not ours" in p.stdout + p.stderr and f"b{n}" in p.stdout + p.stderr
+    assert t.a.ok("ip link show other") and t.a.ok("ip link show b5")
