@@ -715,6 +715,111 @@ static void socket_port_test(void **state)
 	}
 }
 
+/* --- sock_in, sock_out: random packets --- */
+
+static uint64_t rnd_state = 88172645463325252;
+
+static uint32_t rnd(uint32_t n)
+{
+	rnd_state ^= rnd_state << 13;
+	rnd_state ^= rnd_state >> 7;
+	rnd_state ^= rnd_state << 17;
+	return (uint32_t)(rnd_state >> 20) % n;
+}
+
+static void rnd_pkt(struct pkt *p, uint16_t private)
+{
+	static const uint8_t protos[] = {IPPROTO_UDP, IPPROTO_UDP, IPPROTO_UDP, IPPROTO_ESP, IPPROTO_TCP, IPPROTO_ICMP};
+	static const uint32_t spis[] = {SPI, SPI, SPI_ALIEN, 0};
+	const uint16_t ports[] = {4500, 4500, private, 53};
+	static const uint16_t frags[] = {0, 0, 0, 1, 0x2000, 0x2009};
+	bool v4 = rnd(2), to_us = rnd(4);
+
+	*p = (struct pkt){.src = v4 ? "198.51.100.7" : "2001:db8::7",
+			  .dst = v4 ? (to_us ? "192.0.2.1" : "192.0.2.2") : (to_us ? "2001:db8::1" : "2001:db8::2"),
+			  .proto = protos[rnd(ARRAY_SIZE(protos))], .spi = spis[rnd(ARRAY_SIZE(spis))],
+			  .sport = (uint16_t)(1 + rnd(65535)), .dport = ports[rnd(ARRAY_SIZE(ports))],
+			  .payload = (uint16_t)(4 + rnd(200)), .n_vlan = (uint8_t)(rnd(4) ? 0 : rnd(3)), .pad = (uint16_t)rnd(9)};
+	if (v4)
+		p->opts = (uint8_t)(rnd(3) ? 0 : rnd(11));
+	else
+		p->ext = (uint8_t)(rnd(3) ? 0 : rnd(3));
+	*(v4 ? &p->frag : &p->frag6) = v4 ? frags[rnd(ARRAY_SIZE(frags))] : (rnd(3) ? 0 : rnd(2) ? 1 : 0x48);
+}
+
+/* What sock_in is for: a datagram of ours, by SPI, to 4500 or the worker's own port, whole or its first part. */
+static bool is_for_socket(const struct pkt *p, uint16_t private)
+{
+	bool to_us = !strcmp(p->dst, "192.0.2.1") || !strcmp(p->dst, "2001:db8::1");
+
+	return p->proto == IPPROTO_UDP && to_us && p->spi == SPI && p->payload >= 8 && !(p->frag & 0x1fff) &&
+	       !(p->frag6 & 0xfff8) && (p->dport == 4500 || p->dport == private);
+}
+
+/*
+ * Whatever comes: nothing gets longer or shorter; a datagram of ours shows its worker's port under a checksum
+ * that is as right or wrong as before, or none; every other packet is byte for byte what it was. With a byte
+ * damaged anywhere, at most port and checksum of it are other.
+ */
+static void sock_random_test(void **state)
+{
+	static const struct row none = {"", PROG_wire_in, .settings = SETTINGS_F_ESP_OURS};
+	static uint8_t in[512], want[512], out[512];
+	struct sockaddr_in6 any = {.sin6_family = AF_INET6};
+	socklen_t any_len = sizeof(any);
+	int fd = socket(AF_INET6, SOCK_DGRAM, 0);
+	unsigned int taken = 0, changed;
+	struct worker_ent e = {0};
+	uint16_t port;
+
+	assert_return_code(bind(fd, (struct sockaddr *)&any, sizeof(any)), errno);
+	assert_return_code(getsockname(fd, (struct sockaddr *)&any, &any_len), errno);
+	port = ntohs(any.sin6_port);
+	row_set(&none);
+	e.udp_port_be = any.sin6_port;
+	assert_int_equal(load_worker_set(ld, 0, &e), 0);
+	for (int i = 0; i < 60000; i++) {
+		enum load_prog prog = i % 8 ? PROG_sock_in : PROG_sock_out;
+		bool damaged = rnd(3) == 0, hit;
+		LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = in, .data_out = out, .data_size_out = sizeof(out), .repeat = 1);
+		unsigned int len, at;
+		struct pkt p;
+
+		rnd_pkt(&p, port);
+		len = pkt_fill(&p, in, sizeof(in));
+		at = 14 + 4 * p.n_vlan + (strchr(p.src, ':') ? 40 + 8u * (p.ext + !!p.frag6) : 20 + 4u * p.opts);
+		if (p.proto == IPPROTO_UDP && rnd(2)) /* a checksum, maybe a wrong one */
+			put16(in + at + 6, (uint16_t)(1 + rnd(65535)));
+		if (damaged)
+			in[rnd(len)] ^= (uint8_t)(1 << rnd(8));
+		run.data_size_in = len;
+		assert_int_equal(bpf_prog_test_run_opts(ld->prog[prog], &run), 0);
+		assert_int_equal(run.data_size_out, len);
+		memcpy(want, in, len);
+		hit = prog == PROG_sock_in && is_for_socket(&p, port);
+		if (damaged) {
+			changed = 0;
+			for (unsigned int k = 0; k < len; k++)
+				changed += in[k] != out[k];
+			assert_true(changed <= 4 && (changed == 0 || prog == PROG_sock_in));
+			continue;
+		}
+		assert_true((int)run.retval == ACT_NEXT || (!hit && (int)run.retval == ACT_DROP));
+		if (hit) {
+			taken++;
+			put16(want + at + 2, port);
+			if (in[at + 6] || in[at + 7]) {
+				memcpy(want + at + 6, out + at + 6, 2);
+				assert_int_equal(sum16(want + at, len - at, 0) % 0xffff, sum16(in + at, len - at, 0) % 0xffff);
+				assert_true(out[at + 6] || out[at + 7]); /* it did not become none */
+			}
+		}
+		assert_memory_equal(out, want, len);
+	}
+	assert_true(taken > 1000);
+	close(fd);
+}
+
 static int setup(void **state)
 {
 	log_init("prog_test");
@@ -747,7 +852,7 @@ static const char *slug(const char *name)
 
 int main(void)
 {
-	static struct CMUnitTest tests[ARRAY_SIZE(rows) + 3];
+	static struct CMUnitTest tests[ARRAY_SIZE(rows) + 4];
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		tests[i] = (struct CMUnitTest){.name = slug(rows[i].name),
@@ -759,5 +864,7 @@ int main(void)
 		(struct CMUnitTest){.name = "wire:socket-port", .test_func = socket_port_test};
 	tests[ARRAY_SIZE(rows) + 2] =
 		(struct CMUnitTest){.name = "link:mss-clamp", .test_func = mss_test};
+	tests[ARRAY_SIZE(rows) + 3] =
+		(struct CMUnitTest){.name = "sock:random", .test_func = sock_random_test};
 	return _cmocka_run_group_tests("prog", tests, ARRAY_SIZE(tests), setup, teardown);
 }
