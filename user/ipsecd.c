@@ -300,6 +300,13 @@ static void ev_route(void *arg, const struct nl_route *r)
 	d->protect_touched |= r->deleted && r->proto == NL_PROTO_ESPWIRE;
 }
 
+static void ev_rule(void *arg)
+{
+	struct daemon *d = arg;
+
+	d->routes_dirty = d->underlay_dirty = true;
+}
+
 static void ev_overrun(void *arg)
 {
 	links_resync(arg);
@@ -307,7 +314,7 @@ static void ev_overrun(void *arg)
 
 static int on_netlink(sd_event_source *s, int fd, uint32_t revents, void *arg)
 {
-	static const struct nl_events evs = {ev_link, ev_addr, ev_route, ev_overrun};
+	static const struct nl_events evs = {ev_link, ev_addr, ev_route, ev_rule, ev_overrun};
 	struct ipsecd *r = arg;
 
 	nl_monitor_read(r->d.nl_u, &evs, &r->d);

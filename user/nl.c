@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <libmnl/libmnl.h>
 #include <linux/ethtool.h>
+#include <linux/fib_rules.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
 #include <linux/ipv6.h>
@@ -1170,6 +1171,100 @@ static int route_query(struct nl *nl, const struct in6_addr *dst, const struct i
 	return nl_request(nl, q.h, one_route, out);
 }
 
+/* ---- rules on a protocol that route queries do not take ---- */
+
+/* struct rule - one that names a protocol and sends what matches to a table */
+struct rule {
+	uint8_t ipproto;
+	uint32_t table, mark, mask;
+	struct prefix dst, src; /* len 0 = any */
+};
+
+static bool rule_prefix(struct prefix *p, const struct nlattr *a, uint8_t len, bool is4)
+{
+	p->is4 = is4;
+	p->len = len;
+	return !len || (len <= (is4 ? 32 : 128) && addr_of(a, &p->addr) && addr_is4(&p->addr) == is4);
+}
+
+/* Rules about devices or users say nothing of our sockets, or nothing that can be judged here. */
+static bool parse_rule(const struct nlmsghdr *h, void *row)
+{
+	const struct fib_rule_hdr *fr = mnl_nlmsg_get_payload(h);
+	const struct nlattr *tb[FRA_MAX + 1];
+	struct rule *out = row;
+	bool is4;
+
+	if (h->nlmsg_type != RTM_NEWRULE || mnl_nlmsg_get_payload_len(h) < sizeof *fr)
+		return false;
+	if (fr->action != FR_ACT_TO_TBL || fr->flags & FIB_RULE_INVERT)
+		return false;
+	index_msg(tb, FRA_MAX, h, sizeof *fr);
+	if (!tb[FRA_IP_PROTO] || mnl_attr_get_payload_len(tb[FRA_IP_PROTO]) < 1 || tb[FRA_IIFNAME] || tb[FRA_OIFNAME] ||
+	    tb[FRA_UID_RANGE] || tb[FRA_SPORT_RANGE] || tb[FRA_DPORT_RANGE])
+		return false;
+	is4 = fr->family == AF_INET;
+	out->ipproto = mnl_attr_get_u8(tb[FRA_IP_PROTO]);
+	out->table = tb[FRA_TABLE] ? u32_of(tb[FRA_TABLE]) : fr->table;
+	out->mark = u32_of(tb[FRA_FWMARK]);
+	out->mask = tb[FRA_FWMASK] ? u32_of(tb[FRA_FWMASK]) : out->mark ? UINT32_MAX : 0;
+	return rule_prefix(&out->dst, tb[FRA_DST], fr->dst_len, is4) && rule_prefix(&out->src, tb[FRA_SRC], fr->src_len, is4);
+}
+
+static bool rule_fits(const struct rule *r, const struct in6_addr *dst, const struct in6_addr *src, uint32_t mark, uint8_t ipproto)
+{
+	return r->ipproto == ipproto && (mark & r->mask) == r->mark && (!r->dst.len || prefix_match(&r->dst, dst)) &&
+	       (!r->src.len || (src && prefix_match(&r->src, src)));
+}
+
+/* The longest prefix of a table, of those the least metric. Return: 0, -ENOENT when there is none, or -errno */
+static int look_in_table(struct nl *nl, uint32_t table, const struct in6_addr *dst, struct nl_route *out)
+{
+	int err, found = -ENOENT;
+	struct nl_route *rt;
+	void *rows;
+	size_t n;
+
+	err = route_rows(nl, family_of(dst), 0, table, &rows, &n);
+	rt = rows;
+	for (size_t i = 0; !err && i < n; i++) {
+		if (rt[i].table != table || (rt[i].dst.len && !prefix_match(&rt[i].dst, dst)))
+			continue;
+		if (!found && (rt[i].dst.len < out->dst.len || (rt[i].dst.len == out->dst.len && rt[i].metric >= out->metric)))
+			continue;
+		*out = rt[i];
+		found = 0;
+	}
+	free(rows);
+	return err ? err : found;
+}
+
+/* What a rule on this protocol says, in the order of the rules. Return: 0, or -ENOENT when none says anything */
+static int by_proto_rule(struct nl *nl, const struct in6_addr *dst, const struct in6_addr *src, uint32_t mark,
+			 uint8_t ipproto, struct nl_route *out)
+{
+	int err, found = -ENOENT;
+	struct rule *rules;
+	struct rtmsg *rtm;
+	struct req q;
+	void *rows;
+	size_t n;
+
+	rtm = req_init(&q, RTM_GETRULE, 0, sizeof *rtm);
+	rtm->rtm_family = family_of(dst);
+	err = nl_dump(nl, q.h, sizeof(struct rule), parse_rule, &rows, &n);
+	rules = rows;
+	for (size_t i = 0; !err && found && i < n; i++)
+		if (rule_fits(&rules[i], dst, src, mark, ipproto))
+			found = look_in_table(nl, rules[i].table, dst, out);
+	free(rows);
+	if (found)
+		return -ENOENT;
+	if (out->type != NL_RT_UNICAST)
+		out->oif = 0;
+	return 0;
+}
+
 int nl_route_get(struct nl *nl, const struct in6_addr *dst, const struct in6_addr *src_or_null,
 		 uint32_t fwmark, uint8_t ipproto, uint16_t dport, struct nl_route *out)
 {
@@ -1180,9 +1275,11 @@ int nl_route_get(struct nl *nl, const struct in6_addr *dst, const struct in6_add
 	err = route_query(nl, dst, src_or_null, fwmark, ipproto, dport, 0, out);
 	/* the kernel takes TCP, UDP and ICMP here and nothing else */
 	if (err == -EOPNOTSUPP && ipproto) {
+		err = by_proto_rule(nl, dst, src_or_null, fwmark, ipproto, out);
+		if (err)
+			err = route_query(nl, dst, src_or_null, fwmark, 0, 0, 0, out);
 		ipproto = 0;
 		dport = 0;
-		err = route_query(nl, dst, src_or_null, fwmark, 0, 0, 0, out);
 	}
 	if (err)
 		return err;
@@ -1191,6 +1288,7 @@ int nl_route_get(struct nl *nl, const struct in6_addr *dst, const struct in6_add
 	if (out->learned && !route_query(nl, dst, src_or_null, fwmark, ipproto, dport, RTM_F_FIB_MATCH, &fib))
 		out->route_mtu = fib.mtu;
 	if (!nl_link_get_index(nl, out->oif, &dev)) {
+		memcpy(out->dev, dev.name, sizeof out->dev);
 		out->dev_mtu = dev.mtu;
 		if (!addr_is4(dst) && dev.mtu6)
 			out->dev_mtu = MIN(dev.mtu, dev.mtu6);
@@ -1225,7 +1323,7 @@ int nl_sysctl(struct nl *nl, const char *path, const char *value)
 static int open_monitor(struct nl *nl)
 {
 	static const int groups[] = {RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR,
-				     RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE};
+				     RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE};
 	int size = MON_RCVBUF;
 
 	nl->mon = open_sock(NETLINK_ROUTE, SOCK_NONBLOCK);
@@ -1272,6 +1370,8 @@ static void notify(const struct nlmsghdr *h, const struct nl_events *ev, void *a
 		ev->addr(arg, &a);
 	else if (ev->route && parse_fib_route(h, &r))
 		ev->route(arg, &r);
+	else if (ev->rule && (h->nlmsg_type == RTM_NEWRULE || h->nlmsg_type == RTM_DELRULE))
+		ev->rule(arg);
 }
 
 int nl_monitor_read(struct nl *nl, const struct nl_events *ev, void *arg)

@@ -107,6 +107,7 @@ struct nl_route {
 	struct in6_addr src, via;
 	uint8_t proto;
 	uint32_t mtu;     /* RTAX_MTU, 0 = none */
+	char dev[IFNAMSIZ]; /* nl_route_get(): name of oif */
 	uint32_t route_mtu, dev_mtu; /* nl_route_get(): of the route itself, 0 = none; of its device */
 	bool learned;     /* nl_route_get(): mtu came by ICMP and expires */
 	bool deleted;
@@ -120,8 +121,8 @@ int nl_route_each_proto(struct nl *nl, int family, uint8_t proto,
 			void (*fn)(void *arg, const struct nl_route *r), void *arg); /* filtered by the kernel */
 /**
  * nl_route_get() - what the FIB says for a locally sent packet
- * The kernel takes ipproto (and dport) here for TCP, UDP and ICMP only; for others (ESP: 50) the
- * question is asked without, so that an `ip rule ipproto 50` is not seen: trust the socket there.
+ * The kernel takes ipproto (and dport) here for TCP, UDP and ICMP only; for others (ESP: 50) rules that name the
+ * protocol are read first, and their tables: before rules that do not name it, whatever their priorities.
  * Return: 0, -ENETUNREACH ... ; out->oif, src, via, table, mtu (what the kernel would go by: learned, of the
  * route, or of the device) and where that comes from
  */
@@ -136,6 +137,7 @@ struct nl_events {
 	void (*link)(void *arg, const struct nl_link *l);
 	void (*addr)(void *arg, const struct nl_addr *a);
 	void (*route)(void *arg, const struct nl_route *r);
+	void (*rule)(void *arg);    /* the order in which tables are asked has changed */
 	void (*overrun)(void *arg); /* ENOBUFS: dump again */
 };
 int nl_monitor_open(struct nl *nl);  /* Return: fd to poll, or -errno */

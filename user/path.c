@@ -251,7 +251,6 @@ static bool lookup_one(struct daemon *d, struct link *l, unsigned int i)
 {
 	struct link_path *p = &l->paths[i], old = *p;
 	struct nl_route r = {0};
-	struct nl_link dev;
 	bool udp = p->conf.encap == ENCAP_UDP;
 
 	p->oif = 0;
@@ -272,10 +271,7 @@ static bool lookup_one(struct daemon *d, struct link *l, unsigned int i)
 		if (p->oif != old.oif || memcmp(&p->via, &old.via, sizeof p->via))
 			p->told_mtu = 0; /* another way */
 		add_up(l, i);
-		if (p->oif == old.oif)
-			memcpy(p->dev, old.dev, sizeof p->dev);
-		else if (!nl_link_get_index(d->nl_u, p->oif, &dev))
-			memcpy(p->dev, dev.name, sizeof p->dev);
+		memcpy(p->dev, r.dev, sizeof p->dev);
 	}
 	return p->error != old.error || p->oif != old.oif || p->mtu != old.mtu ||
 	       memcmp(&p->src, &old.src, sizeof p->src);

@@ -37,11 +37,14 @@ static void alone(const struct nlmsghdr *h)
 	struct nl_route r = {0};
 	struct nl_link l = {0};
 	struct nl_addr a = {0};
+	struct rule rule = {0};
 
 	h = (const struct nlmsghdr *)copy;
 	if (parse_link(h, &l))
 		HOLD(text_ends(l.name, sizeof l.name) && text_ends(l.kind, sizeof l.kind) && text_ends(l.alias, sizeof l.alias));
 	parse_addr(h, &a);
+	if (parse_rule(h, &rule))
+		HOLD(rule.dst.len <= 128 && rule.src.len <= 128);
 	if (parse_fib_route(h, &r))
 		HOLD(r.dst.is4 ? addr_is4(&r.dst.addr) && r.dst.len <= 32 : r.dst.len <= 128);
 	if (h->nlmsg_type == NLMSG_ERROR || h->nlmsg_type == NLMSG_DONE)
@@ -90,13 +93,17 @@ static void on_route(void *arg, const struct nl_route *r)
 	n_rows++;
 }
 
+static void on_rule(void *arg)
+{
+}
+
 static void on_overrun(void *arg)
 {
 }
 
 static int ask(void)
 {
-	static const struct nl_events events = {on_link, on_addr, on_route, on_overrun};
+	static const struct nl_events events = {on_link, on_addr, on_route, on_rule, on_overrun};
 	struct in6_addr dst = {0};
 	struct nl_route r;
 

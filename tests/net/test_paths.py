@@ -112,19 +112,21 @@ def test_one_end_with_two_paths(lab):
     t = TwoUplinks(lab.net)
     lab.tap.protect(*t.inner)
     t.pair, ka, kb = lab.pair_files()
-    name, keys = t.link("a", ka, liveness="100ms x 5")
+    slow = "200ms x 10"  # nothing here is about speed
+    name, keys = t.link("a", ka, liveness=slow)
     keys["path"] = "\npath = ".join(t.paths("a", "weight 1", "weight 1"))
     t.da = lab.daemon(t.a, conf_text([(name, keys)], None, DEVICES), keys=[ka])
-    t.db = lab.daemon(t.b, conf_text([t.link("b", kb, "any", liveness="100ms x 5")], None, DEVICES), keys=[kb])
+    t.db = lab.daemon(t.b, conf_text([t.link("b", kb, "any", liveness=slow)], None, DEVICES), keys=[kb])
     both = ["ok", "ok"]
-    wait_until(lambda: states(t.da) == both, 5, lambda: f"both answer: {paths(t.da)}")
+    wait_until(lambda: states(t.da) == both, 8, lambda: f"both answer: {paths(t.da)}")
     t.db.wait_up()
     need_ping(t.h1, H2)
+    wait_until(lambda: paths(t.db)[0]["remote"] == t.outer["a4"], 3, lambda: f"the hub has the first path: {paths(t.db)}")
     got = flows(t, 100)
     assert len(got) == 100
     stays(lambda: paths(t.db)[0]["remote"] == t.outer["a4"], 1, "the hub stays with the first path")
     t.silence("eth1")
-    wait_until(lambda: paths(t.db)[0]["remote"] == t.outer2["a"], 3, lambda: f"the hub follows: {paths(t.db)}")
+    wait_until(lambda: paths(t.db)[0]["remote"] == t.outer2["a"], 8, lambda: f"the hub follows: {paths(t.db)}")
     need_ping(t.h1, H2)
     assert t.db.is_up() and t.da.is_up()
 

@@ -622,12 +622,16 @@ static void ev_route(void *arg, const struct nl_route *r)
 		*(r->deleted ? &s->route_del : &s->route_new) += 1;
 }
 
+static void ev_rule(void *arg)
+{
+}
+
 static void ev_overrun(void *arg)
 {
 	((struct seen *)arg)->overruns++;
 }
 
-static const struct nl_events events = {ev_link, ev_addr, ev_route, ev_overrun};
+static const struct nl_events events = {ev_link, ev_addr, ev_route, ev_rule, ev_overrun};
 
 static void test_monitor(void **state)
 {

@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Two gateways with two wires between them: what several paths under one link are for."""
 import json
+import os
+import socket
+import struct
+import time
 
+from lib.frames import fold
 from lib.topo import TwoHosts
 
 DEVICES = {"devices": "eth1 eth2"}
@@ -89,3 +94,66 @@ def in_use(d):
 def sent(ns, dev):
     """Packets that left by a device."""
     return json.loads(ns.out(["ip", "-j", "-s", "link", "show", "dev", dev]))[0]["stats64"]["tx"]["packets"]
+
+
+def far(n):
+    """Tunnel addresses of the n-th of many links: 10.64/10."""
+    return f"10.{64 + n // 250}.{n % 250}"
+
+
+def many(lab, a_path, b_path, count, **over):
+    """count links between two gateways, as the [link] sections and key files of either side."""
+    from lib.keys import Pair
+    sides, keys = {"a": [], "b": []}, {"a": [], "b": []}
+    for n in range(1, count + 1):
+        pair = Pair()
+        for side, own, other, path in (("a", 1, 2, a_path), ("b", 2, 1, b_path)):
+            key = pair.write(lab.path(f"{side}{n}.sa"), side)
+            keys[side].append(key)
+            sides[side].append((f"ipsec{n}", {"peer": f"peer{n}", "address": f"{far(n)}.{own} peer {far(n)}.{other}",
+                                              "path": path, "sa": f"file:{key}", **over}))
+    return sides, keys
+
+
+class Echo:
+    """Pings to the far ends of many links at once."""
+
+    def __init__(self, lab, ns, count):
+        self.sock = ns.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        self.sock.setblocking(False)
+        lab.closers.append(self.sock.close)
+        self.count, self.id = count, os.getpid() & 0xffff
+
+    def all_answer(self, timeout, since=None):
+        """Ask who has not answered yet until all have. Returns seconds since then (or since the call)."""
+        start = since or time.monotonic()
+        missing, seq = {f"{far(n)}.2" for n in range(1, self.count + 1)}, 0
+        self.id = self.id % 0xffff + 1
+        while missing:
+            head = struct.pack("!BBHHH", 8, 0, 0, self.id, seq)
+            seq = (seq + 1) & 0xffff
+            msg = head[:2] + struct.pack("!H", ~fold(head) & 0xffff) + head[4:]
+            for i, to in enumerate(sorted(missing)):
+                try:
+                    self.sock.sendto(msg, (to, 0))
+                except OSError:  # no route yet, a full queue: next time
+                    pass
+                if i % 32 == 31:
+                    self.drain(missing)
+            end = time.monotonic() + 0.1
+            while missing and time.monotonic() < end:
+                self.drain(missing)
+                time.sleep(0.005)
+            assert time.monotonic() - start < timeout, f"{len(missing)} of {self.count} do not answer, as {sorted(missing)[:5]}"
+        return time.monotonic() - start
+
+    def drain(self, missing):
+        try:
+            while True:
+                data, who = self.sock.recvfrom(256)
+                icmp = data[(data[0] & 15) * 4:]
+                if icmp[0] == 0 and icmp[4:6] == struct.pack("!H", self.id):
+                    missing.discard(who[0])
+        except BlockingIOError:
+            pass
