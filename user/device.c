@@ -198,8 +198,9 @@ static void set_routes(struct link *l, const struct link_conf *c, bool add)
 	}
 }
 
-void device_routes(struct daemon *d, struct link *l)
+void device_restore(struct daemon *d, struct link *l)
 {
+	set_link_local(d, l);
 	set_routes(l, &l->conf, true);
 }
 

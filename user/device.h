@@ -24,8 +24,9 @@ int device_config(struct daemon *d, struct link *l, const struct link_conf *old,
 void device_set_mtu(struct daemon *d, struct link *l, uint32_t mtu);
 /** device_set_carrier() - truth made visible: the backend end up or down */
 void device_set_carrier(struct daemon *d, struct link *l, bool up);
-/** device_routes() - put back the routes of `route =` (they vanish when the device goes down) */
-void device_routes(struct daemon *d, struct link *l);
+/** device_restore() - put back what the kernel took when the device went down: the routes of `route =`, the link-local
+ * address, without which OSPFv3 and unnumbered BGP are mute */
+void device_restore(struct daemon *d, struct link *l);
 int device_del(struct daemon *d, struct link *l);
 /** device_sweep() - delete backend ends that belong to no link: removed from the configuration while we were dead */
 void device_sweep(struct daemon *d);

@@ -864,7 +864,7 @@ void links_on_link(struct daemon *d, const struct nl *nl, const struct nl_link *
 			continue;
 		}
 		if (!l->dev_up && ev->flags & IFF_UP)
-			device_routes(d, l); /* the kernel took them when the device went down */
+			device_restore(d, l);
 		follow_device(d, l, ev->flags & IFF_UP);
 	}
 	if (!mine)

@@ -103,6 +103,26 @@ def test_admin_down_and_up(lab):
     need_ping(t.a, "10.9.0.2")
 
 
+def test_device_set_down_and_up_by_hand(lab):
+    """ip link set down and up: the link follows, and every address and route is there again, the link-local one as well."""
+    t = lab.two_gateways(hosts=False)
+
+    def stands():
+        addrs = {a["local"] for x in json.loads(t.a.out("ip -j addr show ipsec1")) for a in x["addr_info"]}
+        return addrs, t.a.out("ip -4 route show dev ipsec1"), t.a.out("ip -6 route show dev ipsec1")
+
+    before = stands()
+    assert len(before[0]) == 3
+    t.a.ip("link set ipsec1 down")
+    wait_until(lambda: t.da.reason() == "admin-down" and not t.db.is_up(), 5, "down at both ends")
+    t.a.ip("link set ipsec1 up")
+    t.da.wait_up()
+    t.db.wait_up()
+    wait_until(lambda: stands() == before, 3, lambda: f"{stands()}, before {before}")
+    far = next(a for a in {x["local"] for i in json.loads(t.b.out("ip -j addr show ipsec1")) for x in i["addr_info"]} if a.startswith("fe80"))
+    need_ping(t.a, f"{far}%ipsec1")
+
+
 def test_no_link_down_route(lab):
     """A dead link's routes step aside: the sysctl is set on the link, nowhere else."""
     t = lab.two_gateways(hosts=False)
