@@ -127,9 +127,14 @@ static uint8_t *spare_room(struct worker *w, uint32_t len)
 static enum drop from_transport(struct worker *w, const struct wlink *l, const struct sa_in *sa, struct esp_pkt *p,
 				const struct rx_meta *m)
 {
+	const struct p2p *own;
+
 	if (!is_peer(l, &m->src))
 		return DROP_INNER_SRC;
 	transport_restore(p, sa, m, spare_room(w, transport_spare(p, sa, m)));
+	own = addr_is4(&m->src) ? &l->addr4 : &l->addr6;
+	if (own->set && !is_peer(l, &own->far)) /* the link has addresses of its own (seed, section 5) */
+		transport_readdress(p->data, p->len, &own->far, &own->own);
 	return DROP_NONE;
 }
 

@@ -127,6 +127,8 @@ static void fill_wlink(const struct link *l, struct wlink *w)
 	w->tfc = l->conf.tfc;
 	w->outer = l->conf.outer;
 	w->ping_src = l->conf.address.set ? l->conf.address.own : l->conf.address6.own;
+	w->addr4 = l->conf.address;
+	w->addr6 = l->conf.address6;
 	w->ping_dst = l->conf.address.set ? l->conf.address.far : l->conf.address6.far;
 }
 

@@ -215,6 +215,19 @@ static unsigned int path_to(const struct wlink *l, unsigned int path, const uint
 	return path;
 }
 
+/* A link with addresses of its own: on the wire they become those of the hosts (seed, section 5). */
+static void readdress(const struct wlink *l, const struct wpath *p, uint8_t *ip, uint32_t len)
+{
+	const struct p2p *own = len && ip[0] >> 4 == 4 ? &l->addr4 : &l->addr6;
+	const struct in6_addr *local = IN6_IS_ADDR_UNSPECIFIED(&p->local) ? &p->src : &p->local;
+
+	if (!own->set || !memcmp(&own->far, &p->remote, sizeof own->far) || IN6_IS_ADDR_UNSPECIFIED(local) ||
+	    addr_is4(local) != addr_is4(&own->far) || addr_is4(&p->remote) != addr_is4(&own->far))
+		return;
+	if (transport_between(ip, len, &own->own, &own->far))
+		transport_readdress(ip, len, local, &p->remote);
+}
+
 /* RFC 4303 3.1.1: the packet's own header is the envelope's; what is behind it moves up to ESP. */
 static enum drop push_transport(struct worker *w, struct wlink *l, unsigned int path, uint8_t *ip, uint32_t len, bool probe)
 {
@@ -228,6 +241,7 @@ static enum drop push_transport(struct worker *w, struct wlink *l, unsigned int 
 	remote = &l->paths[path].remote;
 	if (!l->n_paths || IN6_IS_ADDR_UNSPECIFIED(remote))
 		return DROP_NO_ROUTE;
+	readdress(l, &l->paths[path], ip, len);
 	d = transport_take(ip, len, remote, &t);
 	if (d)
 		return d;

@@ -51,14 +51,34 @@ static int add_host(struct in6_addr **list, unsigned int *n, const struct in6_ad
 }
 
 /*
- * Where the envelopes of a link go may be talked to in the clear (seed 3.2); in transport mode that
- * very address is what the link carries, so only envelopes may.
+ * Is the peer's own address what the link carries? In transport mode, unless the link has addresses of its own;
+ * as long as the path is not known yet, it may be.
+ */
+static bool carries_remote(const struct link *l)
+{
+	const struct p2p *a = &l->conf.address, *a6 = &l->conf.address6;
+
+	if (!l->transport || (!a->set && !a6->set))
+		return l->transport;
+	for (unsigned int i = 0; i < l->n_paths; i++) {
+		const struct in6_addr *r = &l->paths[i].remote;
+
+		if (IN6_IS_ADDR_UNSPECIFIED(r) || (a->set && !memcmp(&a->far, r, sizeof *r)) ||
+		    (a6->set && !memcmp(&a6->far, r, sizeof *r)))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Where the envelopes of a link go may be talked to in the clear (seed 3.2), but if that very address is
+ * what the link carries, only envelopes may.
  */
 static int add_remote(struct guard_set *s, const struct link *l, const struct in6_addr *a)
 {
 	if (IN6_IS_ADDR_UNSPECIFIED(a))
 		return 0;
-	return l->transport ? add_host(&s->ends, &s->n_ends, a) : add_host(&s->peers, &s->n_peers, a);
+	return carries_remote(l) ? add_host(&s->ends, &s->n_ends, a) : add_host(&s->peers, &s->n_peers, a);
 }
 
 static bool among(const struct in6_addr *list, unsigned int n, const struct in6_addr *a)
@@ -103,7 +123,7 @@ static int add_rules(struct guard_set *s, const struct link *l)
 		if (!rule_for(s, &far[i]))
 			return -ENOMEM;
 		/* also while the path is not known yet: the peer must be able to call */
-		if (l->transport && add_remote(s, l, &far[i].addr))
+		if (carries_remote(l) && add_remote(s, l, &far[i].addr))
 			return -ENOMEM;
 	}
 	for (unsigned int i = 0; i < l->conf.protect.n; i++)

@@ -219,3 +219,84 @@ void transport_restore(struct esp_pkt *p, const struct sa_in *sa, const struct r
 	p->len += hdr_len;
 	p->next = is4 ? NEXT_IP4 : NEXT_IP6;
 }
+
+/* --- other addresses -------------------------------------------------------------------------- */
+
+bool transport_between(const uint8_t *ip, uint32_t len, const struct in6_addr *src, const struct in6_addr *dst)
+{
+	bool is4 = len && ip[0] >> 4 == 4;
+	uint32_t size = is4 ? 4 : 16;
+	const uint8_t *at = ip + (is4 ? IP4_ADDRS : IP6_ADDRS);
+	uint8_t want[32];
+
+	if (len < (is4 ? IP4_HDR_LEN : IP6_HDR_LEN) || addr_is4(src) != is4 || addr_is4(dst) != is4)
+		return false;
+	put_addr(want, src, is4);
+	put_addr(want + size, dst, is4);
+	return !memcmp(at, want, 2 * size);
+}
+
+/* RFC 1624 3, equation 3: a checksum follows bytes that it covers. */
+static void follow(uint8_t *field, const uint8_t *was, const uint8_t *is, uint32_t len)
+{
+	uint64_t sum = csum_not(get16(field)) + csum_not(csum_add16(csum_partial(was, len, 0)));
+
+	put16(field, csum_fold(csum_partial(is, len, sum)));
+}
+
+/* Where the upper layer begins, and which it is; 0: in another fragment, or not found. */
+static uint32_t upper(const uint8_t *ip, uint32_t len, bool is4, uint8_t *proto)
+{
+	uint32_t at = is4 ? (ip[0] & 15u) * 4 : IP6_HDR_LEN;
+
+	*proto = ip[is4 ? IP4_PROTO : IP6_NEXT];
+	if (is4)
+		return be16(ip + IP4_FRAG) & 0x1fff || *proto == IPPROTO_ICMPV6 ? 0 : at;
+	while (*proto == IPPROTO_DSTOPTS && at + 8 <= len) {
+		*proto = ip[at];
+		at += (ip[at + 1] + 1u) * 8;
+	}
+	return *proto == IPPROTO_ICMP ? 0 : at;
+}
+
+static bool is_error(const uint8_t *icmp, bool is4)
+{
+	return is4 ? icmp[0] == 3 || icmp[0] == 4 || icmp[0] == 5 || icmp[0] == 11 || icmp[0] == 12 : icmp[0] < 128;
+}
+
+/* The packet an ICMP error is about went the other way between the same two. was: source and destination then */
+static void requote(uint8_t *icmp, uint32_t len, const uint8_t *was, const uint8_t *is, bool is4)
+{
+	uint32_t size = is4 ? 4 : 16, hdr = is4 ? IP4_HDR_LEN : IP6_HDR_LEN;
+	uint8_t *ip = icmp + 8, *at = ip + (is4 ? IP4_ADDRS : IP6_ADDRS), old[32];
+
+	if (len < 8 + hdr || !is_error(icmp, is4) || ip[0] >> 4 != (is4 ? 4 : 6) || memcmp(at, was + size, size) ||
+	    memcmp(at + size, was, size))
+		return;
+	memcpy(old, at, 2 * size);
+	memcpy(at, is + size, size);
+	memcpy(at + size, is, size);
+	follow(is4 ? ip + IP4_CSUM : icmp + 2, old, at, 2 * size); /* IPv4: which leaves the sum of ICMP as it was */
+}
+
+void transport_readdress(uint8_t *ip, uint32_t len, const struct in6_addr *src, const struct in6_addr *dst)
+{
+	bool is4 = ip[0] >> 4 == 4;
+	uint32_t size = is4 ? 4 : 16, at, field, least;
+	uint8_t *is = ip + (is4 ? IP4_ADDRS : IP6_ADDRS), was[32], proto, *l4;
+
+	memcpy(was, is, 2 * size);
+	put_addr(is, src, is4);
+	put_addr(is + size, dst, is4);
+	if (is4)
+		follow(ip + IP4_CSUM, was, is, 2 * size);
+	at = upper(ip, len, is4, &proto);
+	l4 = ip + at;
+	if (at && at < len && (proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6))
+		requote(l4, len - at, was, is, is4);
+	if (!at || !summed(proto, &field, &least) || at + least > len || (proto == IPPROTO_UDP && !get16(l4 + field)))
+		return;
+	follow(l4 + field, was, is, 2 * size);
+	if (proto == IPPROTO_UDP && !get16(l4 + field))
+		put16(l4 + field, 0xffff);
+}

@@ -24,6 +24,17 @@ struct transport_hdr {
 	uint8_t hdr_len; /* bytes that stay outside */
 };
 
+/** transport_between() - is this a packet, whose header is all there, from src to dst? */
+bool transport_between(const uint8_t *ip, uint32_t len, const struct in6_addr *src, const struct in6_addr *dst);
+
+/**
+ * transport_readdress() - give a packet other addresses, as a NAT would (seed, section 5)
+ * @ip, @len: a whole packet, lengths as in its header; @src, @dst: new ones, of its family
+ * Checksums of IPv4, TCP, UDP and ICMPv6 follow by what has changed (RFC 1624), so a wrong one stays
+ * wrong. An ICMP error about a packet the other way finds that one readdressed, too (RFC 5508 4.2).
+ */
+void transport_readdress(uint8_t *ip, uint32_t len, const struct in6_addr *src, const struct in6_addr *dst);
+
 /**
  * transport_take() - may this packet go in transport mode, and how?
  * @ip, @len: a whole raw packet, lengths as in its header; @remote: where the envelope goes

@@ -111,6 +111,7 @@ struct wlink {
 	uint64_t keepalive_ns;    /* 0 = off */
 	uint64_t cover_ns, next_cover_ns; /* between two dummies, 0 = none; when the next is due */
 	struct in6_addr ping_src, ping_dst; /* LIVE_PING: inner echo */
+	struct p2p addr4, addr6;  /* the link's own; transport mode puts them in the place of the wild side's */
 	uint16_t ping_seq;        /* last one used, on any path */
 	pthread_mutex_t path_lock; /* paths[]: worker writes under it, control reads under it */
 	_Atomic uint32_t mtu;     /* of the device; control writes when it changes (relaxed) */

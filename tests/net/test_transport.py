@@ -136,15 +136,15 @@ def test_destination_options_go_inside(lab):
 # --- scapy as the other host ---
 
 class ScapyHost:
-    """The far host without ipsecd: scapy's transport mode, and a raw socket."""
+    """The far host without ipsecd: scapy's transport mode, and a raw socket. own: of the link, (near, far)."""
 
-    def __init__(self, lab, outer, encap, **pair):
+    def __init__(self, lab, outer, encap, own=None, **pair):
         self.t = t = lab.two_hosts(hosts=False)
         t.pair, key, _ = lab.pair_files(mode="transport", **pair)
         self.me, self.far, self.encap = WILD[f"b{outer}"], WILD[f"a{outer}"], encap
         mark_route(t.a)
-        links = section(self.far, self.me, outer, key, f"{self.me} encap {encap} fwmark 0x51 table 51", liveness="off")
-        t.da = lab.daemon(t.a, conf_text(links), keys=[key])
+        path = f"{self.me} encap {encap}" + ("" if own else " fwmark 0x51 table 51")
+        t.da = lab.daemon(t.a, conf_text(section(*(own or (self.far, self.me)), outer, key, path, liveness="off")), keys=[key])
         t.da.wait_up()
         self.tx, self.rx = self.sa(t.pair.b), self.sa(t.pair.a)
         self.cls = IP if outer == 4 else IPv6

@@ -435,6 +435,110 @@ static void test_right_sums_stay(void **state)
 	pair_close();
 }
 
+/* --- other addresses ----------------------------------------------------------------------------- */
+
+static void make(uint8_t *ip, uint32_t len, uint8_t proto, bool is4)
+{
+	if (is4)
+		make4(ip, len, proto);
+	else
+		make6(ip, len, proto);
+}
+
+/* There and back: right checksums stay right, wrong ones wrong, and nothing else but the addresses moves. */
+static void readdressed(bool is4, uint8_t proto)
+{
+	struct in6_addr a = addr(is4 ? "198.51.100.1" : "2001:db8::1"), b = addr(is4 ? remote4 : remote6);
+	struct in6_addr own = addr(is4 ? "10.9.0.1" : "fd09::1"), far = addr(is4 ? "10.9.0.2" : "fd09::2");
+	uint32_t hdr = is4 ? 20 : 40, len = hdr + 20 + rig_below(1200), sum = sum_at(proto);
+	uint8_t raw[1500], got[1500];
+	bool good = rig_below(4);
+
+	make(raw, len, proto, is4);
+	set_sum(raw, hdr, len, proto);
+	raw[len - 1] ^= !good;
+	memcpy(got, raw, len);
+	assert_true(transport_between(got, len, &a, &b));
+	assert_false(transport_between(got, len, &b, &a));
+	transport_readdress(got, len, &own, &far);
+	assert_true(transport_between(got, len, &own, &far));
+	assert_int_equal(sum_good(got, hdr, len, proto), good);
+	assert_true(!is4 || !csum_fold(csum_partial(got, 20, 0)));
+	assert_memory_equal(got + hdr, raw + hdr, sum);
+	assert_memory_equal(got + hdr + sum + 2, raw + hdr + sum + 2, len - hdr - sum - 2);
+	transport_readdress(got, len, &a, &b);
+	assert_int_equal(sum_good(got, hdr, len, proto), good);
+	assert_memory_equal(got + hdr, raw + hdr, sum);
+}
+
+static void test_readdress(void **state)
+{
+	static const uint8_t protos[] = {IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMPV6};
+	struct in6_addr own = addr("10.9.0.1"), far = addr("10.9.0.2");
+	uint8_t raw[60], got[60];
+
+	for (unsigned int i = 0; i < 30000; i++)
+		readdressed(i % 5 < 2, protos[i % 5 < 2 ? i % 2 : i % 3]);
+	/* UDP without a checksum; a later fragment, whose bytes are no header; ICMP over IPv4 */
+	for (unsigned int i = 0; i < 3; i++) {
+		make4(raw, sizeof raw, i == 2 ? IPPROTO_ICMP : IPPROTO_UDP);
+		if (!i)
+			put16(raw + 20 + UDP_CSUM, 0);
+		if (i == 1)
+			put16(raw + IP4_FRAG, htons(100));
+		memcpy(got, raw, sizeof raw);
+		transport_readdress(got, sizeof got, &own, &far);
+		assert_memory_equal(got + 20, raw + 20, 40);
+	}
+}
+
+/* No byte behind a packet of any length is looked at (AddressSanitizer watches), quotes cut short included. */
+static void test_readdress_short(void **state)
+{
+	static const uint8_t protos[] = {IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_DSTOPTS};
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(protos); i++) {
+		for (uint32_t len = 20; len < 120; len++) {
+			bool is4 = len < 40 || rig_below(2);
+			struct in6_addr own = addr(is4 ? "10.9.0.1" : "fd09::1"), far = addr(is4 ? "10.9.0.2" : "fd09::2");
+			uint8_t *ip = malloc(len);
+
+			make(ip, len, protos[i], is4);
+			if (len > (is4 ? 20u : 40u))
+				ip[is4 ? 20 : 40] = is4 ? 3 : 1;
+			if (len > 60 && is4) /* quotes itself, the other way */
+				memcpy(ip + 28, ip, 12), memcpy(ip + 40, ip + 16, 4), memcpy(ip + 44, ip + 12, 4);
+			transport_readdress(ip, len, &own, &far);
+			free(ip);
+		}
+	}
+}
+
+/* RFC 5508 4.2: the quoted packet gets the addresses back that it had on the other side. */
+static void test_readdress_quote(void **state)
+{
+	for (int is4 = 0; is4 < 2; is4++) {
+		struct in6_addr a = addr(is4 ? "198.51.100.1" : "2001:db8::1"), b = addr(is4 ? remote4 : remote6);
+		struct in6_addr own = addr(is4 ? "10.9.0.1" : "fd09::1"), far = addr(is4 ? "10.9.0.2" : "fd09::2");
+		uint32_t hdr = is4 ? 20 : 40, len = 2 * hdr + 8 + 8, size = is4 ? 4 : 16, at = is4 ? IP4_ADDRS : IP6_ADDRS;
+		uint8_t p[120], *q = p + hdr + 8, want[120];
+
+		make(p, len, is4 ? IPPROTO_ICMP : IPPROTO_ICMPV6, is4);
+		p[hdr] = is4 ? 3 : 1;
+		make(want, hdr + 8, IPPROTO_UDP, is4);
+		memcpy(q, want, hdr + 8);
+		memcpy(q + at, want + at + size, size); /* the other way: an IPv4 header's sum is the same */
+		memcpy(q + at + size, want + at, size);
+		if (!is4)
+			set_sum(p, hdr, len, IPPROTO_ICMPV6);
+		transport_readdress(p, len, &own, &far);
+		assert_true(transport_between(q, hdr + 8, &far, &own));
+		assert_true(is4 ? !csum_fold(csum_partial(q, 20, 0)) : sum_good(p, hdr, len, IPPROTO_ICMPV6));
+		transport_readdress(p, len, &a, &b);
+		assert_true(transport_between(q, hdr + 8, &b, &a));
+	}
+}
+
 /* --- sizes --------------------------------------------------------------------------------------- */
 
 /* What esp_raw_max() allows fits, and a byte more does not. */
@@ -470,6 +574,9 @@ int main(void)
 		cmocka_unit_test(test_next_headers),
 		cmocka_unit_test(test_nat),
 		cmocka_unit_test(test_right_sums_stay),
+		cmocka_unit_test(test_readdress),
+		cmocka_unit_test(test_readdress_short),
+		cmocka_unit_test(test_readdress_quote),
 		cmocka_unit_test(test_raw_max),
 	};
 
