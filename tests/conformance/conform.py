@@ -47,7 +47,7 @@ class Document:
 CONFORMANCE = Document("conformance", "docs/conformance.md", (NOT_APPLICABLE, DEVIATES, NO_TEST), (NOT_APPLICABLE,),
                        floor=95, aim=95, levels=("MUST", "MUST NOT", "SHOULD", "SHOULD NOT", "info"))
 SEED = Document("seed", "docs/seed.md", (NOT_APPLICABLE, DEVIATES, LEFT_TO_IKE, OPEN), (NOT_APPLICABLE, LEFT_TO_IKE),
-                floor=80, aim=100, required=(
+                floor=90, aim=100, required=(
                     "1", "2.1", "2.2", "2.3", "3.1", "3.2", "3.3", "3.4", "3.5", "4", "5", "6", *(f"4 ({n})" for n in range(1, 7)),
                     *(f"3.4 ({n})" for n in range(1, 6)), *(f"3.5 ({n})" for n in range(1, 3)), *(f"7 ({n})" for n in range(1, 5)),
                     *(f"conclusion {n}" for n in range(1, 5)), *(f"summary {n}" for n in range(1, 10))))

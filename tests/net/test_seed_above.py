@@ -11,8 +11,8 @@ import pytest
 from lib.books import sums
 from lib.networkd import Networkd
 from lib.topo import TwoHosts, conf_text
-from lib.traffic import Listener, carrier, dev_stats, need_ping, ping
-from lib.util import wait_until
+from lib.traffic import Listener, Load, carrier, dev_stats, need_ping, ping
+from lib.util import ROOT, wait_until
 from test_liveness import full_figure4
 
 PATIENT = "100ms x 10"  # a busy machine is not a dead peer
@@ -240,6 +240,59 @@ def test_3_1_3_5_n_by_m_links_shared_and_switched(lab):
     assert route(t.a, "10.2.0.2")["dev"] == route(t.a, "10.2.0.2", "uid", "1233")["dev"] == "ipsec11"
     for words in (["tos", "0x10"], ["from", "10.1.0.77", "iif", "eth0"], ["uid", "1234"]):
         assert route(t.a, "10.2.0.2", *words)["dev"] == "ipsec21", words
+
+
+# --- control of forwarding ---
+
+def settings(ns):
+    """Every sysctl of IP in a namespace, but those of devices of ours and what only counts."""
+    lines = ns.out(["sysctl", "-a", "-r", r"^net\.ipv[46]\."]).splitlines()
+    return {x for x in lines if "ipsec" not in x and "random" not in x and "stable_secret" not in x and "_mem " not in x}
+
+
+def test_3_4_control_of_forwarding(lab):
+    """Forwarding can be tried before IPsec; from then on no window at boot, at a stop or at a start; settings stay as found."""
+    t = TwoHosts(lab.net)
+    _, ka, kb = lab.pair_files()
+    found = settings(t.a)
+    assert ping(t.h1, "10.2.0.2") and ping(t.h1, "fd02::2"), "plain forwarding, without any ipsecd"
+    da = lab.daemon(t.a, conf_text([]), keys=[ka])
+    assert ping(t.h1, "10.2.0.2") and ping(t.h1, "fd02::2"), "an ipsecd without links refuses nothing"
+    da.stop()
+    da.release()
+
+    # boot: the unit comes before the network; no uplink is there, and traffic waits for one
+    with open(f"{ROOT}/systemd/ipsecd@.service") as f:
+        unit = f.read()
+    assert "\nBefore=network-pre.target" in unit and "\nWants=network-pre.target" in unit
+    t.a.ip("link set eth1 down")
+    lab.tap.protect(*t.inner)
+    load = Load(lab, [(n, far) for n in (t.h1, t.a) for far in ("10.2.0.2", "fd02::2")])
+    da.write_conf(conf_text([t.link("a", ka)]))
+    da.released = False
+    da.start()
+    db = lab.daemon(t.b, [t.link("b", kb)], keys=[kb])
+    o = t.outer
+    t.a.ip("link set eth1 up", f"addr replace {o['a6']}/64 dev eth1 nodad", f"route replace default via {o['b4']}",
+           f"route replace ::/0 via {o['b6']}")
+    load.more(50)
+    da.wait_up()
+    db.wait_up()
+    need_ping(t.h1, "10.2.0.2")
+    need_ping(t.h1, "fd02::2")
+    lab.verify_taps()
+    for _ in range(2):  # ipsec setup stop, and start
+        da.stop()
+        load.more(100)
+        da.start()
+        load.more(50)
+        da.wait_up()
+    load.stop()
+    lab.verify_taps()
+    lab.skip_checks.add("conservation")
+    da.stop()
+    da.release()
+    assert settings(t.a) == found, sorted(settings(t.a) ^ found)
 
 
 # --- the device ---
