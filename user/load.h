@@ -125,7 +125,8 @@ int load_attach_lan(struct load *l, uint32_t ifindex, const char *name);
 int load_detach_lan(struct load *l, uint32_t ifindex);
 /**
  * load_attach_guard() - both directions; tcx and pinned from 6.6, else clsact
- * Inside the underlay netns, after the protect and peer tables are filled.
+ * Inside the underlay netns, after the protect and peer tables are filled. A clsact that had to be made
+ * goes with the last detach, or at release, unless others have filters in it.
  */
 int load_attach_guard(struct load *l, uint32_t ifindex, const char *name);
 int load_detach_guard(struct load *l, uint32_t ifindex, const char *name);

@@ -6,7 +6,8 @@
  *
  * Where tcx does not exist guard and sock are clsact filters; their programs are pinned under links/
  * as guard-tc-* and sock-tc-*, which tells release where to look. A clsact that was not there before is
- * remembered by a pin under qdiscs/, and goes when nobody's filters are in it any more.
+ * remembered by a pin under qdiscs/ as long as we have filters in it. It goes with the last of them, unless
+ * others have put some in: then it is theirs.
  */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -92,38 +93,6 @@ static int clsact_make(uint32_t ifindex)
 	return err == -EEXIST ? 1 : err;
 }
 
-static void clsact_pin(const char *dir, uint32_t ifindex, struct pin *p)
-{
-	snprintf(p->path, sizeof(p->path), "%s/qdiscs/clsact-%llu-%u", dir, (unsigned long long)netns_ino(), ifindex);
-	p->fd = -1;
-}
-
-/* One that we made goes, unless somebody's filters are in it. Return: is it gone? */
-static bool clsact_goes(uint32_t ifindex)
-{
-	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
-	struct nl *nl;
-	bool empty;
-
-	if (nl_open(&nl, -1))
-		return false;
-	empty = !nl_tc_filters(nl, (int)ifindex);
-	nl_close(nl);
-	return empty && !bpf_tc_hook_destroy(&hook);
-}
-
-static void clsact_leave(const struct load *l, uint32_t ifindex)
-{
-	struct pin p;
-
-	clsact_pin(l->dir, ifindex, &p);
-	if (hostns_call(pin_get, &p))
-		return; /* not made by us */
-	close(p.fd);
-	if (clsact_goes(ifindex))
-		hostns_call(pin_drop, &p);
-}
-
 static int tc_attach(uint32_t ifindex, enum bpf_tc_attach_point point, uint32_t prio, int prog)
 {
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = point);
@@ -142,6 +111,14 @@ static int tc_detach(uint32_t ifindex, enum bpf_tc_attach_point point, uint32_t 
 
 	/* no qdisc, no filter or no device: EINVAL, ENOENT, ENODEV */
 	return err == -EINVAL || err == -ENOENT || err == -ENODEV ? 0 : err;
+}
+
+static bool tc_there(uint32_t ifindex, enum bpf_tc_attach_point point, uint32_t prio)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = point);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_OURS, .priority = prio);
+
+	return !bpf_tc_query(&hook, &opts);
 }
 
 int load_attach_classify(struct load *l, uint32_t ifindex)
@@ -291,6 +268,72 @@ static const struct edge {
   sock = {"sock-in", "sock-out", "sock-tc", 1,
 	  {PROG_sock_in, PROG_sock_in_l3}, {PROG_sock_out, PROG_sock_out_l3}};
 
+static bool edge_tc_there(const struct edge *e, uint32_t ifindex)
+{
+	return tc_there(ifindex, BPF_TC_EGRESS, e->prio) || tc_there(ifindex, BPF_TC_INGRESS, e->prio);
+}
+
+/* --- the clsact on underlay devices --- */
+
+static bool clsact_in_use(uint32_t ifindex)
+{
+	return edge_tc_there(&guard, ifindex) || edge_tc_there(&sock, ifindex);
+}
+
+static void clsact_pin(const struct load *l, uint32_t ifindex, struct pin *p)
+{
+	snprintf(p->path, sizeof(p->path), "%s/qdiscs/clsact-%llu-%u", l->dir, (unsigned long long)netns_ino(), ifindex);
+	p->fd = -1;
+}
+
+/*
+ * One that is there without a filter of ours is not the one we made, whatever the pin says: the device
+ * came back under its index, or somebody made it anew.
+ */
+static int clsact_take(const struct load *l, uint32_t ifindex, int prog)
+{
+	int err = clsact_make(ifindex);
+	struct pin p;
+
+	if (err < 0)
+		return err;
+	clsact_pin(l, ifindex, &p);
+	p.fd = prog;
+	if (!err)
+		return hostns_call(pin_put, &p);
+	if (!clsact_in_use(ifindex))
+		hostns_call(pin_drop, &p);
+	return 0;
+}
+
+/* Away with it, unless it has filters. The kernel has no way to ask and delete at once. */
+static void clsact_delete(uint32_t ifindex)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
+	struct nl *nl;
+	int n;
+
+	if (nl_open(&nl, -1))
+		return;
+	n = nl_tc_filters(nl, (int)ifindex);
+	nl_close(nl);
+	if (!n)
+		bpf_tc_hook_destroy(&hook);
+}
+
+static void clsact_leave(const struct load *l, uint32_t ifindex)
+{
+	struct pin p;
+
+	if (clsact_in_use(ifindex))
+		return;
+	clsact_pin(l, ifindex, &p);
+	if (!hostns_call(pin_drop, &p))
+		clsact_delete(ifindex);
+}
+
+/* --- pairs, attached --- */
+
 static int edge_tcx(struct load *l, const struct edge *e, uint32_t ifindex, int in, int out)
 {
 	int err = link_attach(l, e->out_pin, ifindex, out, TCX_EGRESS, TCX_FIRST);
@@ -301,22 +344,20 @@ static int edge_tcx(struct load *l, const struct edge *e, uint32_t ifindex, int 
 static int edge_tc(struct load *l, const struct edge *e, uint32_t ifindex, int in, int out)
 {
 	struct pin p;
-	int err = clsact_make(ifindex);
+	int err = clsact_take(l, ifindex, out);
 
-	if (!err) {
-		clsact_pin(l->dir, ifindex, &p);
-		p.fd = out;
-		err = hostns_call(pin_put, &p);
-	}
-	if (err >= 0)
-		err = tc_attach(ifindex, BPF_TC_EGRESS, e->prio, out);
-	if (!err)
-		err = tc_attach(ifindex, BPF_TC_INGRESS, e->prio, in);
 	if (err)
 		return err;
 	pin_name(l, e->tc_pin, ifindex, &p);
 	p.fd = out;
-	return hostns_call(pin_put, &p);
+	err = hostns_call(pin_put, &p); /* first: what is attached has a pin, whenever we die */
+	if (!err)
+		err = tc_attach(ifindex, BPF_TC_EGRESS, e->prio, out);
+	if (!err)
+		err = tc_attach(ifindex, BPF_TC_INGRESS, e->prio, in);
+	if (err)
+		clsact_leave(l, ifindex);
+	return err;
 }
 
 static int edge_attach(struct load *l, const struct edge *e, uint32_t ifindex, const char *name)
@@ -346,8 +387,9 @@ static int edge_detach(struct load *l, const struct edge *e, uint32_t ifindex)
 	if (!err)
 		err = link_detach(l, e->in_pin, ifindex);
 	pin_name(l, e->tc_pin, ifindex, &p);
-	if (!err && !hostns_call(pin_drop, &p))
-		err = edge_tc_detach(e, ifindex);
+	if (err || hostns_call(pin_drop, &p))
+		return err;
+	err = edge_tc_detach(e, ifindex);
 	clsact_leave(l, ifindex);
 	return err;
 }
@@ -398,7 +440,7 @@ static void undo_qdisc(const char *name)
 	unsigned int ifindex;
 
 	if (sscanf(name, "clsact-%llu-%u", &ino, &ifindex) == 2 && ino == netns_ino())
-		clsact_goes(ifindex);
+		clsact_delete(ifindex);
 }
 
 /* One entry of links/: take it off the device first. */

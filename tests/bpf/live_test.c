@@ -888,48 +888,142 @@ static void guard_clsact(void **state)
 	ld->tcx = had;
 }
 
-static bool clsact_on(const char *dev)
-{
-	char cmd[64];
+/* --- the clsact of kernels before 6.6: u0 is left as it was found --- */
 
+static bool clsact_there(void)
+{
 	in(U);
-	snprintf(cmd, sizeof(cmd), "tc qdisc show dev %s | grep -q clsact", dev);
-	return !sh(cmd);
+	return !sh("tc qdisc show dev u0 | grep -q clsact");
 }
 
-/* As on kernels before 6.6: what we made goes with us, what others had or have use of stays. */
+static bool clsact_is_ours(void)
+{
+	return !sh("ls %s/qdiscs | grep -q ^clsact-", rig_dir);
+}
+
+static void others_clsact(const char *verb)
+{
+	in(U);
+	assert_int_equal(sh("tc qdisc %s dev u0 clsact", verb), 0);
+}
+
+/* A program of ours by somebody else's hand: some kernels have no other classifier than bpf. */
+static void others_filter(void)
+{
+	in(U);
+	assert_int_equal(sh("tc filter add dev u0 egress pref 9 bpf da object-pinned %s/progs/guard_out", rig_dir), 0);
+}
+
+static void guard_on(void)
+{
+	in(U);
+	assert_int_equal(load_attach_guard(ld, u_if, "u0"), 0);
+}
+
+static void guard_off(void)
+{
+	in(U);
+	assert_int_equal(load_detach_guard(ld, u_if, "u0"), 0);
+}
+
+static void clsact_goes_with_our_last_filter(void)
+{
+	assert_false(clsact_there());
+	guard_on();
+	assert_int_equal(load_attach_sock(ld, u_if, "u0"), 0);
+	guard_on();
+	guard_off();
+	assert_true(clsact_there() && clsact_is_ours()); /* sock is in it */
+	assert_int_equal(load_detach_sock(ld, u_if, "u0"), 0);
+	assert_false(clsact_there() || clsact_is_ours());
+}
+
+static void clsact_of_others_stays(void)
+{
+	others_clsact("add");
+	guard_on();
+	assert_false(clsact_is_ours());
+	guard_off();
+	assert_true(clsact_there());
+	others_clsact("del");
+}
+
+/* And is theirs from then on. */
+static void clsact_with_others_filter_stays(void)
+{
+	guard_on();
+	others_filter();
+	guard_off();
+	assert_true(clsact_there() && !clsact_is_ours());
+	assert_int_equal(sh("tc filter del dev u0 egress pref 9"), 0);
+	guard_on();
+	guard_off();
+	assert_true(clsact_there());
+	others_clsact("del");
+}
+
+static void clsact_made_anew_by_others_stays(void)
+{
+	guard_on();
+	others_clsact("del");
+	others_clsact("add");
+	guard_on();
+	assert_false(clsact_is_ours());
+	guard_off();
+	assert_true(clsact_there());
+	others_clsact("del");
+}
+
+static void clsact_is_known_to_a_successor(void)
+{
+	guard_on();
+	load_close(ld);
+	assert_int_equal(load_open(&ld, &rig_conf), 0);
+	ld->tcx = false;
+	guard_on();
+	guard_off();
+	assert_false(clsact_there());
+}
+
 static void clsact_put_back(void **state)
 {
-	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = u_if, .attach_point = BPF_TC_EGRESS);
-	LIBBPF_OPTS(bpf_tc_opts, theirs, .handle = 7, .priority = 77, .prog_fd = ld->prog[PROG_guard_out]);
 	bool had = ld->tcx;
 
 	ld->tcx = false;
-	in(U);
-	sh("tc qdisc del dev u0 clsact 2>/dev/null");
-	assert_int_equal(load_attach_guard(ld, u_if, "u0"), 0);
-	assert_int_equal(load_attach_sock(ld, u_if, "u0"), 0);
-	assert_true(clsact_on("u0"));
-	assert_int_equal(load_detach_guard(ld, u_if, "u0"), 0);
-	assert_true(clsact_on("u0")); /* sock is in it */
-	assert_int_equal(load_detach_sock(ld, u_if, "u0"), 0);
-	assert_false(clsact_on("u0"));
-
-	assert_int_equal(load_attach_guard(ld, u_if, "u0"), 0);
-	assert_int_equal(bpf_tc_attach(&hook, &theirs), 0);
-	assert_int_equal(load_detach_guard(ld, u_if, "u0"), 0);
-	assert_true(clsact_on("u0")); /* with somebody's filter */
-	assert_int_equal(sh("tc filter del dev u0 egress pref 77 handle 7 bpf"), 0);
-	assert_int_equal(load_attach_guard(ld, u_if, "u0"), 0);
-	assert_int_equal(load_detach_guard(ld, u_if, "u0"), 0);
-	assert_false(clsact_on("u0")); /* it was still ours */
-
-	assert_int_equal(sh("tc qdisc add dev u0 clsact"), 0);
-	assert_int_equal(load_attach_guard(ld, u_if, "u0"), 0);
-	assert_int_equal(load_detach_guard(ld, u_if, "u0"), 0);
-	assert_true(clsact_on("u0")); /* somebody's */
-	assert_int_equal(sh("tc qdisc del dev u0 clsact"), 0);
+	clsact_goes_with_our_last_filter();
+	clsact_of_others_stays();
+	clsact_with_others_filter_stays();
+	clsact_made_anew_by_others_stays();
+	clsact_is_known_to_a_successor();
 	ld->tcx = had;
+}
+
+/* What release finds: a clsact of ours, with somebody's filter, somebody's own. */
+static void clsact_released(void **state)
+{
+	struct load_conf c = rig_conf;
+	char dir[160];
+	struct load *l;
+
+	snprintf(dir, sizeof(dir), "%s-tc", rig_dir);
+	c.pin_dir = dir;
+	c.no_tcx = true;
+	for (int i = 0; i < 3; i++) {
+		if (i == 2)
+			others_clsact("add");
+		in(U);
+		assert_int_equal(load_open(&l, &c), 0);
+		assert_int_equal(load_attach_guard(l, u_if, "u0") | load_attach_sock(l, u_if, "u0"), 0);
+		load_close(l);
+		if (i == 1)
+			others_filter();
+		in(U);
+		assert_int_equal(load_release(dir), 0);
+		assert_int_equal(clsact_there(), i > 0);
+		assert_int_not_equal(sh("for d in ingress egress; do tc filter show dev u0 $d; done | grep 0xe5b"), 0);
+		if (i)
+			others_clsact("del");
+	}
 }
 
 /* First on the chain: somebody's "ok" must not end it before us. */
@@ -1215,7 +1309,7 @@ int main(void)
 		cmocka_unit_test(filter),          cmocka_unit_test(natt),
 		cmocka_unit_test(natt_clsact),
 		cmocka_unit_test(guard_tcx),       cmocka_unit_test(guard_clsact),
-		cmocka_unit_test(clsact_put_back),
+		cmocka_unit_test(clsact_put_back), cmocka_unit_test(clsact_released),
 		cmocka_unit_test(guard_first),     cmocka_unit_test(guard_l3),
 		cmocka_unit_test(outlives_daemon), cmocka_unit_test(sweep),
 		cmocka_unit_test(reattach),        cmocka_unit_test(device_reborn),

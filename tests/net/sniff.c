@@ -49,7 +49,8 @@ struct tap {
 	int fd[2]; /* clear, esp */
 	FILE *pcap[2];
 	uint64_t pcap_bytes[2];
-	uint64_t clear[2], esp[2], exempt, lost[2], leaks; /* [in, out] */
+	uint64_t clear[2], esp[2], exempt, leaks; /* [in, out] */
+	uint64_t lost[2], unreadable;             /* lost: clear, esp; the unreadable are lost too */
 };
 
 struct prefix {
@@ -415,6 +416,7 @@ static unsigned int drain(struct tap *t, int esp, unsigned int max)
 
 		if (len < 0 && errno == EINVAL) { /* a super-packet that this kernel cannot show us */
 			t->lost[esp]++;
+			t->unreadable++;
 			continue;
 		}
 		if (len < 0) /* ENETDOWN once when the device goes; the others EAGAIN */
@@ -582,12 +584,12 @@ static void cmd_report(void)
 		drain(t, 1, 1 << 20);
 		count_lost(t);
 		printf("%s\"%s\":{\"clear_in\":%llu,\"clear_out\":%llu,\"esp_in\":%llu,\"esp_out\":%llu,"
-		       "\"exempt\":%llu,\"lost_clear\":%llu,\"lost_esp\":%llu,\"leaks\":%llu}",
+		       "\"exempt\":%llu,\"lost_clear\":%llu,\"lost_esp\":%llu,\"unreadable\":%llu,\"leaks\":%llu}",
 		       i ? "," : "", t->label, (unsigned long long)t->clear[0],
 		       (unsigned long long)t->clear[1], (unsigned long long)t->esp[0],
 		       (unsigned long long)t->esp[1], (unsigned long long)t->exempt,
 		       (unsigned long long)t->lost[0], (unsigned long long)t->lost[1],
-		       (unsigned long long)t->leaks);
+		       (unsigned long long)t->unreadable, (unsigned long long)t->leaks);
 		for (int k = 0; k < 2; k++)
 			if (t->pcap[k])
 				fflush(t->pcap[k]);

@@ -126,6 +126,16 @@ def test_tap_splits_super_packets(lab):
     s.close()
 
 
+def test_frames_a_tap_cannot_read_are_told():
+    """Such a tap proves nothing, also where losses are allowed."""
+    tap = {"leaks": 0, "lost_clear": 0, "lost_esp": 1, "unreadable": 0}
+    report = {"leaks": [], "taps": {"gwa.eth1": tap}, "esp": {"seq": {"differ": 0}, "iv": {"differ": 0}}}
+    leak.check_taps(report)
+    tap["unreadable"] = 1
+    with pytest.raises(AssertionError, match="cannot read"):
+        leak.check_taps(report)
+
+
 def test_key_hunt_finds_every_spelling():
     key = secrets.token_bytes(32)
     for text in leak.spellings(key):

@@ -92,7 +92,7 @@ def ours_leave_from_4500(lab, t):
     for n in (0, 1, 500, 1200):
         s.sendto(bytes(n), ("10.2.0.2", 9))
     s.close()
-    wait_until(lambda: len(mine()) == had + 4, 3, lambda: f"4 envelopes at the peer: {len(mine()) - had}")
+    wait_until(lambda: len(mine()) == had + 4, 3, lambda: f"4 envelopes at the peer: {len(mine()) - had} {t.peer.problems[:2]}")
     ports = {(f.sport, f.dport) for f, _ in mine()}
     assert ports == {(4500, 4500)} and not t.peer.problems, (ports, t.peer.problems[:2])
     for data in lab.tap.pcap(t.a, "eth1", True):

@@ -123,8 +123,8 @@ class RelayedHosts(TwoHosts):
     def wild_wire(self, a, b, mtu, bad):
         self.mid = self.net.ns("mid")
         self.mid.sysctl_set("net.ipv6.conf.default.disable_ipv6", 1)
-        self.net.wire(self.a, "eth1", self.mid, "left", a, (), mtu=mtu)
-        self.net.wire(self.mid, "right", self.b, "eth1", (), b, mtu=mtu)
+        self.net.wire(self.a, "eth1", self.mid, "left", a, (), mtu=mtu, underlay=True)
+        self.net.wire(self.mid, "right", self.b, "eth1", (), b, mtu=mtu, underlay=True)
 
 
 class RelayedBed(Bed):

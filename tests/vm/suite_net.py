@@ -18,6 +18,7 @@ LIMIT = 240
 CUT = {
     "test_traffic": ["test_udp_gso", "test_ping[udp6]", "test_tcp_hash[udp4-v4]", "test_input_by_sockets", "test_counters_are_exact[udp6]",
                      "test_bad_inner_checksum_stays_bad"],
+    "test_bed": ["test_tap_splits_super_packets"],
     "test_link": ["test_properties", "test_routes_and_floors", "test_workload_namespace", "test_started_by_ip_netns_exec"],
     "test_failclosed": ["test_each_layer_alone_may_fall[nft_flush-e6_better_route-killed]",
                         "test_each_layer_alone_may_fall[xfrm_flush-e6_better_route-killed]",

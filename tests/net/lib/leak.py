@@ -70,6 +70,7 @@ def check_taps(report, whole=False, checks=("seq", "iv")):
     assert not report["leaks"], "LEAK: " + json.dumps(report["leaks"], indent=1)
     for label, t in report["taps"].items():
         assert t["leaks"] == 0, f"LEAK on {label}: {t}"
+        assert t["unreadable"] == 0, f"the tap on {label} was given frames it cannot read, see Net.underlay(): {t}"
         assert t["lost_clear"] == 0, f"the leak tap on {label} overflowed: proves nothing: {t}"
         assert not whole or t["lost_esp"] == 0, f"the envelope tap on {label} overflowed: {t}"
     for name in checks:
