@@ -19,7 +19,7 @@
 #include <stdio.h>
 #include "util.h"
 
-enum { PATHS_MAX = 8, PEER_NAME_MAX = 64, INSTANCE_MAX = 32, HOST_MAX = 254, NETNS_NAME_MAX = 64,
+enum { PATHS_MAX = 8, FROM_MAX = 4, PEER_NAME_MAX = 64, INSTANCE_MAX = 32, HOST_MAX = 254, NETNS_NAME_MAX = 64,
        SA_FILE_MAX = 1024, PREFIXES_MAX = 4096 /* in one list */, LINK_NUMBER_MAX = 65535,
        MTU_MIN = 1280 /* IPv6 needs it */, MTU_MAX = 65535 /* the device takes what an envelope of 65535 bytes holds */,
        MSS_MIN = 536 /* RFC 9293 3.7.1 */, MSS_MAX = 65495,
@@ -39,7 +39,7 @@ enum link_backend { BACKEND_AFXDP = 0, BACKEND_XFRM, BACKEND_AUTO };
 
 /**
  * struct path_conf - one `path =` line:
- * REMOTE [local A] [encap esp|udp] [port N] [fwmark M] [table T] [weight N]
+ * REMOTE [local A] [encap esp|udp] [port N] [fwmark M] [table T] [weight N] [from PREFIX,...] [at A]
  */
 struct path_conf {
 	bool any;              /* `any`: learn it */
@@ -52,6 +52,10 @@ struct path_conf {
 	uint32_t fwmark;       /* 0 = none */
 	uint32_t table;        /* 0 = unknown; for show and checks: rules are the admin's (I8) */
 	uint32_t weight;       /* 0 = standby order */
+	struct prefix from[FROM_MAX]; /* with any: learned only inside these */
+	unsigned int n_from;   /* 0 = anywhere */
+	bool has_at;           /* with any: where to begin while nothing was learned */
+	struct in6_addr at;
 };
 
 enum df_mode { DF_AUTO = 0, DF_COPY, DF_SET, DF_CLEAR };
@@ -183,6 +187,8 @@ int link_conf_set(struct link_conf *l, const char *key, const char *value, char 
 		  size_t errlen);
 /** link_conf_reset() - one key back to its default, lists emptied. Return: 0 or -EINVAL */
 int link_conf_reset(struct link_conf *l, const char *key);
+/** path_conf_from() - may a peer of this path be learned at that address? */
+bool path_conf_from(const struct path_conf *p, const struct in6_addr *a);
 /** path_conf_print() - as in the file */
 void path_conf_print(const struct path_conf *p, FILE *out);
 

@@ -124,12 +124,29 @@ static int set_table(struct path_conf *p, const char *s, struct why *w)
 	return 0;
 }
 
+/* Addresses in which a peer is followed: 24.0.0.0/8,2001:db8::/32 */
+static int set_from(struct path_conf *p, const char *v, struct why *w)
+{
+	char text[FROM_MAX * (INET6_ADDRSTRLEN + 5)], *rest, *s;
+
+	if (snprintf(text, sizeof text, "%s", v) >= (int)sizeof text)
+		return conf_bad(w, "'from' is too long");
+	for (s = strtok_r(text, ",", &rest); s; s = strtok_r(NULL, ",", &rest)) {
+		if (p->n_from == FROM_MAX)
+			return conf_bad(w, "'from' takes at most %d prefixes", FROM_MAX);
+		if (prefix_parse(s, &p->from[p->n_from]))
+			return conf_bad(w, "from '%s' is no prefix, or has host bits set", s);
+		p->n_from++;
+	}
+	return p->n_from ? 0 : conf_bad(w, "'from' needs a prefix, as 24.0.0.0/8");
+}
+
 /* One "WORD VALUE" of a path. seen collects the words met so far. */
 static int set_path_option(struct path_conf *p, const char *opt, const char *v, unsigned int *seen,
 			   struct why *w)
 {
-	static const char *const opts[] = {"local", "encap",  "port", "fwmark",
-					   "table", "weight", NULL};
+	static const char *const opts[] = {"local", "encap",  "port", "fwmark", "table",
+					   "weight", "from", "at", NULL};
 	int i = conf_pick(opt, opts, w), e;
 	uint64_t n;
 
@@ -162,6 +179,13 @@ static int set_path_option(struct path_conf *p, const char *opt, const char *v, 
 		return 0;
 	case 4:
 		return set_table(p, v, w);
+	case 6:
+		return set_from(p, v, w);
+	case 7:
+		if (addr_parse(v, &p->at) || !conf_usable(&p->at))
+			return conf_bad(w, "'%s' cannot be a peer's outer address", v);
+		p->has_at = true;
+		return 0;
 	default:
 		if (conf_number(v, 1, WEIGHT_MAX, &n))
 			return conf_bad(w, "weight '%s' is no number from 1 to %d", v, WEIGHT_MAX);
@@ -175,7 +199,27 @@ static bool path_equal(const struct path_conf *a, const struct path_conf *b)
 	return a->any == b->any && !strcmp(a->host, b->host) &&
 	       !memcmp(&a->remote, &b->remote, 16) && a->has_local == b->has_local &&
 	       !memcmp(&a->local, &b->local, 16) && a->encap == b->encap && a->port == b->port &&
-	       a->fwmark == b->fwmark && a->table == b->table && a->weight == b->weight;
+	       a->fwmark == b->fwmark && a->table == b->table && a->weight == b->weight &&
+	       a->n_from == b->n_from && !memcmp(a->from, b->from, sizeof a->from) && a->has_at == b->has_at &&
+	       !memcmp(&a->at, &b->at, sizeof a->at);
+}
+
+/* Where a peer may be learned is said of peers that are learned. */
+static int check_learning(const struct path_conf *p, struct why *w)
+{
+	if (!p->any && (p->n_from || p->has_at))
+		return conf_bad(w, "'from' and 'at' are for 'any': this path's remote address is given");
+	if (p->has_at && !path_conf_from(p, &p->at))
+		return conf_bad(w, "'at' is outside of 'from'");
+	return 0;
+}
+
+bool path_conf_from(const struct path_conf *p, const struct in6_addr *a)
+{
+	for (unsigned int i = 0; i < p->n_from; i++)
+		if (prefix_match(&p->from[i], a))
+			return true;
+	return !p->n_from;
 }
 
 bool conf_path_literal(const struct path_conf *p)
@@ -192,7 +236,7 @@ static int add_path(struct link_conf *l, char *v, struct why *w)
 	s = strtok_r(v, " \t", &rest);
 	if (!s)
 		return conf_bad(w, "write REMOTE [local A] [encap esp|udp] [port N] [fwmark M] "
-				   "[table T] [weight N]");
+				   "[table T] [weight N] [from PREFIX] [at A]");
 	if (set_remote(&p, s, w))
 		return -EINVAL;
 	while ((s = conf_word(&rest)))
@@ -202,6 +246,8 @@ static int add_path(struct link_conf *l, char *v, struct why *w)
 		return conf_bad(w, "'port' needs 'encap udp'");
 	if (p.has_local && conf_path_literal(&p) && addr_is4(&p.local) != addr_is4(&p.remote))
 		return conf_bad(w, "remote and local address are of different families");
+	if (check_learning(&p, w))
+		return -EINVAL;
 	/* two that share may each learn where one of the peer's paths leads */
 	for (unsigned int i = 0; i < l->n_paths && !(p.any && p.weight); i++)
 		if (path_equal(&l->paths[i], &p))
@@ -536,7 +582,7 @@ static void print_address6(const struct link_conf *l, FILE *out, bool all)
 
 void path_conf_print(const struct path_conf *p, FILE *out)
 {
-	char buf[INET6_ADDRSTRLEN];
+	char buf[INET6_ADDRSTRLEN], pre[INET6_ADDRSTRLEN + 4];
 
 	fputs(p->any ? "any" : p->host[0] ? p->host : addr_str(&p->remote, buf), out);
 	if (p->has_local)
@@ -551,6 +597,10 @@ void path_conf_print(const struct path_conf *p, FILE *out)
 		fprintf(out, " table %u", p->table);
 	if (p->weight)
 		fprintf(out, " weight %u", p->weight);
+	for (unsigned int i = 0; i < p->n_from; i++)
+		fprintf(out, "%s%s", i ? "," : " from ", prefix_str(&p->from[i], pre));
+	if (p->has_at)
+		fprintf(out, " at %s", addr_str(&p->at, buf));
 }
 
 static void print_paths(const struct link_conf *l, FILE *out, bool all)

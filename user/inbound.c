@@ -90,7 +90,7 @@ static void learn(struct worker *w, struct wlink *l, const struct probe *probe, 
 {
 	struct wpath *p = learner(l, probe);
 
-	if (!p || !p->learn || came_by(p, m) || m->doubtful || w->now - p->moved_ns < LEARN_GAP_NS)
+	if (!p || !p->learn || !may_be_at(p, &m->src) || came_by(p, m) || m->doubtful || w->now - p->moved_ns < LEARN_GAP_NS)
 		return;
 	pthread_mutex_lock(&l->path_lock);
 	p->remote = m->src;

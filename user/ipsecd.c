@@ -29,6 +29,7 @@
 #include "links.h"
 #include "load.h"
 #include "log.h"
+#include "muster.h"
 #include "ns.h"
 #include "path.h"
 #include "paths.h"
@@ -473,6 +474,7 @@ static void ready(struct ipsecd *r)
 		fatalx("cannot open the control socket in %s", d->run_dir);
 	open_ike(r);
 	d->ready = true;
+	muster_begin(d);
 	links_beat(d);
 	sd_event_add_time(r->ev, NULL, CLOCK_BOOTTIME, now_ns() / 1000, 1000, on_tick, r);
 	sd_notifyf(0, "READY=1\nSTATUS=%u links, %u workers, %s", d->n_links, d->n_workers, aead_backend_name());
@@ -492,6 +494,8 @@ static void shut(struct ipsecd *r)
 	for (unsigned int i = 0; i < d->n_workers; i++)
 		worker_free(d->workers[i]);
 	links_free(d);
+	endpoints_close(d->endpoints);
+	muster_free(d);
 	load_close(d->load);
 	nl_close(d->nl_k);
 	nl_close(d->nl_u);
@@ -532,6 +536,7 @@ int main(int argc, char **argv)
 		fatalx("cannot start a thread");
 	open_namespaces(&r.d);
 	open_maps(&r.d);
+	r.d.endpoints = endpoints_open(r.d.state_dir);
 	make_workers(&r.d);
 	open_events(&r);
 	find_guardian(&r);

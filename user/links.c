@@ -14,6 +14,7 @@
 #include "ike_conn.h"
 #include "load.h"
 #include "log.h"
+#include "muster.h"
 #include "ns.h"
 #include "path.h"
 #include "protect.h"
@@ -344,6 +345,7 @@ static struct link *new_link(struct daemon *d, const struct link_conf *c, FILE *
 	d->links[id] = l;
 	d->n_links++;
 	path_init(l);
+	path_recall(d, l);
 	l->transport = sad_is_transport(l);
 	return l;
 }
@@ -465,6 +467,7 @@ int link_set(struct daemon *d, struct link *l, const struct link_conf *c, FILE *
 	l->transport = sad_is_transport(l);
 	protect_apply(d);
 	path_init(l);
+	path_recall(d, l);
 	path_lookup(d, l);
 	path_push(d, l);
 	push_wlink(d, l);
@@ -709,6 +712,8 @@ static bool take_endpoint(struct daemon *d, struct link *l)
 
 		if (!path_take_endpoint(l, i))
 			continue;
+		if (d->endpoints && p->conf.any)
+			endpoints_note(d->endpoints, l->conf.peer, i, &p->remote, p->conf.encap == ENCAP_UDP ? p->port : 0);
 		log_info("%s (%s): the peer is now at %s port %u%s", l->conf.name, l->conf.peer, addr_str(&p->remote, buf),
 			 p->port, l->n_paths > 1 ? ", by one of its paths" : "");
 	}
@@ -827,6 +832,9 @@ void links_tick(struct daemon *d)
 	underlay_intake(d, now);
 	protect_tick(d, now);
 	audit_tick(d);
+	if (d->endpoints)
+		endpoints_sync(d->endpoints, false);
+	muster_tick(d, now);
 	for (unsigned int i = 0; i < d->max_links; i++) {
 		struct link *l = d->links[i];
 

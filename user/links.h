@@ -10,6 +10,7 @@
 
 #include <jansson.h>
 #include "conf.h"
+#include "endpoint.h"
 #include "guard.h"
 #include "intake.h"
 #include "ledger.h"
@@ -198,6 +199,8 @@ struct daemon {
 	bool ready;           /* the configuration is applied: from now on a missing heartbeat is a hang */
 	int guardian_pid;
 	void (*on_event)(struct daemon *d, json_t *ev); /* monitor; steals nothing */
+	struct endpoints *endpoints; /* where peers were last heard; NULL = out of memory */
+	struct muster *muster;       /* muster.c's */
 	struct ike *ike;      /* the IKE daemon's door; NULL = none */
 	struct ike_conn *ike_conn; /* what the IKE daemon is told of links; NULL = nothing */
 	/* for the IKE daemon, each may be NULL: an SA of its reached a limit; a peer moved; another one said hello */

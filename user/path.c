@@ -143,6 +143,28 @@ static void use(struct link *l, unsigned int path)
 	l->cur_path = path;
 }
 
+void path_recall(struct daemon *d, struct link *l)
+{
+	const struct endpoint *e;
+	char buf[INET6_ADDRSTRLEN];
+
+	for (unsigned int i = 0; d->endpoints && i < l->n_paths; i++) {
+		struct link_path *p = &l->paths[i];
+
+		if (!p->fresh || !p->conf.any)
+			continue;
+		e = endpoints_find(d->endpoints, l->conf.peer, i);
+		if (!e || !path_conf_from(&p->conf, &e->remote))
+			continue;
+		p->remote = e->remote;
+		p->port = e->port ? e->port : p->conf.port;
+		p->learned = true;
+		if (d->ready)
+			log_info("%s (%s): begins at %s, where it was last heard", l->conf.name, l->conf.peer,
+				 addr_str(&p->remote, buf));
+	}
+}
+
 void path_init(struct link *l)
 {
 	struct link_path old[PATHS_MAX];
@@ -158,6 +180,8 @@ void path_init(struct link *l)
 		p->fresh = true;
 		if (!p->conf.any && !p->conf.host[0])
 			p->remote = p->conf.remote;
+		else if (p->conf.has_at)
+			p->remote = p->conf.at;
 		/* what was learned or resolved stays true while the line is the same */
 		if (i < n_old && same_path(&old[i], &p->conf)) {
 			if (old[i].by_ike && l->conf.ike[0]) {
@@ -522,6 +546,8 @@ static int push_in_worker(struct worker *w, void *arg)
 		wp->fwmark = p->conf.fwmark;
 		wp->src = p->src;
 		wp->learn = l->n_paths == 1 || p->conf.any;
+		memcpy(wp->from, p->conf.from, sizeof wp->from);
+		wp->n_from = p->conf.n_from;
 		wp->usable = !p->error && !p->loop;
 		wp->loops = p->loop;
 		wp->in_use = p->in_use;
@@ -535,7 +561,7 @@ static int push_in_worker(struct worker *w, void *arg)
 	memcpy(wl->slot, push->slot, sizeof wl->slot);
 	wl->shares = push->n_share > 1;
 	pthread_mutex_unlock(&wl->path_lock);
-	wl->next_probe_ns = 0; /* a new way wants a new round trip */
+	worker_probe_soon(w, wl); /* a new way wants a new round trip */
 	return 0;
 }
 

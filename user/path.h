@@ -10,6 +10,8 @@
 #include "links.h"
 
 void path_init(struct link *l);
+/** path_recall() - new lines that say `any` begin where the peer was last heard; after path_init() */
+void path_recall(struct daemon *d, struct link *l);
 /** path_lookup() - ask the FIB again for every path of l. Return: true when something changed */
 bool path_lookup(struct daemon *d, struct link *l);
 enum path_state path_state(const struct link *l, unsigned int i, uint64_t now);

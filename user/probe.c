@@ -18,6 +18,9 @@
 #include <sys/random.h>
 #include "worker_priv.h"
 
+/* Links whose questions would otherwise leave in one burst, for ever: spread by so much, at most an eighth of the interval. */
+enum { FEW = 64, JITTER_NS = 250 * 1000 * 1000 };
+
 /* Highest number our receiver has taken: the peer must send above it. 0 = nothing to say */
 static uint64_t rx_floor(const struct wlink *l)
 {
@@ -191,16 +194,28 @@ static void ask_path(struct worker *w, struct wlink *l, unsigned int path)
 		ask(w, l, path);
 }
 
+static uint64_t jitter(const struct worker *w, const struct wlink *l)
+{
+	uint64_t room = MIN(l->interval_ns / 8, (uint64_t)JITTER_NS);
+
+	return w->n_active < FEW ? 0 : (l->id * 2654435761u ^ w->now >> 20) % (room + 1);
+}
+
+void worker_probe_soon(struct worker *w, struct wlink *l)
+{
+	l->next_probe_ns = w->now + jitter(w, l);
+}
+
 void probe_tick(struct worker *w, struct wlink *l)
 {
 	bool due = w->now >= l->next_probe_ns;
 
 	if (l->mode == LIVE_OFF && !l->next)
 		return;
-	if (due)
-		l->next_probe_ns = w->now + l->interval_ns;
 	if (!l->admin_up || !l->out || !l->n_paths)
 		return;
+	if (due)
+		l->next_probe_ns = w->now + l->interval_ns - jitter(w, l);
 	if (due && l->next && askable(l, &l->paths[l->cur_path]))
 		ask_on_next(w, l);
 	for (unsigned int i = 0; i < l->n_paths && l->mode != LIVE_OFF; i++)
@@ -245,7 +260,7 @@ static unsigned int way_back(struct worker *w, struct wlink *l, const struct rx_
 	}
 	if (found != WPATH_BACK)
 		return found;
-	if (!newest || m->doubtful)
+	if (!newest || m->doubtful || !may_be_at(&l->paths[l->cur_path], &m->src))
 		return l->cur_path;
 	if (came_by(back, m) && !memcmp(&back->local, &m->dst, sizeof m->dst))
 		return found;

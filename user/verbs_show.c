@@ -12,6 +12,7 @@
 #include "ike.h"
 #include "load.h"
 #include "log.h"
+#include "muster.h"
 #include "path.h"
 #include "port.h"
 #include "sock.h"
@@ -423,6 +424,21 @@ static json_t *json_ike(const struct daemon *d)
 	return o;
 }
 
+/* How the peers that were known at the start came back. */
+static json_t *json_peers(const struct daemon *d)
+{
+	const struct muster *m = d->muster;
+	json_t *o = json_object();
+
+	vj_int(o, "known", m ? m->known : 0);
+	vj_int(o, "asked", m ? m->asked : 0);
+	vj_int(o, "heard", m ? m->heard : 0);
+	vj_put(o, "asked_s", m && m->asked_ns ? json_real((m->asked_ns - d->start_ns) / 1e9) : NULL);
+	vj_put(o, "heard_s", m && m->heard_ns ? json_real((m->heard_ns - d->start_ns) / 1e9) : NULL);
+	vj_str(o, "last", m && m->last[0] ? m->last : NULL);
+	return o;
+}
+
 static json_t *json_daemon(const struct daemon *d, uint64_t now)
 {
 	json_t *o = json_object(), *guard = json_object();
@@ -443,6 +459,7 @@ static json_t *json_daemon(const struct daemon *d, uint64_t now)
 	vj_put(o, "ike", json_ike(d));
 	vj_int(o, "links", d->n_links);
 	vj_int(o, "links_up", links_up(d));
+	vj_put(o, "peers", json_peers(d));
 	vj_str(o, "conf_file", d->conf_file);
 	vj_str(o, "state_dir", d->state_dir);
 	vj_str(o, "pin_dir", d->pin_dir);

@@ -38,6 +38,8 @@ struct wpath {
 	uint32_t fwmark;
 	struct in6_addr src;    /* what the routing tables chose for local; tells paths to one remote apart */
 	bool learn;             /* follow authenticated packets (I4) */
+	struct prefix from[FROM_MAX]; /* but only inside these; n_from 0 = anywhere */
+	unsigned int n_from;
 	bool usable;            /* the FIB has a route for it that does not lead into a tunnel again */
 	bool loops;             /* it has one that does */
 	bool in_use;            /* carries traffic now */
@@ -150,6 +152,8 @@ void worker_free(struct worker *w);
 int worker_call(struct worker *w, int (*fn)(struct worker *w, void *arg), void *arg);
 
 /* For use inside worker_call(): */
+/** worker_probe_soon() - at the next tick, or a little later when many links might want that at once */
+void worker_probe_soon(struct worker *w, struct wlink *l);
 void worker_link_set(struct worker *w, struct wlink *l);     /* by l->id; replaces */
 void worker_link_clear(struct worker *w, uint16_t id);
 int worker_sa_in_set(struct worker *w, struct wsa_in *sa);   /* by slot and SPI */

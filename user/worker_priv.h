@@ -124,6 +124,15 @@ static inline bool wlink_can_send(const struct wlink *l)
 	return l->admin_up && l->out && l->n_paths && !IN6_IS_ADDR_UNSPECIFIED(&l->paths[l->cur_path].remote);
 }
 
+/** may_be_at() - is the peer followed there? (`from`) */
+static inline bool may_be_at(const struct wpath *p, const struct in6_addr *a)
+{
+	for (unsigned int i = 0; i < p->n_from; i++)
+		if (prefix_match(&p->from[i], a))
+			return true;
+	return !p->n_from;
+}
+
 /** came_by() - is this envelope from where that path leads? */
 static inline bool came_by(const struct wpath *p, const struct rx_meta *m)
 {

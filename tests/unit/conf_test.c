@@ -352,7 +352,13 @@ static void test_refused_link_lines(void **state)
 		{"path = 1.2.3.4 encap", "path: 'encap' needs a value"},
 		{"path = 1.2.3.4 encap gre", "path: 'gre' is none of: esp, udp"},
 		{"path = 1.2.3.4 mark 7",
-		 "path: 'mark' is none of: local, encap, port, fwmark, table, weight"},
+		 "path: 'mark' is none of: local, encap, port, fwmark, table, weight, from, at"},
+		{"path = 1.2.3.4 from 24.0.0.0/8", "path: 'from' and 'at' are for 'any': this path's remote address is given"},
+		{"path = any from 24.0.0.1/8", "path: from '24.0.0.1/8' is no prefix, or has host bits set"},
+		{"path = any from 24.0.0.0/8,1.0.0.0/8,2.0.0.0/8,3.0.0.0/8,4.0.0.0/8", "path: 'from' takes at most 4 prefixes"},
+		{"path = any from ,", "path: 'from' needs a prefix, as 24.0.0.0/8"},
+		{"path = any from 24.0.0.0/8 at 25.0.0.1", "path: 'at' is outside of 'from'"},
+		{"path = any at 0.0.0.0", "path: '0.0.0.0' cannot be a peer's outer address"},
 		{"path = 1.2.3.4 port 4501", "path: 'port' needs 'encap udp'"},
 		{"path = 1.2.3.4 encap udp port 0", "path: port '0' is no number from 1 to 65535"},
 		{"path = 1.2.3.4 encap udp port 65536",
@@ -917,6 +923,15 @@ static void rnd_path(struct path_conf *p, unsigned int i)
 	p->fwmark = rnd(2) ? 0 : (uint32_t)random() | 1;
 	p->table = rnd(2) ? 0 : (uint32_t)random() | 1;
 	p->weight = rnd(2) ? 0 : 1 + rnd(65535);
+	if (p->any && rnd(2)) {
+		p->n_from = 2;
+		prefix_parse("24.0.0.0/8", &p->from[0]);
+		prefix_parse("2001:db8::/32", &p->from[1]);
+	}
+	if (p->any && rnd(2)) {
+		p->has_at = true;
+		addr_parse(rnd(2) ? "24.4.251.46" : "2001:db8::7", &p->at);
+	}
 }
 
 static void rnd_p2p(struct p2p *p, bool is4, unsigned int i)

@@ -115,7 +115,7 @@ static void show_has_every_field(void **state)
 	assert_keys(r, "schema ok instance daemon links rollback_in_s");
 	assert_keys(json_object_get(r, "daemon"),
 		    "pid version started uptime_s workers crypto backend guardian guard_layers "
-		    "port_4500 ike links links_up conf_file state_dir pin_dir");
+		    "port_4500 ike links links_up peers conf_file state_dir pin_dir");
 	assert_int_equal(num(json_object_get(r, "daemon"), "uptime_s"), 3600);
 	assert_int_equal(json_array_size(json_object_get(r, "links")), 2);
 	l = at(r, "links", 0);
