@@ -289,6 +289,8 @@ static void ev_addr(void *arg, const struct nl_addr *a)
 {
 	struct daemon *d = arg;
 
+	if (!a->deleted)
+		underlay_addr(d, a);
 	d->underlay_dirty = d->routes_dirty = true;
 	d->protect_dirty |= d->conf.n_lan > 0;
 }

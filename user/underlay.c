@@ -236,6 +236,12 @@ static void merge_addresses(struct daemon *d, struct scan *s)
 	d->n_locals = s->n_addrs;
 }
 
+void underlay_addr(struct daemon *d, const struct nl_addr *a)
+{
+	if (!links_own(d, a->ifindex))
+		load_addr_set(d->load, &a->local);
+}
+
 int underlay_refresh(struct daemon *d)
 {
 	struct scan s = {.d = d};

@@ -23,6 +23,8 @@ struct underlay_dev {
 
 /** underlay_refresh() - find the devices again and attach what is missing, detach from what left; addresses and shortcuts too */
 int underlay_refresh(struct daemon *d);
+/** underlay_addr() - an address has come: envelopes to it are ours from now on, not from the next tick on */
+void underlay_addr(struct daemon *d, const struct nl_addr *a);
 /** underlay_intake() - wire-in on and off on virtual wires, as intake.h says; every tick */
 void underlay_intake(struct daemon *d, uint64_t now);
 /** underlay_is() - is this ifindex one of them? */
