@@ -64,6 +64,13 @@ class Bed(Net):
         self.gr.ip(f"route add {NET_L} via {WILD_L} mtu {INNER_MTU}", f"addr add {TUN_R}/32 dev lo",
                    f"route add {TUN_L} via {WILD_L} src {TUN_R} mtu {INNER_MTU}")
 
+    def direct(self):
+        """No gateways: a wire of their own between the hosts."""
+        self.wire(self.hl, "direct", self.hr, "direct")
+        for me, far, addr in ((self.hl, self.hr, HOST_R), (self.hr, self.hl, HOST_L)):
+            me.ip(f"neigh replace {addr} lladdr {far.mac('direct')} dev direct nud permanent",
+                  f"route add {addr}/32 dev direct mtu {INNER_MTU}")
+
     def into(self, dev_l, dev_r):
         """Both LANs through tunnel devices."""
         self.gl.ip(f"route replace {NET_R} dev {dev_l} mtu {INNER_MTU}")

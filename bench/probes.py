@@ -26,7 +26,7 @@ UNITS = {
     "rtt_p50": "us", "rtt_p99": "us", "loaded_rtt_p99": "ms",
     "enc64": "Mpps", "enc512": "Mpps", "enc1400": "Mpps", "dec64": "Mpps", "dec512": "Mpps", "dec1400": "Mpps",
     "esp_enc64": "clocks", "esp_enc1400": "clocks", "esp_dec64": "clocks", "esp_dec1400": "clocks", "esp_2threads": "ratio",
-    "links10k": "ratio", "garbage": "%", "insn_per_pkt64": "insn", "insn_per_byte": "insn",
+    "links10k": "ratio", "garbage": "%", "insn_per_pkt64": "insn", "insn_per_pkt1372": "insn", "insn_per_byte": "insn",
 }
 
 

@@ -210,11 +210,25 @@ static void loop_burst(struct loop *l, unsigned int burst)
 	}
 }
 
+/* What all CPUs have idled since boot, in steps of 10 ms. */
+static uint64_t idle_ns(void)
+{
+	double up, idle = 0;
+	FILE *f = fopen("/proc/uptime", "re");
+
+	if (f) {
+		if (fscanf(f, "%lf %lf", &up, &idle) != 2)
+			idle = 0;
+		fclose(f);
+	}
+	return (uint64_t)(idle * 1e9);
+}
+
 static int loop(char **arg)
 {
 	static uint8_t pkt[PAYLOAD_MAX], buf[BATCH][PAYLOAD_MAX];
 	size_t size = strtoul(arg[4], NULL, 10);
-	uint64_t count = strtoull(arg[5], NULL, 10), start;
+	uint64_t count = strtoull(arg[5], NULL, 10), start, idle;
 	unsigned int burst = (unsigned int)strtoul(arg[6], NULL, 10);
 	int port = atoi(arg[3]);
 	struct loop l = {0};
@@ -230,11 +244,13 @@ static int loop(char **arg)
 	for (int i = 0; i < 10; i++) /* warm */
 		loop_burst(&l, burst);
 	l.got = l.lost = 0;
+	idle = idle_ns();
 	start = now_ns();
 	while (!stop && l.got + l.lost < count)
 		loop_burst(&l, burst);
-	printf("got=%" PRIu64 " lost=%" PRIu64 " ns=%" PRIu64 "\n", l.got, l.lost,
-	       now_ns() - start);
+	start = now_ns() - start;
+	printf("got=%" PRIu64 " lost=%" PRIu64 " ns=%" PRIu64 " idle=%" PRIu64 "\n", l.got, l.lost,
+	       start, idle_ns() - idle);
 	return 0;
 }
 

@@ -135,7 +135,23 @@ class PlainOff(Plain):
     offload = False
 
 
+class Direct(Tunnel):
+    """The two hosts on one wire: what sender and receiver cost by themselves."""
+
+    name = "direct"
+
+    def up(self):
+        self.bed.direct()
+        self.need_carrying()
+
+
 def all_tunnels():
     """In the order of the table."""
     from peers import espwire, secgw, strongswan, wireguard_go
     return (espwire.Espwire, Plain, PlainOff, wireguard_go.WireguardGo, strongswan.Strongswan, secgw.Secgw)
+
+
+def vm_tunnels():
+    """Those compared by instructions, where the kernel has tunnels of its own."""
+    from peers import espwire, kernel
+    return (espwire.Espwire, Plain, kernel.Xfrm, kernel.WireguardKernel, Direct)

@@ -20,13 +20,17 @@ class WireguardGo(Tunnel):
         for ns, dev in zip((self.bed.gl, self.bed.gr), self.devs):
             self.start(ns, ["wireguard-go", "-f", dev], f"{dev}.log")
         self.await_(lambda: all(os.path.exists(f"/var/run/wireguard/{d}.sock") for d in self.devs), 5, "wireguard-go's control sockets")
+        self.join()
+        self.notes.append(f"wireguard-go {self.version()}, ChaCha20-Poly1305")
+
+    def join(self):
+        """Keys, addresses and routes of both ends."""
         keys = [sh(["wg", "genkey"]).stdout for _ in self.devs]
         publics = [sh(["wg", "pubkey"], input=k).stdout.strip() for k in keys]
         self.side(self.bed.gl, 0, keys[0], publics[1], TUN_L, WILD_R, f"{NET_R},{TUN_R}/32")
         self.side(self.bed.gr, 1, keys[1], publics[0], TUN_R, WILD_L, f"{NET_L},{TUN_L}/32")
         self.bed.into(*self.devs)
         self.need_carrying(*(f"{d}.log" for d in self.devs))
-        self.notes.append(f"wireguard-go {self.version()}, ChaCha20-Poly1305")
 
     def side(self, ns, i, key, peer, own, remote, allowed):
         dev, path = self.devs[i], self.path(f"key{i}")

@@ -159,24 +159,28 @@ def initramfs(kernel, work, guest):
 
 
 class Guest:
-    """A running guest. Its results grow in OUT/results; close() ends qemu by its pid."""
+    """A running guest. Its results grow in OUT/results; close() ends qemu by its pid.
 
-    def __init__(self, kernel, work, job, cpus=2, memory="3G"):
+    program runs inside. counted: one CPU whose clock is the count of its instructions, so that nanoseconds in which
+    it did not idle are instructions, the same on every machine and under any load.
+    """
+
+    def __init__(self, kernel, work, job, cpus=2, memory="3G", program=None, counted=False):
         need("qemu-system-x86_64")
         shutil.rmtree(work, ignore_errors=True)
         self.out = os.path.join(work, "out")
         os.makedirs(self.out)
         with open(os.path.join(self.out, "job.json"), "w") as f:
             json.dump(job, f)
-        guest = os.path.join(os.path.dirname(os.path.abspath(__file__)), "guest.py")
-        ir = initramfs(kernel, work, guest)
+        ir = initramfs(kernel, work, program or os.path.join(os.path.dirname(os.path.abspath(__file__)), "guest.py"))
         self.console = os.path.join(work, "console")
         # One host thread for all guest CPUs: with one each, this qemu runs code that the guest's kernel has just
         # patched (static keys) and the guest dies of a stray int3. Two guests at a time use two cores.
-        argv = ["qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=single", "-smp", str(cpus), "-cpu", "max",
-                "-m", memory, "-display", "none", "-no-reboot", "-nodefaults", "-serial", f"file:{self.console}",
+        how = ["-icount", "shift=0", "-smp", "1", "-cpu", "max,+invtsc"] if counted else ["-smp", str(cpus), "-cpu", "max"]
+        clock = "tsc=reliable clocksource=tsc" if counted else "tsc=unstable"
+        argv = ["qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=single", *how, "-m", memory, "-display", "none", "-no-reboot", "-nodefaults", "-serial", f"file:{self.console}",
                 "-kernel", kernel.image, "-initrd", ir,
-                "-append", "console=ttyS0 panic=-1 quiet mitigations=off tsc=unstable random.trust_cpu=on",
+                "-append", f"console=ttyS0 panic=-1 quiet mitigations=off {clock} random.trust_cpu=on",
                 "-virtfs", "local,path=/,mount_tag=root,security_model=none,multidevs=remap,readonly=on",
                 "-virtfs", f"local,path={self.out},mount_tag=out,security_model=none"]
         self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
