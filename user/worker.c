@@ -507,6 +507,17 @@ void worker_stay(struct worker *w)
 		pin(w);
 }
 
+/*
+ * Waking a worker does not push aside who woke it, mostly somebody in the middle of a burst: on a core that both
+ * share, the worker finds the burst and not its first packet. It gets the same share of the core as before.
+ */
+static void let_bursts_end(struct worker *w)
+{
+	const struct sched_param none = {0};
+
+	pthread_setschedparam(w->thread, SCHED_BATCH, &none);
+}
+
 int worker_start(struct worker *w)
 {
 	sigset_t all, old;
@@ -522,6 +533,7 @@ int worker_start(struct worker *w)
 		atomic_store(&w->running, false);
 		return -err;
 	}
+	let_bursts_end(w);
 	if (w->stays)
 		pin(w);
 	snprintf(name, sizeof name, "worker%u", w->conf.index);
