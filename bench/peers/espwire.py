@@ -73,6 +73,8 @@ class Espwire(Tunnel):
             "inner": f"10.91.{far}.0/24", "protect": f"10.91.{far}.0/24", "liveness": "500ms x 3", "sa": f"file:{key_file}"}}
         if self.kind in ("enc", "dec"):  # one core; the link stays up for two minutes without its far end
             conf["ipsecd"]["workers"], conf["link"]["liveness"] = 1, "500ms x 255"
+        if self.kind == "dec":  # XDP frames come in by XDP
+            conf["underlay"]["input"] = "xdp"
         if self.kind == "enc":  # as ipsec-secgw takes them: from the driver, past the stack
             conf["underlay"]["shortcut"] = "lan"
         if more:
