@@ -101,14 +101,16 @@ static void parse_args(struct args *a, int argc, char **argv)
 
 /* ---- start-up, in order ---- */
 
+/* Two ledgers a static link, two more while it is renewed, and some. */
+enum { FILES_MAX = 4 * LINK_MAX + 4096 };
+
 /* Keys are in this process: no core, no ptrace by the same user, memory locked when allowed. */
 static void harden(void)
 {
-	struct rlimit none = {0, 0}, files;
+	struct rlimit none = {0, 0}, files = {FILES_MAX, FILES_MAX};
 
-	/* two ledgers per static link */
-	if (!getrlimit(RLIMIT_NOFILE, &files)) {
-		files.rlim_cur = files.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &files) && !getrlimit(RLIMIT_NOFILE, &files)) {
+		files.rlim_cur = files.rlim_max; /* what we may have without asking */
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
 	setrlimit(RLIMIT_CORE, &none);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """espwire on both gateways, with everything a user has: guards on all layers, counters, liveness, a firewall."""
 import os
+import resource
 import socket
 import time
 
@@ -18,7 +19,8 @@ FIREWALL = ("table inet bench { chain out { type filter hook output priority 0; 
             "chain in { type filter hook input priority 0; meta l4proto { esp, udp } counter; }; }")
 
 
-LINKS = 10000
+# Ten thousand; each holds two ledgers open, and not every root may raise its own limit.
+LINKS = min(10000, (resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 500) // 2)
 
 
 def fillers(where):
