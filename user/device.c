@@ -92,8 +92,7 @@ static int adopt(struct daemon *d, struct link *l)
 	if (strcmp(w.kind, "veth") || nl_link_get(d->nl_k, bn, &b) || b.peer_ifindex != w.ifindex ||
 	    w.peer_ifindex != b.ifindex)
 		return -EEXIST;
-	l->ifindex = w.ifindex;
-	l->b_ifindex = b.ifindex;
+	links_place(d, l, w.ifindex, b.ifindex);
 	l->mtu = w.mtu;
 	l->carrier = b.flags & IFF_UP;
 	return 0;
@@ -289,9 +288,8 @@ static void sweep_one(void *arg, const struct nl_link *ev)
 
 	if (ev->name[0] != 'b' || strcmp(ev->kind, "veth"))
 		return;
-	for (unsigned int i = 0; i < d->max_links; i++)
-		if (d->links[i] && d->links[i]->b_ifindex == ev->ifindex)
-			return;
+	if (links_behind(d, ev->ifindex))
+		return;
 	log_info("%s: no link of this configuration, its device goes", ev->alias[0] ? ev->alias : ev->name);
 	links_beat(d);
 	nl_link_del(d->nl_k, ev->ifindex);

@@ -51,10 +51,37 @@ void links_beat(struct daemon *d)
 
 bool links_own(const struct daemon *d, int ifindex)
 {
-	for (unsigned int i = 0; i < d->max_links; i++)
-		if (d->links[i] && !d->links[i]->conf.netns[0] && d->links[i]->ifindex == ifindex)
-			return true;
-	return false;
+	return links_at(d, ifindex);
+}
+
+void links_place(struct daemon *d, struct link *l, int ifindex, int b_ifindex)
+{
+	if (l->ifindex)
+		chain_del(&d->by_ifindex, l->ifindex, l->id);
+	if (l->b_ifindex)
+		chain_del(&d->by_backend, l->b_ifindex, l->id);
+	l->ifindex = ifindex;
+	l->b_ifindex = b_ifindex;
+	if (ifindex)
+		chain_add(&d->by_ifindex, ifindex, l->id);
+	if (b_ifindex)
+		chain_add(&d->by_backend, b_ifindex, l->id);
+}
+
+struct link *links_at(const struct daemon *d, int ifindex)
+{
+	chain_each(&d->by_ifindex, ifindex, i)
+		if (d->links[i]->ifindex == ifindex && !d->links[i]->conf.netns[0])
+			return d->links[i];
+	return NULL;
+}
+
+struct link *links_behind(const struct daemon *d, int b_ifindex)
+{
+	chain_each(&d->by_backend, b_ifindex, i)
+		if (d->links[i]->b_ifindex == b_ifindex)
+			return d->links[i];
+	return NULL;
 }
 
 struct link *links_by_name(struct daemon *d, const char *name)
@@ -264,7 +291,8 @@ int links_init(struct daemon *d)
 	d->adopt = calloc(d->max_links, sizeof *d->adopt);
 	d->links = calloc(d->max_links, sizeof *d->links);
 	d->sas = calloc(d->max_sas, sizeof *d->sas);
-	if (!d->adopt || !d->links || !d->sas)
+	if (!d->adopt || !d->links || !d->sas || chain_init(&d->by_number, d->max_links) ||
+	    chain_init(&d->by_ifindex, d->max_links) || chain_init(&d->by_backend, d->max_links))
 		return -ENOMEM;
 	for (unsigned int i = 0; i < d->max_links; i++) {
 		if (load_link_get(d->load, i, &e))
@@ -275,8 +303,7 @@ int links_init(struct daemon *d)
 		d->adopt[i].b_ifindex = e.b_ifindex;
 		close_books(d, i);
 	}
-	sad_init(d);
-	return 0;
+	return sad_init(d);
 }
 
 /* The id under which a predecessor kept the books of this very device; else one nobody claims. */
@@ -344,6 +371,7 @@ static struct link *new_link(struct daemon *d, const struct link_conf *c, FILE *
 	d->adopt[id].gen = l->gen;
 	d->links[id] = l;
 	d->n_links++;
+	chain_add(&d->by_number, l->conf.number, id);
 	path_init(l);
 	path_recall(d, l);
 	l->transport = sad_is_transport(l);
@@ -352,6 +380,8 @@ static struct link *new_link(struct daemon *d, const struct link_conf *c, FILE *
 
 static void forget(struct daemon *d, struct link *l)
 {
+	links_place(d, l, 0, 0);
+	chain_del(&d->by_number, l->conf.number, l->id);
 	d->links[l->id] = NULL;
 	d->n_links--;
 	path_free(l);
@@ -505,12 +535,31 @@ void link_admin(struct daemon *d, struct link *l, bool up)
 
 /* ---- reconcile ---- */
 
-static const struct link_conf *in_conf(const struct conf *c, const char *name)
+/* Those links of ours that a configuration does not name. Return: array, NULL-terminated; NULL = no memory */
+static struct link **not_in_conf(struct daemon *d, const struct conf *c)
 {
-	for (unsigned int i = 0; i < c->n_links; i++)
-		if (!strcmp(c->links[i].name, name))
-			return &c->links[i];
-	return NULL;
+	struct link **left = calloc(d->n_links + 1, sizeof *left);
+	struct chain named;
+	unsigned int n = 0;
+
+	if (chain_init(&named, c->n_links)) {
+		free(left);
+		left = NULL;
+	}
+	for (unsigned int i = 0; left && i < c->n_links; i++)
+		chain_add(&named, c->links[i].number, i);
+	for (unsigned int i = 0; left && i < d->max_links; i++) {
+		struct link *l = d->links[i];
+		bool there = !l;
+
+		if (l)
+			chain_each(&named, l->conf.number, k)
+				there |= !strcmp(c->links[k].name, l->conf.name);
+		if (!there)
+			left[n++] = l;
+	}
+	chain_free(&named);
+	return left;
 }
 
 static void tell(json_t *report, const char *link, const char *action)
@@ -519,24 +568,25 @@ static void tell(json_t *report, const char *link, const char *action)
 		json_array_append_new(report, json_pack("{s:s s:s}", "link", link, "action", action));
 }
 
-static struct link *by_device(struct daemon *d, const char *name)
+static struct link *by_device(struct daemon *d, const struct link_conf *c)
 {
-	for (unsigned int i = 0; i < d->max_links; i++)
-		if (d->links[i] && !strcmp(d->links[i]->conf.name, name))
+	chain_each(&d->by_number, c->number, i)
+		if (!strcmp(d->links[i]->conf.name, c->name))
 			return d->links[i];
 	return NULL;
 }
 
 json_t *links_diff(struct daemon *d, const struct conf *c)
 {
+	struct link **gone = not_in_conf(d, c);
 	json_t *report = json_array();
 	struct link *l;
 
-	for (unsigned int i = 0; i < d->max_links; i++)
-		if (d->links[i] && !in_conf(c, d->links[i]->conf.name))
-			tell(report, d->links[i]->conf.name, "remove");
+	for (unsigned int i = 0; gone && gone[i]; i++)
+		tell(report, gone[i]->conf.name, "remove");
+	free(gone);
 	for (unsigned int i = 0; i < c->n_links; i++) {
-		l = by_device(d, c->links[i].name);
+		l = by_device(d, &c->links[i]);
 		tell(report, c->links[i].name,
 		     !l ? "add" : link_conf_equal(&l->conf, &c->links[i]) ? "keep" : "change");
 	}
@@ -545,16 +595,14 @@ json_t *links_diff(struct daemon *d, const struct conf *c)
 
 static int remove_missing(struct daemon *d, const struct conf *c, json_t *report)
 {
-	int n = 0;
+	struct link **gone = not_in_conf(d, c);
+	int n = gone ? 0 : 1;
 
-	for (unsigned int i = 0; i < d->max_links; i++) {
-		struct link *l = d->links[i];
-
-		if (!l || in_conf(c, l->conf.name))
-			continue;
-		tell(report, l->conf.name, "remove");
-		n += link_del(d, l) ? 1 : 0;
+	for (unsigned int i = 0; gone && gone[i]; i++) {
+		tell(report, gone[i]->conf.name, "remove");
+		n += link_del(d, gone[i]) ? 1 : 0;
 	}
+	free(gone);
 	return n;
 }
 
@@ -568,7 +616,7 @@ static int add_new(struct daemon *d, const struct conf *c, FILE *errs, json_t *r
 	if (!fresh)
 		return 1;
 	for (unsigned int i = 0; i < c->n_links; i++) {
-		if (by_device(d, c->links[i].name))
+		if (by_device(d, &c->links[i]))
 			continue;
 		fresh[n] = new_link(d, &c->links[i], errs);
 		if (!fresh[n]) {
@@ -595,7 +643,7 @@ int links_apply(struct daemon *d, const struct conf *c, FILE *errs, json_t *repo
 	int errors = remove_missing(d, c, report);
 
 	for (unsigned int i = 0; i < c->n_links; i++) {
-		struct link *l = by_device(d, c->links[i].name);
+		struct link *l = by_device(d, &c->links[i]);
 
 		if (!l)
 			continue;
@@ -851,23 +899,24 @@ void links_tick(struct daemon *d)
 /* The guardian may have lowered a carrier while we hung: what is counts, not what we last said. */
 void links_on_backend(struct daemon *d, const struct nl_link *ev)
 {
-	for (unsigned int i = 0; i < d->max_links; i++)
-		if (d->links[i] && d->links[i]->b_ifindex == ev->ifindex && !ev->deleted)
-			d->links[i]->carrier = ev->flags & IFF_UP;
+	struct link *l = links_behind(d, ev->ifindex);
+
+	if (l && !ev->deleted)
+		l->carrier = ev->flags & IFF_UP;
 }
 
 void links_on_link(struct daemon *d, const struct nl *nl, const struct nl_link *ev)
 {
 	bool mine = false;
 
-	for (unsigned int i = 0; i < d->max_links; i++) {
+	chain_each(&d->by_ifindex, ev->ifindex, i) {
 		struct link *l = d->links[i];
 
-		if (!l || l->nl != nl || l->ifindex != ev->ifindex)
+		if (l->nl != nl || l->ifindex != ev->ifindex)
 			continue;
 		mine = true;
 		if (ev->deleted) {
-			l->ifindex = l->b_ifindex = 0;
+			links_place(d, l, 0, 0);
 			l->carrier = false;
 			follow_device(d, l, false);
 			l->lost = true;
@@ -921,6 +970,10 @@ void links_free(struct daemon *d)
 		forget(d, l);
 	}
 	free(d->links);
+	chain_free(&d->by_number);
+	chain_free(&d->by_ifindex);
+	chain_free(&d->by_backend);
+	sad_fini(d);
 	free(d->sas);
 	free(d->adopt);
 	free(d->underlay);

@@ -9,6 +9,7 @@
 #define LINKS_H
 
 #include <jansson.h>
+#include "chain.h"
 #include "conf.h"
 #include "endpoint.h"
 #include "guard.h"
@@ -131,7 +132,7 @@ struct link {
 	uint16_t id, gen;
 	struct link_conf conf;
 	unsigned int worker;
-	int ifindex;            /* ipsecN in the workload namespace, 0 = none */
+	int ifindex;            /* ipsecN in the workload namespace, 0 = none; links_place() */
 	int b_ifindex;          /* backend end */
 	uint32_t mtu;
 	bool transport;         /* what its SA file says; known before the SAs are there */
@@ -175,8 +176,12 @@ struct daemon {
 	unsigned int n_workers;
 	struct link **links;  /* by id, max_links entries, NULL = free */
 	unsigned int max_links, n_links;
+	struct chain by_number, by_ifindex, by_backend; /* of links, over ids; links_place() keeps the latter two */
 	struct sa **sas;      /* by slot */
 	unsigned int max_sas;
+	struct chain sa_by_key; /* slots in use, also a predecessor's, by fingerprint; sad.c's */
+	struct chain sa_by_spi; /* those of our inbound SAs */
+	unsigned int free_hint; /* no slot below it is free */
 	uint64_t words_hint;  /* first never-used word of the replay pool */
 	uint16_t next_sgen;
 	uint32_t next_epoch;
@@ -220,6 +225,12 @@ void links_beat(struct daemon *d);
 
 /** links_own() - is this device of the underlay one of our ipsecN? */
 bool links_own(const struct daemon *d, int ifindex);
+/** links_place() - the devices of a link are these now, 0 = none; the only writer of ifindex and b_ifindex */
+void links_place(struct daemon *d, struct link *l, int ifindex, int b_ifindex);
+/** links_at() - the link of the underlay whose ipsecN this is, NULL = none */
+struct link *links_at(const struct daemon *d, int ifindex);
+/** links_behind() - the link whose backend end this is, NULL = none */
+struct link *links_behind(const struct daemon *d, int b_ifindex);
 struct link *links_by_name(struct daemon *d, const char *name); /* "ipsec1", "ipsec:1" or the peer's name */
 
 /** links_apply() - reconcile with a configuration: add, change in place, remove; untouched links are not touched

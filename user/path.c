@@ -477,18 +477,10 @@ uint32_t path_mtu(const struct link *l)
 	return MAX(fits, (uint32_t)MTU_MIN);
 }
 
-static struct link *link_of_oif(struct daemon *d, int oif)
-{
-	for (unsigned int i = 0; i < d->max_links; i++)
-		if (d->links[i] && !d->links[i]->conf.netns[0] && d->links[i]->ifindex == oif)
-			return d->links[i];
-	return NULL;
-}
-
 /* Follow the envelopes of l from tunnel to tunnel; back at l is a loop, and so is no end. */
 static bool goes_round(struct daemon *d, const struct link *l, const struct link_path *p, unsigned int depth)
 {
-	const struct link *next = p->error || !p->oif ? NULL : link_of_oif(d, p->oif);
+	const struct link *next = p->error || !p->oif ? NULL : links_at(d, p->oif);
 
 	if (!next)
 		return false;

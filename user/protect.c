@@ -13,41 +13,67 @@
 #include "log.h"
 #include "protect.h"
 
-static bool same_prefix(const struct prefix *a, const struct prefix *b)
+/*
+ * Sets are gathered as they come, then settled: sorted, each thing once. What lies inside a prefix
+ * follows it directly, and thousands of links take no time.
+ */
+static int cmp_prefix(const void *x, const void *y)
 {
-	return a->len == b->len && a->is4 == b->is4 && !memcmp(&a->addr, &b->addr, sizeof a->addr);
+	const struct prefix *a = x, *b = y;
+	int d = memcmp(&a->addr, &b->addr, sizeof a->addr);
+
+	if (a->is4 != b->is4)
+		return a->is4 ? -1 : 1;
+	return d ? d : (int)a->len - (int)b->len;
 }
 
-static struct guard_rule *rule_for(struct guard_set *s, const struct prefix *p)
+static int cmp_host(const void *a, const void *b)
 {
-	struct guard_rule *r;
-
-	for (unsigned int i = 0; i < s->n_rules; i++)
-		if (same_prefix(&s->rules[i].prefix, p))
-			return &s->rules[i];
-	r = realloc(s->rules, (s->n_rules + 1) * sizeof *r);
-	if (!r)
-		return NULL;
-	s->rules = r;
-	r = &s->rules[s->n_rules++];
-	memset(r, 0, sizeof *r);
-	r->prefix = *p;
-	return r;
+	return memcmp(a, b, sizeof(struct in6_addr));
 }
 
-static int add_host(struct in6_addr **list, unsigned int *n, const struct in6_addr *a)
-{
-	struct in6_addr *p;
+/* struct rough - a set before it is settled */
+struct rough {
+	struct prefix *p;
+	struct in6_addr *peers, *ends;
+	unsigned int n, n_peers, n_ends;
+};
 
-	for (unsigned int i = 0; i < *n; i++)
-		if (!memcmp(&(*list)[i], a, sizeof *a))
-			return 0;
-	p = realloc(*list, (*n + 1) * sizeof *p);
-	if (!p)
-		return -ENOMEM;
-	*list = p;
-	p[(*n)++] = *a;
+static void rough_free(struct rough *r)
+{
+	free(r->p);
+	free(r->peers);
+	free(r->ends);
+}
+
+/* One more of an array that grows by doubling. */
+static int push(void *listp, unsigned int *n, size_t size, const void *item)
+{
+	char *p;
+
+	memcpy(&p, listp, sizeof p); /* whatever it points to */
+	if (!(*n & (*n - 1))) { /* 0, 1, 2, 4... are full */
+		p = reallocarray(p, *n ? *n * 2ul : 1, size);
+		if (!p)
+			return -ENOMEM;
+		memcpy(listp, &p, sizeof p);
+	}
+	memcpy(p + *n * size, item, size);
+	(*n)++;
 	return 0;
+}
+
+static unsigned int settle(void *list, unsigned int n, size_t size, int (*cmp)(const void *, const void *))
+{
+	char *p = list;
+	unsigned int k = 0;
+
+	if (n)
+		qsort(p, n, size, cmp);
+	for (unsigned int i = 0; i < n; i++)
+		if (!k || cmp(p + (k - 1) * size, p + i * size))
+			memmove(p + k++ * size, p + i * size, size);
+	return k;
 }
 
 /*
@@ -74,19 +100,39 @@ static bool carries_remote(const struct link *l)
  * Where the envelopes of a link go may be talked to in the clear (seed 3.2), but if that very address is
  * what the link carries, only envelopes may.
  */
-static int add_remote(struct guard_set *s, const struct link *l, const struct in6_addr *a)
+static int add_remote(struct rough *s, const struct link *l, const struct in6_addr *a)
 {
 	if (IN6_IS_ADDR_UNSPECIFIED(a))
 		return 0;
-	return carries_remote(l) ? add_host(&s->ends, &s->n_ends, a) : add_host(&s->peers, &s->n_peers, a);
+	return carries_remote(l) ? push(&s->ends, &s->n_ends, sizeof *a, a) : push(&s->peers, &s->n_peers, sizeof *a, a);
 }
 
 static bool among(const struct in6_addr *list, unsigned int n, const struct in6_addr *a)
 {
-	for (unsigned int i = 0; i < n; i++)
-		if (!memcmp(&list[i], a, sizeof *a))
-			return true;
-	return false;
+	return n && bsearch(a, list, n, sizeof *a, cmp_host);
+}
+
+/* The first rule that is p or stands behind it. */
+static unsigned int rule_from(const struct guard_set *s, const struct prefix *p)
+{
+	unsigned int from = 0, to = s->n_rules;
+
+	while (from < to) {
+		unsigned int mid = (from + to) / 2;
+
+		if (cmp_prefix(&s->rules[mid].prefix, p) < 0)
+			from = mid + 1;
+		else
+			to = mid;
+	}
+	return from;
+}
+
+static struct guard_rule *rule_of(const struct guard_set *s, const struct prefix *p)
+{
+	unsigned int i = rule_from(s, p);
+
+	return i < s->n_rules && !cmp_prefix(&s->rules[i].prefix, p) ? &s->rules[i] : NULL;
 }
 
 static void set_free(struct guard_set *s)
@@ -114,25 +160,40 @@ static unsigned int prefixes_of(const struct link *l, struct prefix far[2])
 	return n;
 }
 
-static int add_rules(struct guard_set *s, const struct link *l)
+static int add_rules(struct rough *s, const struct link *l)
 {
 	struct prefix far[2];
 	unsigned int n = prefixes_of(l, far);
 
 	for (unsigned int i = 0; i < n; i++) {
-		if (!rule_for(s, &far[i]))
+		if (push(&s->p, &s->n, sizeof far[i], &far[i]))
 			return -ENOMEM;
 		/* also while the path is not known yet: the peer must be able to call */
 		if (carries_remote(l) && add_remote(s, l, &far[i].addr))
 			return -ENOMEM;
 	}
 	for (unsigned int i = 0; i < l->conf.protect.n; i++)
-		if (!rule_for(s, &l->conf.protect.p[i]))
+		if (push(&s->p, &s->n, sizeof l->conf.protect.p[i], &l->conf.protect.p[i]))
 			return -ENOMEM;
 	for (unsigned int i = 0; i < l->n_paths; i++)
 		if (add_remote(s, l, &l->paths[i].remote))
 			return -ENOMEM;
 	return 0;
+}
+
+static void allow(struct guard_rule *r, const char *dev)
+{
+	/* devices come one after the other */
+	if (r->n_devices && !strcmp(r->devices[r->n_devices - 1], dev))
+		return;
+	if (r->n_devices < ARRAY_SIZE(r->devices))
+		memcpy(r->devices[r->n_devices++], dev, IFNAMSIZ);
+}
+
+static void allow_inside(struct guard_set *s, const struct prefix *p, const char *dev)
+{
+	for (unsigned int i = rule_from(s, p); i < s->n_rules && contains(p, &s->rules[i].prefix); i++)
+		allow(&s->rules[i], dev);
 }
 
 /* A link carries what it protects, and every narrower prefix inside that: metrics decide among them. */
@@ -141,23 +202,23 @@ static void allow_device(struct guard_set *s, const struct link *l)
 	struct prefix own[2];
 	unsigned int n = prefixes_of(l, own);
 
-	for (unsigned int i = 0; i < s->n_rules; i++) {
-		struct guard_rule *r = &s->rules[i];
-		bool carries = false;
-
-		for (unsigned int k = 0; k < n && !carries; k++)
-			carries = contains(&own[k], &r->prefix);
-		for (unsigned int k = 0; k < l->conf.protect.n && !carries; k++)
-			carries = contains(&l->conf.protect.p[k], &r->prefix);
-		if (carries && r->n_devices < ARRAY_SIZE(r->devices))
-			memcpy(r->devices[r->n_devices++], l->conf.name, IFNAMSIZ);
-	}
+	for (unsigned int k = 0; k < n; k++)
+		allow_inside(s, &own[k], l->conf.name);
+	for (unsigned int k = 0; k < l->conf.protect.n; k++)
+		allow_inside(s, &l->conf.protect.p[k], l->conf.name);
 }
 
+/* struct lan - a network connected to a LAN device */
 struct lan {
+	struct prefix p;
+	char dev[IFNAMSIZ];
+};
+
+struct lans {
 	struct daemon *d;
-	struct guard_set *s;
-	unsigned int n_wide; /* rules before ours */
+	const struct rough *rough; /* settled */
+	struct lan *v;
+	unsigned int n;
 	int err;
 };
 
@@ -172,47 +233,82 @@ static bool is_lan(const struct conf *c, const char *name)
 /* A network connected to a LAN device, inside something protected: its own device may carry it. */
 static void lan_route(void *arg, const struct nl_route *r)
 {
-	struct lan *lan = arg;
-	struct guard_rule *rule;
+	struct lans *lans = arg;
+	struct lan lan = {.p = r->dst};
 	struct nl_link dev;
 	bool inside = false;
 
-	if (r->proto != RTPROT_KERNEL || r->type != NL_RT_UNICAST || r->has_via || !r->oif || lan->err)
+	if (r->proto != RTPROT_KERNEL || r->type != NL_RT_UNICAST || r->has_via || !r->oif || lans->err ||
+	    links_own(lans->d, r->oif))
 		return;
-	for (unsigned int i = 0; i < lan->n_wide && !inside; i++)
-		inside = contains(&lan->s->rules[i].prefix, &r->dst);
-	if (!inside || nl_link_get_index(lan->d->nl_u, r->oif, &dev) || !is_lan(&lan->d->conf, dev.name))
+	for (unsigned int i = 0; i < lans->rough->n && !inside; i++)
+		inside = contains(&lans->rough->p[i], &r->dst);
+	if (!inside || nl_link_get_index(lans->d->nl_u, r->oif, &dev) || !is_lan(&lans->d->conf, dev.name))
 		return;
-	rule = rule_for(lan->s, &r->dst);
-	if (!rule)
-		lan->err = -ENOMEM;
-	else if (rule->n_devices < ARRAY_SIZE(rule->devices))
-		memcpy(rule->devices[rule->n_devices++], dev.name, IFNAMSIZ);
+	memcpy(lan.dev, dev.name, IFNAMSIZ);
+	lans->err = push(&lans->v, &lans->n, sizeof lan, &lan);
 }
 
-static int add_lan(struct daemon *d, struct guard_set *s)
+static int find_lans(struct daemon *d, struct rough *r, struct lans *lans)
 {
-	struct lan lan = {d, s, s->n_rules, 0};
-	int err;
+	int err = nl_route_each(d->nl_u, 0, lan_route, lans);
 
-	if (!d->conf.n_lan)
-		return 0;
-	err = nl_route_each(d->nl_u, 0, lan_route, &lan);
-	return err ? err : lan.err;
+	err = err ? err : lans->err;
+	for (unsigned int i = 0; i < lans->n && !err; i++)
+		err = push(&r->p, &r->n, sizeof r->p[0], &lans->v[i].p);
+	r->n = settle(r->p, r->n, sizeof r->p[0], cmp_prefix);
+	return err;
 }
 
-/* Every link's prefixes count in the underlay; only links that live in a namespace may carry them there. */
-static int collect(struct daemon *d, const char *netns, struct guard_set *s)
+static int gather(struct daemon *d, const char *netns, struct rough *r)
 {
 	int err = 0;
 
 	for (unsigned int i = 0; i < d->max_links && !err; i++)
 		if (d->links[i] && (!*netns || !strcmp(d->links[i]->conf.netns, netns)))
-			err = add_rules(s, d->links[i]);
+			err = add_rules(r, d->links[i]);
+	r->n = settle(r->p, r->n, sizeof *r->p, cmp_prefix);
+	r->n_peers = settle(r->peers, r->n_peers, sizeof *r->peers, cmp_host);
+	r->n_ends = settle(r->ends, r->n_ends, sizeof *r->ends, cmp_host);
+	return err;
+}
+
+/* Takes the hosts of r with it. */
+static int make_set(struct rough *r, struct guard_set *s)
+{
+	s->rules = calloc(r->n + 1, sizeof *s->rules);
+	if (!s->rules)
+		return -ENOMEM;
+	for (unsigned int i = 0; i < r->n; i++)
+		s->rules[i].prefix = r->p[i];
+	s->n_rules = r->n;
+	s->peers = r->peers;
+	s->n_peers = r->n_peers;
+	s->ends = r->ends;
+	s->n_ends = r->n_ends;
+	r->peers = r->ends = NULL;
+	return 0;
+}
+
+/* Every link's prefixes count in the underlay; only links that live in a namespace may carry them there. */
+static int collect(struct daemon *d, const char *netns, struct guard_set *s)
+{
+	struct rough r = {0};
+	struct lans lans = {.d = d, .rough = &r};
+	int err = gather(d, netns, &r);
+
+	if (!err && !*netns && d->conf.n_lan)
+		err = find_lans(d, &r, &lans);
+	if (!err)
+		err = make_set(&r, s);
 	for (unsigned int i = 0; i < d->max_links && !err; i++)
 		if (d->links[i] && d->links[i]->ifindex && !strcmp(d->links[i]->conf.netns, netns))
 			allow_device(s, d->links[i]);
-	return err || *netns ? err : add_lan(d, s);
+	for (unsigned int i = 0; i < lans.n && !err; i++)
+		allow(rule_of(s, &lans.v[i].p), lans.v[i].dev);
+	free(lans.v);
+	rough_free(&r);
+	return err;
 }
 
 static void fill_maps(struct daemon *d, const struct guard_set *s)
@@ -230,11 +326,7 @@ static void prune_maps(struct daemon *d, const struct guard_set *now)
 	static struct guard_set last;
 
 	for (unsigned int i = 0; i < last.n_rules; i++) {
-		bool keep = false;
-
-		for (unsigned int k = 0; k < now->n_rules && !keep; k++)
-			keep = same_prefix(&last.rules[i].prefix, &now->rules[k].prefix);
-		if (!keep)
+		if (!rule_of(now, &last.rules[i].prefix))
 			load_protect_del(d->load, &last.rules[i].prefix);
 	}
 	for (unsigned int i = 0; i < last.n_peers; i++) {

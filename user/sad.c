@@ -58,39 +58,69 @@ static bool same_identity(const struct sa_ctr *c, const struct sa_conf *s)
 static int slot_take(struct daemon *d, const struct sa_conf *s, bool *adopted)
 {
 	struct sa_ctr *ctr = load_sactr(d->load);
-	int free_slot = -ENOSPC;
 
-	for (unsigned int i = 0; i < d->max_sas; i++) {
-		if (!d->sas[i] && same_identity(&ctr[i], s)) {
-			*adopted = true;
-			return i;
-		}
-		if (!d->sas[i] && !ctr[i].dir && free_slot < 0)
-			free_slot = i;
+	chain_each(&d->sa_by_key, s->fingerprint, i) {
+		if (d->sas[i] || !same_identity(&ctr[i], s))
+			continue;
+		*adopted = true;
+		return i;
 	}
 	*adopted = false;
-	return free_slot;
+	while (d->free_hint < d->max_sas && (d->sas[d->free_hint] || ctr[d->free_hint].dir))
+		d->free_hint++;
+	return d->free_hint < d->max_sas ? (int)d->free_hint : -ENOSPC;
 }
 
-/* First gap in the word pool that holds n words. Return: offset or -ENOSPC */
+/* Nobody's any more, its counters with it. */
+static void slot_clear(struct daemon *d, uint32_t slot)
+{
+	struct sa_ctr *ctr = &load_sactr(d->load)[slot];
+
+	if (ctr->dir)
+		chain_del(&d->sa_by_key, ctr->fingerprint, slot);
+	memset(ctr, 0, sizeof *ctr);
+	d->free_hint = MIN(d->free_hint, slot);
+}
+
+/* struct span - words of the replay pool that are taken */
+struct span {
+	uint64_t from, to;
+};
+
+static int cmp_span(const void *a, const void *b)
+{
+	const struct span *x = a, *y = b;
+
+	return x->from < y->from ? -1 : x->from > y->from;
+}
+
+static int64_t first_gap(struct daemon *d, uint32_t n)
+{
+	const struct sa_ctr *ctr = load_sactr(d->load);
+	struct span *taken = calloc(d->max_sas + 1, sizeof *taken);
+	unsigned int k = 0;
+	uint64_t at = 0;
+
+	if (!taken)
+		return -ENOMEM;
+	for (unsigned int i = 0; i < d->max_sas; i++)
+		if (ctr[i].n_words)
+			taken[k++] = (struct span){ctr[i].word_off, (uint64_t)ctr[i].word_off + ctr[i].n_words};
+	qsort(taken, k, sizeof *taken, cmp_span);
+	for (unsigned int i = 0; i < k && at + n > taken[i].from; i++)
+		at = MAX(at, taken[i].to);
+	free(taken);
+	return at + n <= (uint64_t)d->max_sas * SA_REPLAY_WORDS ? (int64_t)at : -ENOSPC;
+}
+
+/* n words of the pool: at its end, when that is reached in the first gap. Return: offset or -ENOSPC */
 static int64_t words_take(struct daemon *d, uint32_t n)
 {
-	struct sa_ctr *ctr = load_sactr(d->load);
 	uint64_t pool = (uint64_t)d->max_sas * SA_REPLAY_WORDS, at = d->words_hint;
 
-	if (at + n <= pool) {
-		d->words_hint = at + n;
-		return at;
-	}
-	at = 0;
-	for (unsigned int i = 0; i < d->max_sas; i++) {
-		if (!ctr[i].n_words || at + n <= ctr[i].word_off || at >= ctr[i].word_off + ctr[i].n_words)
-			continue;
-		at = ctr[i].word_off + ctr[i].n_words;
-		if (at + n > pool)
-			return -ENOSPC;
-		i = -1; /* moved: look at everybody again */
-	}
+	if (at + n > pool)
+		return first_gap(d, n);
+	d->words_hint = at + n;
 	return at;
 }
 
@@ -123,14 +153,16 @@ static int slot_bind(struct daemon *d, struct sa *sa, const struct sa_conf *c)
 		ctr[slot].spi_be = htonl(c->spi);
 		ctr[slot].fingerprint = c->fingerprint;
 		ctr[slot].dir = c->dir;
+		chain_add(&d->sa_by_key, c->fingerprint, slot);
 	}
 	sa->adopted = adopted;
 	sa->slot = slot;
 	sa->sgen = ++d->next_sgen;
 	d->sas[slot] = sa;
+	if (c->dir == SA_IN)
+		chain_add(&d->sa_by_spi, c->spi, slot);
 	return 0;
 }
-
 
 /* ---- installation ---- */
 
@@ -361,7 +393,7 @@ static int refuse(struct sa *sa, int err, const char *text, FILE *errs)
 
 static bool key_in_use(struct daemon *d, const struct sa_conf *c)
 {
-	for (unsigned int i = 0; i < d->max_sas; i++)
+	chain_each(&d->sa_by_key, c->fingerprint, i)
 		if (d->sas[i] && d->sas[i]->fingerprint == c->fingerprint)
 			return true;
 	return false;
@@ -369,8 +401,8 @@ static bool key_in_use(struct daemon *d, const struct sa_conf *c)
 
 bool sad_spi_free(const struct daemon *d, uint32_t spi)
 {
-	for (unsigned int i = 0; i < d->max_sas; i++)
-		if (d->sas[i] && d->sas[i]->dir == SA_IN && d->sas[i]->spi == spi)
+	chain_each(&d->sa_by_spi, spi, i)
+		if (d->sas[i]->spi == spi)
 			return false;
 	return true;
 }
@@ -542,8 +574,10 @@ static void slot_free(struct daemon *d, struct sa *sa)
 {
 	if (d->sas[sa->slot] != sa)
 		return;
+	if (sa->dir == SA_IN)
+		chain_del(&d->sa_by_spi, sa->spi, sa->slot);
 	d->sas[sa->slot] = NULL;
-	memset(&load_sactr(d->load)[sa->slot], 0, sizeof(struct sa_ctr));
+	slot_clear(d, sa->slot);
 }
 
 static void sa_free(struct sa *sa)
@@ -595,22 +629,34 @@ void sad_close(struct daemon *d, struct sa *sa)
 	sa_free(sa);
 }
 
-void sad_init(struct daemon *d)
+int sad_init(struct daemon *d)
 {
 	const struct sa_ctr *ctr = load_sactr(d->load);
 
-	for (unsigned int i = 0; i < d->max_sas; i++)
+	if (chain_init(&d->sa_by_key, d->max_sas) || chain_init(&d->sa_by_spi, d->max_sas))
+		return -ENOMEM;
+	for (unsigned int i = d->max_sas; i-- > 0;) {
+		if (ctr[i].dir)
+			chain_add(&d->sa_by_key, ctr[i].fingerprint, i);
 		if (ctr[i].n_words)
 			d->words_hint = MAX(d->words_hint, (uint64_t)ctr[i].word_off + ctr[i].n_words);
+	}
+	return 0;
+}
+
+void sad_fini(struct daemon *d)
+{
+	chain_free(&d->sa_by_key);
+	chain_free(&d->sa_by_spi);
 }
 
 void sad_sweep(struct daemon *d)
 {
-	struct sa_ctr *ctr = load_sactr(d->load);
+	const struct sa_ctr *ctr = load_sactr(d->load);
 
 	for (unsigned int i = 0; i < d->max_sas; i++)
 		if (!d->sas[i] && ctr[i].dir)
-			memset(&ctr[i], 0, sizeof ctr[i]);
+			slot_clear(d, i);
 }
 
 struct sa *sad_out(const struct link *l)

@@ -38,8 +38,9 @@ struct sa_use {
 	uint64_t last_ns; /* of the last packet, CLOCK_BOOTTIME; 0 = none yet */
 };
 
-/** sad_init() - look at what a predecessor left; before the first SA */
-void sad_init(struct daemon *d);
+/** sad_init() - look at what a predecessor left; before the first SA. Return: 0 or -ENOMEM */
+int sad_init(struct daemon *d);
+void sad_fini(struct daemon *d);
 /** sad_sweep() - free the slots nobody adopted; once the configuration is applied */
 void sad_sweep(struct daemon *d);
 /**

@@ -56,6 +56,8 @@ int __wrap_sad_add(struct daemon *dd, struct link *l, const struct sa_spec *s, s
 	}
 	if (sa->dir == SA_OUT)
 		l->out = sa;
+	else
+		chain_add(&d.sa_by_spi, sa->spi, sa->slot);
 	return 0;
 }
 
@@ -70,6 +72,7 @@ void __wrap_sad_remove(struct daemon *dd, struct sa *sa)
 	if (sa->link->out == sa)
 		sa->link->out = NULL;
 	d.sas[sa->slot] = NULL;
+	chain_del(&d.sa_by_spi, sa->spi, sa->slot);
 	free(sa);
 	n_removed++;
 }
@@ -141,6 +144,7 @@ static int setup(void **state)
 	d = (struct daemon){.max_links = 1, .max_sas = SLOTS, .on_ike = on_hello};
 	d.links = calloc(1, sizeof *d.links);
 	d.sas = calloc(SLOTS, sizeof *d.sas);
+	assert_int_equal(chain_init(&d.sa_by_spi, SLOTS), 0);
 	link7.conf.number = 7;
 	strcpy(link7.conf.name, "ipsec7");
 	strcpy(link7.conf.ike, "east");
@@ -159,6 +163,7 @@ static int teardown(void **state)
 			__wrap_sad_remove(&d, d.sas[i]);
 	free(d.links);
 	free(d.sas);
+	chain_free(&d.sa_by_spi);
 	unlink(path);
 	rmdir(dir);
 	return 0;
