@@ -11,8 +11,9 @@
 #include "load.h"
 #include "log.h"
 #include "ns.h"
+#include "path.h"
 
-enum { MTU_START = 1280, VETH_TXQLEN = 1000 };
+enum { VETH_TXQLEN = 1000 };
 
 static void b_name(const struct link *l, char name[IFNAMSIZ])
 {
@@ -111,7 +112,7 @@ static int create(struct daemon *d, struct link *l, bool take)
 {
 	char bn[IFNAMSIZ];
 	struct veth_spec v = {.name = l->conf.name, .peer = bn, .peer_netns_fd = d->backend_fd,
-			      .mtu = l->conf.mtu ? l->conf.mtu : MTU_START, .txqlen = VETH_TXQLEN, .noarp = true,
+			      .mtu = path_mtu(l), .txqlen = VETH_TXQLEN, .noarp = true,
 			      .peer_group = DEVICE_GROUP};
 	struct nl_link b;
 	int err;
@@ -205,20 +206,36 @@ void device_restore(struct daemon *d, struct link *l)
 
 static void set_sysctls(struct link *l)
 {
-	char path[128];
+	struct nl_sysctl s[] = {
+		/* a dead link's routes must not attract packets: the next metric takes over */
+		{.family = "ipv4", .name = "ignore_routes_with_linkdown", .value = "1"},
+		/* what goes into a tunnel needs no XFRM policy to allow it: 300-400 ns and a dst a packet */
+		{.family = "ipv4", .name = "disable_xfrm", .value = "1"},
+		{.family = "ipv6", .name = "ignore_routes_with_linkdown", .value = "1"},
+		/* addresses and routes stay while the carrier is down */
+		{.family = "ipv6", .name = "keep_addr_on_down", .value = "1"},
+	};
 
-	/* a dead link's routes must not attract packets: the next metric takes over */
-	snprintf(path, sizeof path, "net/ipv4/conf/%s/ignore_routes_with_linkdown", l->conf.name);
-	if (nl_sysctl(l->nl, path, "1"))
-		log_warnx("%s: cannot set %s: failover by metric will not work", l->conf.name, path);
-	/* what goes into a tunnel needs no XFRM policy to allow it: 300-400 ns and a dst a packet */
-	snprintf(path, sizeof path, "net/ipv4/conf/%s/disable_xfrm", l->conf.name);
-	nl_sysctl(l->nl, path, "1");
-	snprintf(path, sizeof path, "net/ipv6/conf/%s/ignore_routes_with_linkdown", l->conf.name);
-	nl_sysctl(l->nl, path, "1");
-	/* addresses and routes stay while the carrier is down */
-	snprintf(path, sizeof path, "net/ipv6/conf/%s/keep_addr_on_down", l->conf.name);
-	nl_sysctl(l->nl, path, "1");
+	nl_sysctls(l->nl, l->conf.name, s, ARRAY_SIZE(s));
+	if (s[0].err)
+		log_warnx("%s: cannot set net/ipv4/conf/%s/%s: failover by metric will not work", l->conf.name, l->conf.name,
+			  s[0].name);
+}
+
+/*
+ * What the device has already is not set again: every word to it, even the same one, makes the kernel
+ * walk over all its IPv6 routes, those of the other thousand links too.
+ */
+static int raise(struct link *l)
+{
+	struct nl_link now;
+
+	if (nl_link_get_index(l->nl, l->ifindex, &now))
+		memset(&now, 0, sizeof now);
+	if (strcmp(now.alias, l->conf.peer))
+		nl_link_set_alias(l->nl, l->ifindex, l->conf.peer);
+	set_sysctls(l);
+	return now.flags & IFF_UP ? 0 : nl_link_set_up(l->nl, l->ifindex, true);
 }
 
 int device_config(struct daemon *d, struct link *l, const struct link_conf *old, FILE *errs)
@@ -237,9 +254,7 @@ int device_config(struct daemon *d, struct link *l, const struct link_conf *old,
 	err = nl_link_altname_add(l->nl, l->ifindex, alt);
 	if (err)
 		log_warnx("%s: altname %s: %s", l->conf.name, alt, strerror(-err));
-	nl_link_set_alias(l->nl, l->ifindex, l->conf.peer);
-	set_sysctls(l);
-	err = nl_link_set_up(l->nl, l->ifindex, true);
+	err = raise(l);
 	if (err) {
 		fprintf(errs, "%s: cannot set it up: %s\n", l->conf.name, strerror(-err));
 		return err;

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <openssl/evp.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -232,9 +233,10 @@ static struct {
 	struct stat st;
 	int fd;
 	unsigned int refs;
-} shared_dir;
+	pthread_mutex_t lock;
+} shared_dir = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-static int share_dir(int fd)
+static int share_locked(int fd)
 {
 	struct stat st;
 
@@ -252,12 +254,20 @@ static int share_dir(int fd)
 	return shared_dir.fd;
 }
 
+static int share_dir(int fd)
+{
+	pthread_mutex_lock(&shared_dir.lock);
+	fd = share_locked(fd);
+	pthread_mutex_unlock(&shared_dir.lock);
+	return fd;
+}
+
 static void close_dir(int fd)
 {
-	if (shared_dir.refs && fd == shared_dir.fd && --shared_dir.refs)
-		return;
-	if (fd >= 0)
+	pthread_mutex_lock(&shared_dir.lock);
+	if (fd >= 0 && !(shared_dir.refs && fd == shared_dir.fd && --shared_dir.refs))
 		close(fd);
+	pthread_mutex_unlock(&shared_dir.lock);
 }
 
 static void set_name(char name[NAME_LEN], const struct sa_conf *sa)
@@ -531,6 +541,14 @@ int ledger_start(struct ledger *l, struct sa_conf *c, uint64_t *seq_limit, uint6
 	c->seq_start = seq + 1;
 	c->iv_start = iv;
 	return 0;
+}
+
+int ledger_begin(struct ledger **lp, const char *dir, struct sa_conf *c, uint64_t *seq_limit, uint64_t *iv_limit,
+		 FILE *errs)
+{
+	int err = ledger_open(lp, dir, c, errs);
+
+	return err ? err : ledger_start(*lp, c, seq_limit, iv_limit);
 }
 
 int ledger_reserve(struct ledger *l, uint64_t seq_used, uint64_t iv_used, uint64_t *seq_limit,

@@ -64,6 +64,10 @@ void ledger_close(struct ledger *l);
  * Return: 0, -EOVERFLOW when the key's numbers are used up (make new keys), or -errno
  */
 int ledger_start(struct ledger *l, struct sa_conf *c, uint64_t *seq_limit, uint64_t *iv_limit);
+/** ledger_begin() - ledger_open() and ledger_start(); other threads may be at other ledgers of the directory. *lp may
+ * be a ledger also when the second of them fails */
+int ledger_begin(struct ledger **lp, const char *dir, struct sa_conf *c, uint64_t *seq_limit, uint64_t *iv_limit,
+		 FILE *errs);
 
 /**
  * ledger_reserve() - out: make numbers up to used + step usable; durable before it returns

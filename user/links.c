@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include "ahead.h"
 #include "audit.h"
 #include "device.h"
 #include "ike.h"
@@ -208,7 +209,9 @@ static int push_wlink(struct daemon *d, struct link *l)
 	struct refill r = {.l = l};
 	int err = fill_inner(l, &r.inner, &r.n_inner);
 
-	return err ? err : worker_call(d->workers[l->worker], refill_in_worker, &r);
+	if (err)
+		return err;
+	return l->in_worker ? worker_call(d->workers[l->worker], refill_in_worker, &r) : refill_in_worker(NULL, &r);
 }
 
 /* Somebody sets ipsecN itself up or down: the peer shall know, as at the two ends of a cable. */
@@ -223,6 +226,7 @@ static void follow_device(struct daemon *d, struct link *l, bool up)
 static int set_in_worker(struct worker *w, void *arg)
 {
 	worker_link_set(w, arg);
+	worker_probe_soon(w, arg);
 	return 0;
 }
 
@@ -411,20 +415,21 @@ static int raise_link(struct daemon *d, struct link *l, FILE *errs)
 	int err = device_workload(d, l, errs);
 
 	links_beat(d);
+	path_lookup(d, l); /* tells the MTU of the device that is made */
 	if (!err)
 		err = device_make(d, l, errs);
 	if (err)
 		return err;
-	push_wlink(d, l);
-	worker_call(d->workers[l->worker], set_in_worker, l->w);
-	push_ent(d, l);
 	err = device_config(d, l, NULL, errs);
+	l->dev_up = !err;
+	push_wlink(d, l);
+	path_push(d, l);
+	worker_call(d->workers[l->worker], set_in_worker, l->w);
+	l->in_worker = true;
+	push_ent(d, l);
 	if (err)
 		return err;
-	follow_device(d, l, true);
-	path_lookup(d, l);
 	device_set_mtu(d, l, path_mtu(l));
-	path_push(d, l);
 	err = bring_sas(d, l, errs);
 	device_set_mtu(d, l, path_mtu(l)); /* now that the suite is known */
 	push_ent(d, l);
@@ -628,8 +633,10 @@ static int add_new(struct daemon *d, const struct conf *c, FILE *errs, json_t *r
 	}
 	if (n && protect_apply(d))
 		fprintf(errs, "a layer of protection is missing: ipsecctl doctor names it\n");
+	ahead_begin(d, fresh, n);
 	for (unsigned int i = 0; i < n; i++)
 		errors += raise_link(d, fresh[i], errs) ? 1 : 0;
+	ahead_end(d);
 	if (n)
 		protect_apply(d);
 	for (unsigned int i = 0; i < n; i++)

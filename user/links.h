@@ -153,6 +153,7 @@ struct link {
 	bool rekeying, switch_now; /* an operator wants the newest outbound one used; without asking the peer */
 	uint64_t switched_ns;   /* when out changed */
 	struct wlink *w;
+	bool in_worker;         /* the worker has w: from now on only it writes there */
 	uint32_t moved_seen;
 	bool dev_up;            /* ipsecN is administratively up */
 	bool lost;              /* ipsecN was deleted under us: to be made again */
@@ -206,6 +207,7 @@ struct daemon {
 	void (*on_event)(struct daemon *d, json_t *ev); /* monitor; steals nothing */
 	struct endpoints *endpoints; /* where peers were last heard; NULL = out of memory */
 	struct muster *muster;       /* muster.c's */
+	struct ahead *ahead;         /* ahead.c's: while links are added */
 	struct ike *ike;      /* the IKE daemon's door; NULL = none */
 	struct ike_conn *ike_conn; /* what the IKE daemon is told of links; NULL = nothing */
 	/* for the IKE daemon, each may be NULL: an SA of its reached a limit; a peer moved; another one said hello */

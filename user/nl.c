@@ -1300,22 +1300,31 @@ int nl_route_get(struct nl *nl, const struct in6_addr *dst, const struct in6_add
 
 /* ---- sysctl ---- */
 
-struct sysctl_args {
-	const char *path, *value;
+struct sysctls {
+	const char *dev;
+	struct nl_sysctl *s;
+	unsigned int n;
 };
 
-static int write_sysctl(void *arg)
+static int write_sysctls(void *arg)
 {
-	const struct sysctl_args *a = arg;
+	const struct sysctls *a = arg;
+	char path[128];
+	int err = 0;
 
-	return ns_sysctl(a->path, a->value);
+	for (unsigned int i = 0; i < a->n; i++) {
+		snprintf(path, sizeof path, "net/%s/conf/%s/%s", a->s[i].family, a->dev, a->s[i].name);
+		a->s[i].err = ns_sysctl(path, a->s[i].value);
+		err = err ? err : a->s[i].err;
+	}
+	return err;
 }
 
-int nl_sysctl(struct nl *nl, const char *path, const char *value)
+int nl_sysctls(struct nl *nl, const char *dev, struct nl_sysctl *s, unsigned int n)
 {
-	struct sysctl_args a = {.path = path, .value = value};
+	struct sysctls a = {.dev = dev, .s = s, .n = n};
 
-	return ns_call(nl->netns_fd, write_sysctl, &a);
+	return ns_call(nl->netns_fd, write_sysctls, &a);
 }
 
 /* ---- notifications ---- */

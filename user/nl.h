@@ -130,7 +130,15 @@ int nl_route_get(struct nl *nl, const struct in6_addr *dst, const struct in6_add
 		 uint16_t dport, struct nl_route *out);
 
 /* ---- sysctl of that namespace (runs a thread inside it; /proc/sys) ---- */
-int nl_sysctl(struct nl *nl, const char *path, const char *value); /* e.g. "net/ipv4/conf/ipsec1/ignore_routes_with_linkdown" */
+
+/** struct nl_sysctl - one setting of a device */
+struct nl_sysctl {
+	const char *family, *name; /* "ipv4", "ignore_routes_with_linkdown" */
+	const char *value;
+	int err;                   /* out: 0 or -errno */
+};
+/** nl_sysctls() - settings of one device, all at once: going into a namespace costs more than they do. Return: the first error */
+int nl_sysctls(struct nl *nl, const char *dev, struct nl_sysctl *s, unsigned int n);
 
 /* ---- notifications ---- */
 struct nl_events {

@@ -553,7 +553,8 @@ static int push_in_worker(struct worker *w, void *arg)
 	memcpy(wl->slot, push->slot, sizeof wl->slot);
 	wl->shares = push->n_share > 1;
 	pthread_mutex_unlock(&wl->path_lock);
-	worker_probe_soon(w, wl); /* a new way wants a new round trip */
+	if (l->in_worker)
+		worker_probe_soon(w, wl); /* a new way wants a new round trip */
 	return 0;
 }
 
@@ -563,6 +564,8 @@ void path_push(struct daemon *d, struct link *l)
 
 	p.n_share = spread(l, p.slot);
 	l->paths_stale = false;
-	if (l->w)
+	if (l->w && l->in_worker)
 		worker_call(d->workers[l->worker], push_in_worker, &p);
+	else if (l->w)
+		push_in_worker(NULL, &p);
 }

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include "ahead.h"
 #include "esp.h"
 #include "load.h"
 #include "log.h"
@@ -434,14 +435,13 @@ static int bind_ledger(struct daemon *d, struct sa *sa, struct sa_conf *c, FILE 
 	char *text = NULL;
 	size_t len;
 	FILE *why = open_memstream(&text, &len);
-	int err;
+	int err = 0;
 
 	if (!why)
 		return refuse(sa, -ENOMEM, strerror(ENOMEM), errs);
 	links_beat(d); /* a disk may take its time */
-	err = ledger_open(&sa->ledger, d->state_dir, c, why);
-	if (!err)
-		err = ledger_start(sa->ledger, c, &sa->seq_limit, &sa->iv_limit);
+	if (!ahead_take(d, sa->link, c, &sa->ledger, &sa->seq_limit, &sa->iv_limit))
+		err = ledger_begin(&sa->ledger, d->state_dir, c, &sa->seq_limit, &sa->iv_limit, why);
 	links_beat(d);
 	fclose(why);
 	if (err)

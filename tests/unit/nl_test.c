@@ -582,16 +582,25 @@ static void test_route_get(void **state)
 
 static void test_sysctl(void **state)
 {
+	struct nl_sysctl set[] = {{.family = "ipv4", .name = "ignore_routes_with_linkdown", .value = "1"},
+				  {.family = "ipv6", .name = "keep_addr_on_down", .value = "1"}};
 	struct peek k;
 
 	NEED_ROOT();
 	assert_int_equal(pair("ipsec1", "b1"), 0);
-	assert_int_equal(nl_sysctl(a, "net/ipv4/conf/ipsec1/ignore_routes_with_linkdown", "1"), 0);
+	assert_int_equal(nl_sysctls(a, "ipsec1", set, 2), 0);
 	assert_string_equal(
 		sysctl_of(fd_a, &k, "/proc/sys/net/ipv4/conf/ipsec1/ignore_routes_with_linkdown"),
 		"1");
-	assert_int_equal(nl_sysctl(a, "net/ipv4/conf/nosuch/forwarding", "1"), -ENOENT);
-	assert_int_equal(nl_sysctl(a, "net/../kernel/printk", "1"), -EINVAL);
+	assert_string_equal(sysctl_of(fd_a, &k, "/proc/sys/net/ipv6/conf/ipsec1/keep_addr_on_down"), "1");
+	/* one that is not there does not keep the others out */
+	set[0].name = "nosuch";
+	set[1].value = "0";
+	assert_int_equal(nl_sysctls(a, "ipsec1", set, 2), -ENOENT);
+	assert_int_equal(set[0].err, -ENOENT);
+	assert_int_equal(set[1].err, 0);
+	assert_string_equal(sysctl_of(fd_a, &k, "/proc/sys/net/ipv6/conf/ipsec1/keep_addr_on_down"), "0");
+	assert_int_equal(nl_sysctls(a, "../../../kernel", set, 2), -EINVAL);
 }
 
 struct seen {
