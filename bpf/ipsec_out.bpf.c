@@ -113,7 +113,34 @@ static __always_inline __be32 envelope_spi(struct __sk_buff *skb, const struct i
 	return bpf_skb_load_bytes(skb, off, &spi, sizeof(spi)) ? 0 : spi;
 }
 
-/* Is this one of the link's own envelopes, come back to be wrapped again? */
+/*
+ * Envelopes of `link` enter `over`: does the way from there lead back? Seen from packets, so that it holds before
+ * anybody has looked at the routes. The one that closes a circle is refused and remembered, so that the next attempt
+ * ends at its first step, whichever link it enters by.
+ */
+static __always_inline bool closes_circle(__u32 link, __u32 over)
+{
+	struct nest_ent *e = bpf_map_lookup_elem(&nest, &link);
+	__u64 now = bpf_ktime_get_coarse_ns();
+	__u32 at = over;
+
+	if (link == over || !e)
+		return link == over;
+	e->over = over;
+	e->ns = now;
+	for (int depth = 0; depth < NEST_MAX; depth++) {
+		const struct nest_ent *next = bpf_map_lookup_elem(&nest, &at);
+
+		if (!next || !next->ns || now - next->ns > NEST_NS)
+			return false;
+		at = next->over;
+		if (at == link)
+			return true;
+	}
+	return true;
+}
+
+/* Is this an envelope that would end in itself? */
 static __always_inline bool loops(struct __sk_buff *skb, const struct raw *r)
 {
 	void *data_end = (void *)(long)skb->data_end;
@@ -128,7 +155,7 @@ static __always_inline bool loops(struct __sk_buff *skb, const struct raw *r)
 	if (!k.spi_be || parse_addrs(data, data_end, ETH_HLEN, r->ip.is6, &src, &k.dst))
 		return false;
 	id = bpf_map_lookup_elem(&env_out, &k);
-	return id && *id == r->id;
+	return id && closes_circle(*id, r->id);
 }
 
 static __always_inline enum drop admit(struct __sk_buff *skb, const struct link_ent *l,

@@ -60,6 +60,9 @@ MAP(xsks, BPF_MAP_TYPE_XSKMAP, 2 * WORKER_MAX, __u32, __u32);
  * one reordering, so LRU; 64 Ki because a small LRU evicts early on many CPUs. */
 MAP(sticky, BPF_MAP_TYPE_LRU_HASH, 65536, struct sticky_key, __u64);
 
+/* Which link carries which. Writer and reader: classify, on any core; a torn entry is one wrong guess. */
+MAP(nest, BPF_MAP_TYPE_ARRAY, 1, __u32, struct nest_ent);
+
 /* Our sockets, SO_COOKIE -> worker. Writer: control; readers: sock_filter, sock_out. */
 MAP(sock_worker, BPF_MAP_TYPE_HASH, 1024, __u64, __u32);
 

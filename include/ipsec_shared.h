@@ -16,10 +16,12 @@
 #include "ipsec_drops.h"
 
 enum {
-	SHARED_VERSION = 4,    /* bumped on any layout change; checked when adopting pins */
+	SHARED_VERSION = 5,    /* bumped on any layout change; checked when adopting pins */
 	LINK_MAX = 16384,      /* link ids 0..LINK_MAX-1; maps are sized by `max-links` */
 	WORKER_MAX = 64,
 	ESP_PORT = 4500,       /* RFC 3948 */
+	NEST_MAX = 8,          /* tunnels in each other; more is no end */
+	NEST_NS = 1000000000,  /* how long an envelope seen to enter a link tells the way of the next */
 	STICKY_NS = 500000000, /* a flow that sent a super-packet stays on the GSO funnel this long */
 	FUNNEL_MTU = 3498,     /* single-buffer XDP on veth; larger raw packets take the TAP */
 	JUMBO_MTU = 9216,      /* wire funnel where AF_XDP takes a frame in several buffers (6.6) */
@@ -154,6 +156,13 @@ enum { NOTE_NO_SA, NOTE_FRAGMENT, NOTE_MAX };
 struct sticky_key {
 	__u32 link;
 	__u32 hash;
+};
+
+/* nest[link]: into which link this link's envelopes were seen to go last */
+struct nest_ent {
+	__u64 ns;   /* bpf_ktime_get_coarse_ns() */
+	__u32 over; /* link id */
+	__u32 pad;
 };
 
 /* workers[k]; funnel ifindexes inside the backend netns, the port in the underlay */

@@ -818,7 +818,9 @@ static void follow_paths(struct daemon *d, struct link *l)
 
 void links_routes_changed(struct daemon *d)
 {
-	d->routes_dirty = false;
+	uint64_t start = now_ns();
+
+	d->routes_dirty = d->own_moved = false;
 	for (unsigned int i = 0; i < d->max_links; i++)
 		if (d->links[i])
 			path_lookup(d, d->links[i]);
@@ -835,6 +837,19 @@ void links_routes_changed(struct daemon *d)
 		device_set_mtu(d, l, path_mtu(l));
 		push_ent(d, l);
 	}
+	d->routes_done_ns = now_ns();
+	d->routes_took_ns = d->routes_done_ns - start;
+}
+
+/*
+ * Routes over a device of ours come and go with its carrier, and nobody tells: envelopes of others may be routed
+ * into it from now on. At most a tenth of the time goes into looking, however many links come up one after the other.
+ */
+static bool look_again(const struct daemon *d, uint64_t now)
+{
+	if (d->loops_due_ns && now >= d->loops_due_ns)
+		return true;
+	return d->own_moved && now - d->routes_done_ns >= 10 * d->routes_took_ns;
 }
 
 static void remake(struct daemon *d, struct link *l)
@@ -878,7 +893,7 @@ void links_tick(struct daemon *d)
 	for (unsigned int i = 0; i < d->max_links; i++)
 		if (d->links[i])
 			remake(d, d->links[i]);
-	if (d->routes_dirty)
+	if (d->routes_dirty || look_again(d, now))
 		links_routes_changed(d);
 	if (d->underlay_dirty) {
 		d->underlay_dirty = false;
@@ -933,7 +948,9 @@ void links_on_link(struct daemon *d, const struct nl *nl, const struct nl_link *
 			device_restore(d, l);
 		follow_device(d, l, ev->flags & IFF_UP);
 	}
-	if (!mine)
+	if (mine)
+		d->own_moved = true;
+	else
 		d->underlay_dirty = d->routes_dirty = true;
 }
 

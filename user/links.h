@@ -120,7 +120,9 @@ struct link_path {
 	uint32_t told_mtu;      /* what a router on the path said, 0 = nothing (RFC 1191, RFC 8201) */
 	struct in6_addr told_of; /* about envelopes to this remote */
 	uint64_t told_until_ns; /* then it is forgotten */
-	bool loop;
+	bool loop;              /* not used: its envelopes would come back, or did until loop_until_ns */
+	unsigned int loop_n;    /* times in a row that it was */
+	uint64_t loop_until_ns;
 	bool fresh;             /* the line is new: nothing was counted on it yet */
 	bool in_use;            /* carries traffic */
 	unsigned int slots;     /* of SPREAD_SLOTS, while in use */
@@ -196,6 +198,10 @@ struct daemon {
 	unsigned int n_locals;
 	struct { uint32_t b_ifindex; uint16_t gen; } *adopt; /* [max_links]: what a predecessor left */
 	bool routes_dirty, underlay_dirty, protect_dirty;
+	bool own_moved;          /* a device of ours came up, went down or changed its MTU */
+	uint64_t routes_done_ns; /* when the last round of route lookups ended, and what it took */
+	uint64_t routes_took_ns;
+	uint64_t loops_due_ns;   /* when the first path that looped is tried again, 0 = none is waiting */
 	bool protect_touched;     /* somebody changed nftables, XFRM policies or one of our routes */
 	uint64_t protect_next_ns; /* when that may be looked at */
 	bool use_xdp;                  /* wire-in wanted and possible */

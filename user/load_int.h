@@ -27,6 +27,7 @@ struct bpf_object;
 	X(funnel_by_if, 0, 0, 0, 0)                                                                \
 	X(xsks, 0, 0, 0, 0)                                                                        \
 	X(sticky, 0, 0, 0, 0)                                                                      \
+	X(nest, 1, 1, 0, 0)                                                                        \
 	X(sock_worker, 0, 0, 0, 0)                                                                 \
 	X(link_ctr, 1, 1, 0, 1)                                                                    \
 	X(glob_ctr, 0, 0, 0, 1)                                                                    \

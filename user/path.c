@@ -23,7 +23,8 @@ const char *path_state_name(enum path_state s)
 }
 
 enum { DNS_OK_S = 60, DNS_RETRY_S = 5, TOLD_S = 600 /* RFC 1191 6.3, RFC 8201 4 */,
-       NEST_MAX = 32 /* tunnels in each other; more is no end */ };
+       LOOP_DOUBLES = 6 /* 64 s */ };
+static const uint64_t LOOP_HOLD_NS = 1000000000;
 
 /* ---- DNS ---- */
 
@@ -492,19 +493,45 @@ static bool goes_round(struct daemon *d, const struct link *l, const struct link
 	return false;
 }
 
+static uint64_t loop_hold(unsigned int n)
+{
+	return LOOP_HOLD_NS << MIN(n, LOOP_DOUBLES);
+}
+
+/*
+ * A path that looped stays out for a while, twice as long each time in a row: the link goes down, its routes go with
+ * its carrier, the kernel routes the envelopes elsewhere, and the loop seems to be gone until the link is up.
+ */
+static bool held(struct link *l, unsigned int k, bool round, uint64_t now)
+{
+	struct link_path *p = &l->paths[k];
+
+	if (round && !p->loop) {
+		if (now > p->loop_until_ns + loop_hold(p->loop_n))
+			p->loop_n = 0;
+		p->loop_until_ns = now + loop_hold(p->loop_n);
+		log_warnx("%s: path %u would route its envelopes into %s again: not used for %u s, and until routes change",
+			  l->conf.name, k + 1, p->dev, (unsigned int)(loop_hold(p->loop_n++) / 1000000000u));
+	}
+	return round || (p->loop && now < p->loop_until_ns);
+}
+
 void path_loops(struct daemon *d)
 {
+	uint64_t now = now_ns();
+
+	d->loops_due_ns = 0;
 	for (unsigned int i = 0; i < d->max_links; i++) {
 		struct link *l = d->links[i];
 
 		for (unsigned int k = 0; l && k < l->n_paths; k++) {
-			bool loop = goes_round(d, l, &l->paths[k], 0);
+			struct link_path *p = &l->paths[k];
+			bool round = goes_round(d, l, p, 0), loop = held(l, k, round, now);
 
-			if (loop && !l->paths[k].loop)
-				log_warnx("%s: path %u would route its envelopes into %s again: not used until routes change",
-					  l->conf.name, k + 1, l->paths[k].dev);
-			l->paths_stale |= loop != l->paths[k].loop;
-			l->paths[k].loop = loop;
+			if (loop && !round && (!d->loops_due_ns || p->loop_until_ns < d->loops_due_ns))
+				d->loops_due_ns = p->loop_until_ns;
+			l->paths_stale |= loop != p->loop;
+			p->loop = loop;
 		}
 	}
 }
