@@ -26,7 +26,7 @@
 	X(DF_TOO_BIG, "df-too-big", "does not fit and may not be fragmented")                      \
 	X(ECN_CE_NOT_ECT, "ecn-ce-not-ect", "outer CE on an inner not-ECT packet: RFC 6040")       \
 	X(NO_ROUTE, "no-route", "no route to the path's remote address")                           \
-	X(ROUTE_LOOP, "route-loop", "the envelope would be routed into its own tunnel")            \
+	X(ROUTE_LOOP, "route-loop", "the envelope would be routed into a tunnel again")            \
 	X(NO_NEIGH, "no-neigh", "next hop of the envelope does not answer")                        \
 	X(LINK_DOWN, "link-down", "the link is administratively or actually down")                 \
 	X(PLAIN_FOR_PROTECTED, "plain-for-protected",                                              \

@@ -40,7 +40,7 @@ check: $(BENCH_BIN)
 bench: all $(BENCH_BIN) $(BENCH_DEPS) ## espwire beside its peers, 8 minutes; FULL=1 an hour; CASES= IMPLS= ROUNDS= (root)
 	@B=$(B) FULL=$(FULL) CASES="$(CASES)" IMPLS="$(IMPLS)" ROUNDS="$(ROUNDS)" bench/run
 
-bench-vm: all $(BENCH_BIN) ## beside the kernel's XFRM and WireGuard, in instructions, in a guest; KERNEL=6.1 IMPLS= ROUNDS=
+bench-vm: all $(BENCH_BIN) $(BENCH_DEPS) ## beside the kernel's XFRM and WireGuard, in instructions, in a guest; KERNEL=6.1 IMPLS= ROUNDS=
 	@B=$(B) VM_DIR=$(VM_DIR) KERNEL="$(KERNEL)" IMPLS="$(IMPLS)" ROUNDS="$(ROUNDS)" bench/run-vm
 
 .PHONY: deps-bench bench-tools bench bench-vm

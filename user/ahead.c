@@ -8,7 +8,7 @@
 
 enum { HANDS = 16, FEW = 8, BEAT_NS = 100000000 };
 
-enum state { TODO, BUSY, DONE };
+enum state { WAITING, BUSY, DONE };
 
 /* struct begun - one ledger, and what ledger_begin() said of it; no key in it */
 struct begun {
@@ -107,7 +107,7 @@ static void *hand(void *arg)
 	while (silent && a->next < a->n) {
 		unsigned int job = a->next++;
 
-		if (a->jobs[job].state != TODO)
+		if (a->jobs[job].state != WAITING)
 			continue;
 		a->jobs[job].state = BUSY;
 		pthread_mutex_unlock(&a->lock);
