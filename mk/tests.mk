@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The test layers above the unit tests, and `make test` that runs them all.
-NET_TOOLS := $(B)/net/sniff $(B)/net/mapbytes $(B)/net/impair $(B)/net/mutate $(B)/net/clockshift.so
+NET_TOOLS := $(B)/net/sniff $(B)/net/mapbytes $(B)/net/impair $(B)/net/mutate $(B)/net/flow $(B)/net/clockshift.so
 
 $(B)/net:
 	$(Q)mkdir -p $@
