@@ -12,12 +12,14 @@ import pytest
 
 from lib.routers import Bird, Flows, Frr, Tally
 from lib.topo import conf_text
-from lib.traffic import Listener, need_ping
+from lib.traffic import Listener, carrier, need_ping
+from lib.uplinks import DEVICES, TwoUplinks
 from lib.util import FULL, first_in_line, scaled, wait_until
 
 pytestmark = pytest.mark.serial
 
-LIVENESS = "100ms x 3"
+LIVENESS, DETECT = "100ms x 3", 0.3
+FLAPS = scaled(2, 100, "ESPWIRE_FLAPS")
 PPS = scaled(2000, 10000, "ESPWIRE_FLOW_PPS")
 
 
@@ -174,3 +176,69 @@ def test_3_1_failover(lab, suite, record_property):
     for role, dev in (("west", "ipsec2"), ("orient", "ipsec1")):
         f.routers[role].cost(dev, 10)
     wait_until(lambda: hops(f.west, "10.2.0.2") == {"ipsec1", "ipsec2"}, 5, lambda: f.west.out("ip route"))
+
+
+def test_3_1_no_daemon_at_all(lab, record_property):
+    """Two routes by metric and carriers that tell the truth: interval x count + 1 s, each way."""
+    t = TwoUplinks(lab.net)
+    lab.tap.protect(*t.inner)
+    files = [lab.pair_files(f"k{n}")[1:] for n in (1, 2)]
+    for side, ns in (("a", t.a), ("b", t.b)):
+        me, far = (1, 2) if side == "a" else (2, 1)
+        far_side = "b" if side == "a" else "a"
+        keys = [pair["ab".index(side)] for pair in files]
+        sections = [t.link(side, key, path, f"ipsec{n}", peer=f"far-{n}", address=f"10.9.{n}.{me} peer 10.9.{n}.{far}", address6=None,
+                           metric=10 * n, liveness=LIVENESS)
+                    for n, key, path in zip((1, 2), keys, (t.outer[far_side + "4"], t.outer2[far_side]))]
+        setattr(t, f"d{side}", lab.daemon(ns, conf_text(sections, underlay=DEVICES), keys=keys))
+    for d in (t.da, t.db):
+        d.wait_up("ipsec1", "ipsec2")
+    need_ping(t.h1, "10.2.0.2")
+    flows = Flows(lab, t.h1, "10.1.0.2", t.h2, "10.2.0.2", PPS)
+
+    tally = Tally(t.switch, "bridge", {f"{dev}_{side}": f"iifname {side}-{dev}" for dev in ("eth1", "eth2") for side in "ab"})
+
+    def on(dev, other):
+        n = tally.over(0.3)
+        assert min(n[f"{dev}_{side}"] for side in "ab") >= PPS * 0.3 * 0.7 and not any(n[f"{other}_{side}"] for side in "ab"), \
+            f"not by {dev} alone: {n}"
+
+    time.sleep(0.3)
+    on("eth1", "eth2")
+    for name, dead, well in (("wire", lambda: t.silence("eth1"), lambda: t.silence("eth1", False)),
+                             ("device", lambda: t.b.ip("link set ipsec1 down"), lambda: t.b.ip("link set ipsec1 up"))):
+        flows.mark()
+        dead()
+        wait_until(lambda: not carrier(t.a, "ipsec1") and not carrier(t.b, "ipsec1"), 5, "both carriers fall")
+        time.sleep(0.5)
+        lost = flows.outage()
+        record_property("figure", f"no daemon, {name} dies, {PPS} packets/s, liveness {LIVENESS}: {lost[0]} and {lost[1]} ms lost")
+        assert max(lost) <= (DETECT + 1) * 1000, f"{name}: {lost} ms"
+        on("eth2", "eth1")
+        well()
+        for d in (t.da, t.db):
+            d.wait_up("ipsec1", "ipsec2")
+        on("eth1", "eth2")
+    flows.stop()
+
+
+@pytest.mark.parametrize("suite", [Frr, Bird], ids=["frr", "bird"])
+def test_3_1_flaps(lab, suite, record_property):
+    """Link after link falls and returns: the adjacency does as well, no process is lost, the routes are right in the end."""
+    f = figure4(lab)
+    west = routers(lab, f, suite)
+    both = {"ipsec1", "ipsec2"}
+    wait_until(lambda: west.full(2) == west.full(3) == both, 20, lambda: f"{west.full(2)} {west.full(3)}\n{west.log()}")
+    pids = {role: {n: p.pid for n, p in r.procs.items()} for role, r in f.routers.items()}
+    start = time.monotonic()
+    for n in range(FLAPS):
+        dev = ("ipsec1", "ipsec2")[n % 2]
+        f.dw.ctl("link", "down", dev)
+        wait_until(lambda: west.full(2) == both - {dev}, 10, lambda: f"flap {n}, down: {west.full(2)}\n{west.log()}")
+        wait_until(lambda: hops(f.west, "10.2.0.2") == both - {dev}, 10, lambda: f"flap {n}: {f.west.out('ip route')}")
+        f.dw.ctl("link", "up", dev)
+        wait_until(lambda: west.full(2) == west.full(3) == both, 20, lambda: f"flap {n}, up: {west.full(2)}\n{west.log()}")
+    record_property("figure", f"{suite.__name__}: {FLAPS} flaps, {(time.monotonic() - start) / FLAPS:.1f} s each until both adjacencies were back")
+    wait_until(lambda: hops(f.west, "10.2.0.2") == hops(f.west, "fd02::2") == {"ipsec1"}, 10, lambda: f.west.out("ip route"))
+    assert {role: {n: p.pid for n, p in r.procs.items()} for role, r in f.routers.items()} == pids
+    assert all(r.alive() for r in f.routers.values())

@@ -108,7 +108,9 @@ class Bird(Router):
         if os.path.exists(f"{self.dir}/bird.ctl"):
             os.unlink(f"{self.dir}/bird.ctl")
         self.launch("bird", "bird", "-f", "-c", "/run/bird/bird.conf", "-s", "/run/bird/bird.ctl", "-P", "/run/bird/bird.pid")
-        wait_until(lambda: os.path.exists(f"{self.dir}/bird.ctl"), 10, lambda: f"bird starts: {self.log()}")
+        wait_until(lambda: not self.alive() or sh(["birdc", "-s", f"{self.dir}/bird.ctl", "show", "status"], check=False).returncode == 0, 10,
+                   lambda: f"bird starts: {self.log()}")
+        assert self.alive(), self.log()
 
     def birdc(self, *words):
         return sh(["birdc", "-s", f"{self.dir}/bird.ctl", *words]).stdout
