@@ -5,6 +5,7 @@ Figure 4: West has a link to East (cost 10) and one to Orient (20), both lead to
 """
 import json
 import os
+import re
 import signal
 import time
 
@@ -14,7 +15,7 @@ from lib.routers import Bird, Flows, Frr, Tally
 from lib.topo import conf_text
 from lib.traffic import Listener, carrier, need_ping
 from lib.uplinks import DEVICES, TwoUplinks
-from lib.util import FULL, first_in_line, scaled, wait_until
+from lib.util import FULL, ROOT, first_in_line, scaled, tool, wait_until
 
 pytestmark = pytest.mark.serial
 
@@ -154,6 +155,7 @@ def test_3_1_failover(lab, suite, record_property):
     only_by(f, "east")
     for kill in kills:
         flows.mark()
+        start = time.monotonic()
         kill(f, True)
         wait_until(lambda: by(f, "orient"), 10, lambda: f"{kill.__name__}: {f.news()}")
         time.sleep(0.3)
@@ -163,6 +165,7 @@ def test_3_1_failover(lab, suite, record_property):
         only_by(f, "orient")
         round_trips(f, "orient")
         wait_until(lambda: hops(f.west, "fd02::2") == {"ipsec2"}, 10, lambda: f"OSPFv3: {f.west.out('ip -6 route')}{f.news()}")
+        record_property("figure", f"{suite.__name__}, {kill.__name__} dies: West's IPv6 route had moved after {time.monotonic() - start:.1f} s")
         kill(f, False)
         all_up(f)
         wait_until(lambda: west.full() == {"ipsec1", "ipsec2"} and by(f, "east"), 20, lambda: f"back by East\n{west.log()}")
@@ -176,6 +179,33 @@ def test_3_1_failover(lab, suite, record_property):
     for role, dev in (("west", "ipsec2"), ("orient", "ipsec1")):
         f.routers[role].cost(dev, 10)
     wait_until(lambda: hops(f.west, "10.2.0.2") == {"ipsec1", "ipsec2"}, 5, lambda: f.west.out("ip route"))
+
+
+@pytest.mark.parametrize("suite", [Frr, Bird], ids=["frr", "bird"])
+def test_3_1_bgp(lab, suite, record_property):
+    """Sessions over both links; one dies with its link, and the routes with it: at most a second is lost, by BIRD as well."""
+    f = figure4(lab)
+    west = routers(lab, f, suite, "bgp-", daemons=("bgpd", "bfdd"))
+    f.sunrise_host.ip("route add 10.1.0.0/16 via 10.2.0.3")  # its way back is by Orient: what East's death costs is West's to mend
+    both = {"10.9.1.2", "10.9.2.2"}
+    wait_until(lambda: west.sessions() == both, 20, lambda: f"two sessions: {west.sessions()}\n{west.log()}")
+    wait_until(lambda: hops(f.west, "10.2.0.2") == {"ipsec1", "ipsec2"}, 5, lambda: f"both at once: {f.west.out('ip route')}")
+    need_ping(f.sunset_host, "10.2.0.2")
+    ends = [Flows(lab, f.sunset_host, "10.1.0.2", f.sunrise_host, "10.2.0.2", 500, port) for port in range(6100, 6104)]
+    time.sleep(0.3)
+    for flows in ends:  # some by East, some by Orient
+        flows.mark()
+    f.de.kill()
+    wait_until(lambda: west.sessions() == {"10.9.2.2"} and hops(f.west, "10.2.0.2") == {"ipsec2"}, 3, lambda: f.west.out("ip route"))
+    time.sleep(0.3)
+    lost = max(flows.outage()[1] for flows in ends)
+    record_property("figure", f"{suite.__name__}, BGP and BFD, daemon dies: {lost} ms lost to Sunrise")
+    assert lost <= 1000
+    round_trips(f, "orient")
+    f.de.start()
+    all_up(f)
+    wait_until(lambda: west.sessions() == both, 20, lambda: f"back by East\n{west.log()}")
+    assert all(r.alive() for r in f.routers.values())
 
 
 def test_3_1_no_daemon_at_all(lab, record_property):
@@ -242,3 +272,71 @@ def test_3_1_flaps(lab, suite, record_property):
     wait_until(lambda: hops(f.west, "10.2.0.2") == hops(f.west, "fd02::2") == {"ipsec1"}, 10, lambda: f.west.out("ip route"))
     assert {role: {n: p.pid for n, p in r.procs.items()} for role, r in f.routers.items()} == pids
     assert all(r.alive() for r in f.routers.values())
+
+
+# --- the metric of a link as the cost of a daemon ---
+
+class Costs:
+    """examples/routing/link-costs beside a router, and all it has said."""
+
+    def __init__(self, lab, d, router, *more):
+        kind = "frr" if isinstance(router, Frr) else "bird"
+        argv = [f"{ROOT}/examples/routing/link-costs", kind, "-i", d.instance, "--ipsecctl", tool("ipsecctl")]
+        argv += ["--vty_socket", router.dir] if kind == "frr" else \
+            ["--birdc-socket", f"{router.dir}/bird.ctl", "--file", f"{router.dir}/link-costs.conf"]
+        self.log = lab.path(f"link-costs-{len(os.listdir(lab.dir))}")
+        with open(self.log, "wb") as out:
+            self.p = d.ns.popen([*argv, *more], stdout=out, stderr=out)
+
+    def said(self):
+        with open(self.log) as f:
+            return f.read()
+
+
+def frr_costs(r):
+    j = json.loads(r.vtysh("show ip ospf interface json"))["interfaces"]
+    return {dev: j[dev]["cost"] for dev in ("ipsec1", "ipsec2")}
+
+
+def test_3_1_metric_is_cost_frr(lab):
+    """link-costs: at its start, at a change, after a restart of ipsecd and one of FRR."""
+    f = figure4(lab)
+    f.dw.ctl("link", "set", "ipsec1", "metric", "30")
+    west = routers(lab, f, Frr)
+    dry = Costs(lab, f.dw, west, "--dry-run")
+    assert dry.p.wait(timeout=15) == 0 and "ipsec1: ip ospf cost 10 -> 30 (dry run)" in dry.said(), dry.said()
+    assert frr_costs(west) == {"ipsec1": 10, "ipsec2": 20}
+    c = Costs(lab, f.dw, west)
+    wait_until(lambda: frr_costs(west) == {"ipsec1": 30, "ipsec2": 20}, 5, c.said)
+    wait_until(lambda: hops(f.west, "10.2.0.2") == {"ipsec2"}, 20, lambda: f.west.out("ip route"))
+    f.dw.ctl("link", "set", "ipsec1", "metric", "7")
+    wait_until(lambda: frr_costs(west) == {"ipsec1": 7, "ipsec2": 20} and hops(f.west, "10.2.0.2") == {"ipsec1"}, 5, c.said)
+    f.dw.kill()
+    wait_until(lambda: "ipsecd does not answer" in c.said(), 5, c.said)
+    f.dw.start()  # the configuration says 10
+    wait_until(lambda: frr_costs(west)["ipsec1"] == 10, 10, c.said)
+    f.dw.ctl("link", "set", "ipsec2", "metric", "44")
+    wait_until(lambda: frr_costs(west)["ipsec2"] == 44, 5, c.said)
+    west.kill()
+    west.start()
+    wait_until(lambda: frr_costs(west) == {"ipsec1": 10, "ipsec2": 44}, 20, c.said)
+    assert c.p.poll() is None
+
+
+def test_3_1_metric_is_cost_bird(lab):
+    """link-costs with BIRD: constants in a file that bird.conf includes."""
+    f = figure4(lab)
+    west = routers(lab, f, Bird)
+    Costs(lab, f.dw, west)
+    constants = f"{west.dir}/link-costs.conf"
+    wait_until(lambda: os.path.exists(constants), 5, "the constants")
+    with open(f"{west.dir}/bird.conf") as g:
+        text = g.read()
+    for n in (1, 2):
+        text = re.sub(rf'(interface "ipsec{n}" {{[^}}]*cost )\d+', rf"\g<1>cost_ipsec{n}", text)
+    with open(f"{west.dir}/bird.conf", "w") as g:
+        g.write('include "/run/bird/link-costs.conf";\n' + text)
+    assert "Reconfigured" in west.birdc("configure")
+    wait_until(lambda: hops(f.west, "10.2.0.2") == {"ipsec1"}, 20, lambda: f.west.out("ip route"))
+    f.dw.ctl("link", "set", "ipsec1", "metric", "50")
+    wait_until(lambda: hops(f.west, "10.2.0.2") == {"ipsec2"}, 5, lambda: f.west.out("ip route"))

@@ -86,6 +86,11 @@ class Frr(Router):
         text = self.vtysh("show ip ospf neighbor" if version == 2 else "show ipv6 ospf6 neighbor")
         return {m[1] for m in re.finditer(r"Full/.*?\b(ipsec\d+)[:\[]", text)}
 
+    def sessions(self):
+        """Neighbours with a BGP session."""
+        peers = json.loads(self.vtysh("show bgp ipv4 unicast summary json")).get("peers", {})
+        return {addr for addr, p in peers.items() if p["state"] == "Established"}
+
     def bfd(self):
         """Links with a BFD session that is up."""
         return {p["interface"] for p in json.loads(self.vtysh("show bfd peers json")) if p["status"] == "up" and "interface" in p}
@@ -117,6 +122,10 @@ class Bird(Router):
 
     def full(self, version=2):
         return set(re.findall(r"Full/\S+\s.*?\b(ipsec\d+)\b", self.birdc("show", "ospf", "neighbors", "four" if version == 2 else "six")))
+
+    def sessions(self):
+        text = self.birdc("show", "protocols", "all")
+        return {m[2] for m in re.finditer(r"BGP state:\s+(\S+)\s+Neighbor address: (\S+)", text) if m[1] == "Established"}
 
     def bfd(self):
         return set(re.findall(r"\b(ipsec\d+)\s+Up\b", self.birdc("show", "bfd", "sessions")))
