@@ -11,7 +11,7 @@
 #include "ctl.h"
 #include "vici.h"
 
-enum { UP_MS = 20000, CALL_MS = 5000, REKEY_POLLS = 100, UP_POLLS = 50 };
+enum { UP_MS = 20000, CALL_MS = 5000, REKEY_POLLS = 100, UP_POLLS = 50, DOWN_POLLS = 100 };
 
 /* struct talk - a link, and the way to its IKE daemon */
 struct talk {
@@ -176,11 +176,15 @@ int cmd_down(struct ctl *c, int argc, char **argv)
 		code = json_array_size(jat(first_link(t.show), "sas")) ? tell(c, &t, "terminate", &m, CALL_MS) : 0;
 		vici_free(&m);
 	}
-	if (!code) {
+	for (int i = 0; !code && i < DOWN_POLLS; i++) { /* the last SAs linger */
+		json_decref(r);
 		r = show_again(c, &t);
-		if (!ctl_finish(c, r, &code))
-			printf("%s: %s; nothing leaves in the clear\n", t.link, jstr(first_link(r), "reason"));
+		if (!json_array_size(jat(first_link(r), "sas")) || !jtrue(r, "ok"))
+			break;
+		nap();
 	}
+	if (!code && !ctl_finish(c, r, &code))
+		printf("%s: %s; nothing leaves in the clear\n", t.link, jstr(first_link(r), "reason"));
 	json_decref(r);
 	talk_end(&t);
 	return code;

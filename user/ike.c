@@ -12,11 +12,15 @@
 #include "ike_wire.h"
 #include "log.h"
 #include "path.h"
-#include "rekey.h"
 #include "sad.h"
+#include "wish.h"
 
 #define DRAIN_NS UINT64_C(2000000000)
 #define AGAIN_NS UINT64_C(300000000)
+#define COURTESY_NS UINT64_C(1000000000)
+#define LINGER_NS UINT64_C(500000000)
+#define GIVEN_UP_NS UINT64_C(5000000000)
+#define CALL_ANY_NS UINT64_C(60000000000)
 
 enum { LARVAL_MAX = 4096, SPI_TRIES = 64, WINDOW = 4096, FOREIGN_WINDOW = 32 /* strongSwan's default */ };
 
@@ -46,6 +50,7 @@ struct ike {
 	struct larval *larvals; /* n_larval of LARVAL_MAX */
 	unsigned int n_larval;
 	uint64_t own, peer; /* generations */
+	uint64_t greeted_ns; /* when that peer came */
 };
 
 /* ---- connections ---- */
@@ -272,8 +277,40 @@ static void follow(struct ike *k, struct link *l, const uint8_t dst[16], uint16_
 	struct in6_addr to;
 
 	memcpy(&to, dst, sizeof to);
-	if (path_from_ike(l, &to, port, udp ? ENCAP_UDP : ENCAP_ESP))
-		link_follow_path(k->d, l);
+	if (!path_from_ike(l, &to, port, udp ? ENCAP_UDP : ENCAP_ESP))
+		return;
+	link_follow_path(k->d, l);
+	if (k->d->endpoints && l->paths[l->cur_path].conf.any)
+		endpoints_note(k->d->endpoints, l->conf.peer, l->cur_path, &to, udp ? port : 0);
+}
+
+/* The newest other one that does the same and is to stay, or NULL. */
+static struct sa *heir(const struct sa *sa)
+{
+	struct sa *best = NULL;
+
+	for (struct sa *o = sa->link->sas; o; o = o->next)
+		if (o != sa && o->dir == sa->dir && o->live && !o->closing && (!best || o->epoch > best->epoch))
+			best = o;
+	return best;
+}
+
+static void drop(struct ike *k, struct sa *sa)
+{
+	struct link *l = sa->link;
+	struct sa *next = l->out == sa ? heir(sa) : NULL;
+
+	if (next)
+		sad_use(k->d, next);
+	sad_remove(k->d, sa);
+	link_follow_sa(k->d, l);
+}
+
+static void linger(struct sa *sa)
+{
+	if (!sa->closing)
+		sa->reap_ns = now_ns() + LINGER_NS;
+	sa->closing = true;
 }
 
 static uint16_t do_add(struct ike *k, const struct conn *c, const struct ike_add *a)
@@ -305,6 +342,7 @@ static uint16_t do_add(struct ike *k, const struct conn *c, const struct ike_add
 		larval_drop(k, larval_find(k, a->id.spi));
 	else
 		follow(k, l, a->id.dst, a->dport, a->encap); /* before the first envelope leaves */
+	s.standby = !a->initiator; /* hand_over() */
 	err = sad_add(k->d, l, &s, NULL, errs);
 	fclose(errs);
 	free(text);
@@ -349,13 +387,18 @@ static uint16_t do_query(struct ike *k, const struct ike_id *id, struct ike_repl
 	return IKE_OK;
 }
 
-static void drop(struct ike *k, struct sa *sa)
+/*
+ * The last of its kind is not torn away at once. A peer that begins anew (INITIAL_CONTACT, after its IKE daemon
+ * died) makes ours delete what there was and add what follows a few milliseconds later; its own SAs
+ * are still at work, so nothing need be lost and no link need go down. And what the peer sends until it knows is
+ * on its way in any case.
+ */
+static void close_sa(struct ike *k, struct sa *sa)
 {
-	struct link *l = sa->link;
-
-	sad_remove(k->d, sa);
-	rekey_tick(k->d, l, now_ns()); /* after a collision the other one takes over */
-	link_follow_sa(k->d, l);
+	if (sa->live && (sa->dir == SA_IN || !heir(sa)))
+		linger(sa);
+	else
+		drop(k, sa);
 }
 
 static uint16_t do_del(struct ike *k, const struct ike_id *id)
@@ -363,7 +406,7 @@ static uint16_t do_del(struct ike *k, const struct ike_id *id)
 	struct sa *sa = sa_of(k, id);
 
 	if (sa)
-		drop(k, sa);
+		close_sa(k, sa);
 	else if (id->inbound)
 		larval_drop(k, larval_find(k, id->spi));
 	return IKE_OK;
@@ -385,6 +428,23 @@ static void remind(struct ike *k)
 
 		if (sa && sa->owner == k->peer && (sa->soft || sa->ended))
 			ike_on_life(k, sa, sa->ended);
+	}
+}
+
+/*
+ * What the last one took on its way out is to be made again by this one, at once. Where its SAs still serve there
+ * is no hurry: of two ends that lost theirs together, the one with the higher address lets the other begin.
+ */
+static void begin_all(struct daemon *d, uint64_t now)
+{
+	for (unsigned int i = 0; i < d->max_links; i++) {
+		struct link *l = d->links[i];
+		const struct link_path *p = l ? &l->paths[l->cur_path] : NULL;
+
+		if (!l)
+			continue;
+		l->ike_lost_ns = 0;
+		l->ike_try_ns = now + (sad_out(l) && memcmp(&p->src, &p->remote, sizeof p->src) > 0 ? COURTESY_NS : 0);
 	}
 }
 
@@ -423,8 +483,10 @@ static int greet(struct conn *c, const struct ike_msg *m)
 		log_info("ike: an IKE daemon (pid %d) is here", (int)c->pid);
 		k->peer = c->generation;
 		k->n_larval = 0;
+		k->greeted_ns = now_ns();
 		if (k->d->on_ike)
 			k->d->on_ike(k->d);
+		begin_all(k->d, k->greeted_ns);
 	}
 	if (c->events)
 		remind(k);
@@ -626,62 +688,136 @@ void ike_on_moved(struct ike *k, const struct link *l)
 
 /* ---- what is left behind ---- */
 
+static bool of_peer(const struct ike *k, const struct sa *sa)
+{
+	return sa && sa->live && sa->owner == k->peer && !sa->closing;
+}
+
+/* What came just before it: they are added in pairs, inbound first. */
+static const struct sa *twin(const struct ike *k, const struct sa *out)
+{
+	const struct sa *best = NULL;
+
+	for (const struct sa *sa = out->link->sas; sa; sa = sa->next)
+		if (sa->dir == SA_IN && of_peer(k, sa) && sa->epoch < out->epoch && (!best || sa->epoch > best->epoch))
+			best = sa;
+	return best;
+}
+
+/*
+ * Who answers a first exchange has its SAs before the peer has them, and who answers a renewal is told when to
+ * switch: the old one is deleted. So what was added by who answers stands by until the peer is heard on its
+ * twin, or half a second, or as long as there is something else to send on.
+ */
+static void hand_over(struct ike *k, struct link *l, uint64_t now)
+{
+	struct sa *next = l->out ? heir(l->out) : NULL;
+	const struct sa *in = next ? twin(k, next) : NULL;
+
+	if (!next || !of_peer(k, next) || next->epoch < l->out->epoch)
+		return;
+	if ((in && sad_heard(in)) || now >= next->created_ns + LINGER_NS) {
+		sad_use(k->d, next);
+		link_follow_sa(k->d, l);
+	}
+}
+
 static bool replaced(const struct ike *k, const struct link *l, uint64_t now)
 {
 	const struct sa *in;
 
-	if (!l->out || !l->out->live || l->out->owner != k->peer || now < l->switched_ns + DRAIN_NS)
+	if (!of_peer(k, l->out) || now < l->switched_ns + DRAIN_NS)
 		return false;
 	for (in = l->sas; in; in = in->next)
-		if (in->dir == SA_IN && in->live && in->owner == k->peer)
+		if (in->dir == SA_IN && of_peer(k, in))
 			return true;
 	return false;
+}
+
+static bool is_over(const struct ike *k, struct sa *sa, uint64_t now)
+{
+	if (sa->closing && sa->dir == SA_OUT && sa->link->out != sa)
+		return true;
+	if (!sa->closing && sa->owner == k->peer)
+		return false;
+	if (!sa->reap_ns)
+		sa->reap_ns = now + IKE_ORPHAN_S * UINT64_C(1000000000);
+	return now >= sa->reap_ns || (!sa->closing && replaced(k, sa->link, now));
+}
+
+static void reap(struct ike *k, uint64_t now)
+{
+	for (unsigned int i = 0; k->peer && i < k->d->max_sas; i++) {
+		struct sa *sa = k->d->sas[i];
+
+		if (!sa || !sa->owner || !is_over(k, sa, now))
+			continue;
+		if (!sa->closing)
+			log_info("%s: SA 0x%08x was of an IKE daemon that is gone: removed", sa->link->conf.name, sa->spi);
+		drop(k, sa);
+	}
+}
+
+/*
+ * Has the link SAs, or had it when somebody died? One whose IKE daemon lived on without them has none
+ * because somebody wanted that. A peer that called from anywhere is called back for a minute.
+ */
+static void wish(struct ike *k, struct link *l, uint64_t now, bool connected)
+{
+	bool has = sad_out(l) && sad_out(l)->owner;
+
+	if (has) {
+		l->ike_lost_ns = 0;
+		wish_set(k->d, l, true);
+	} else if (l->ike_want && connected) {
+		if (!l->ike_lost_ns && l->switched_ns > k->greeted_ns)
+			l->ike_lost_ns = now;
+		if ((l->ike_lost_ns && now > l->ike_lost_ns + GIVEN_UP_NS) ||
+		    (!ike_conn_knows_peer(&l->conf) && now > k->greeted_ns + CALL_ANY_NS))
+			wish_set(k->d, l, false);
+	}
+}
+
+static bool begins(const struct link *l)
+{
+	return ike_conn_begins(&l->conf) || (l->ike_want && !l->ike_lost_ns);
 }
 
 /* strongSwan gives up on some answers, as of a peer that has not read its configuration yet; we do not. */
 static void try_again(struct ike *k, struct link *l, uint64_t now)
 {
-	if (!l->admin_up || sad_out(l) || !ike_conn_begins(&l->conf)) {
+	bool has = sad_out(l) && l->out->owner == k->peer;
+
+	if (!l->admin_up || has || !begins(l)) {
 		l->ike_try_ns = 0;
 		return;
 	}
-	if (!l->ike_try_ns) /* what strongSwan begins by itself gets its time; what has ended has had it */
-		l->ike_try_ns = now + (l->switched_ns ? AGAIN_NS : IKE_RETRY_S * UINT64_C(1000000000) / 2);
+	if (!l->ike_try_ns)
+		l->ike_try_ns = now + (l->switched_ns ? AGAIN_NS : 0);
 	if (now < l->ike_try_ns)
 		return;
 	l->ike_try_ns = now + IKE_RETRY_S * UINT64_C(1000000000) + l->conf.number % 1000 * UINT64_C(1000000);
 	ike_conn_start(k->d->ike_conn, &l->conf);
 }
 
-static void try_all(struct ike *k, uint64_t now)
+void ike_tick(struct ike *k, uint64_t now)
 {
 	struct daemon *d = k->d;
 	bool connected;
 
 	ike_generation(k, &connected);
-	for (unsigned int i = 0; connected && d->ike_conn && i < d->max_links; i++)
-		if (d->links[i])
-			try_again(k, d->links[i], now);
-}
+	for (unsigned int i = 0; i < d->max_links; i++) {
+		struct link *l = d->links[i];
 
-void ike_tick(struct ike *k, uint64_t now)
-{
-	struct daemon *d = k->d;
-
-	try_all(k, now);
+		if (!l || !l->conf.ike[0])
+			continue;
+		hand_over(k, l, now);
+		wish(k, l, now, connected);
+		if (connected && d->ike_conn)
+			try_again(k, l, now);
+	}
 	for (unsigned int i = k->n_larval; i-- > 0;)
 		if (now > k->larvals[i].until_ns)
 			larval_drop(k, &k->larvals[i]);
-	for (unsigned int i = 0; k->peer && i < d->max_sas; i++) {
-		struct sa *sa = d->sas[i];
-
-		if (!sa || !sa->owner || sa->owner == k->peer)
-			continue;
-		if (!sa->reap_ns)
-			sa->reap_ns = now + IKE_ORPHAN_S * UINT64_C(1000000000);
-		if (now < sa->reap_ns && !replaced(k, sa->link, now))
-			continue;
-		log_info("%s: SA 0x%08x was of an IKE daemon that is gone: removed", sa->link->conf.name, sa->spi);
-		drop(k, sa);
-	}
+	reap(k, now);
 }

@@ -97,12 +97,16 @@ void ike_call_free(struct ike_call *list)
 	}
 }
 
-static void put_addrs(struct vici *m, const struct link_conf *l, bool local)
+static void put_addrs(struct vici *m, const struct link_conf *l, bool local, const struct ike_heard *heard)
 {
 	char buf[INET6_ADDRSTRLEN];
 	unsigned int n = 0;
 
 	vici_open_list(m, local ? "local_addrs" : "remote_addrs");
+	if (heard) { /* and from anywhere, below */
+		addr_str(&heard->at, buf);
+		vici_item(m, buf, strlen(buf));
+	}
 	for (unsigned int i = 0; i < l->n_paths; i++) {
 		const struct path_conf *p = &l->paths[i];
 		const char *s = p->host;
@@ -124,7 +128,7 @@ static bool wants_udp(const struct link_conf *l)
 	return l->n_paths && l->paths[0].encap == ENCAP_UDP;
 }
 
-static bool has_remote(const struct link_conf *l)
+bool ike_conn_knows_peer(const struct link_conf *l)
 {
 	for (unsigned int i = 0; i < l->n_paths; i++)
 		if (!l->paths[i].any)
@@ -135,7 +139,6 @@ static bool has_remote(const struct link_conf *l)
 static void put_child(struct vici *m, const struct link_conf *l)
 {
 	const struct ike_auth *a = &l->auth;
-	bool start = has_remote(l) && !a->no_start;
 
 	vici_open_section(m, "children");
 	vici_open_section(m, l->ike);
@@ -150,8 +153,8 @@ static void put_child(struct vici *m, const struct link_conf *l)
 	vici_put(m, "rekey_time", "%us", a->rekey_s);
 	vici_put(m, "life_time", "%us", a->rekey_s + MAX(a->rekey_s / LIFE_SLACK, 5u));
 	vici_put(m, "rand_time", "%us", a->rekey_s / LIFE_SLACK);
-	vici_put(m, "start_action", start ? "start" : "none");
-	vici_put(m, "dpd_action", "clear"); /* ike_tick() begins anew, whatever ended it */
+	vici_put(m, "start_action", "none"); /* ike_tick() begins, and begins anew, whatever ended it */
+	vici_put(m, "dpd_action", "clear");
 	vici_close_section(m);
 	vici_close_section(m);
 }
@@ -166,7 +169,13 @@ static const char *peer_id(const struct link_conf *l, char *buf)
 	return p && !p->any && !p->host[0] ? addr_str(&p->remote, buf) : NULL;
 }
 
-static void put_auth(struct vici *m, const struct link_conf *l, const struct blob *cert, const struct blob *ca)
+/* struct says - what a connection is made of, beside the link's section */
+struct says {
+	struct blob cert, ca;
+	const struct ike_heard *heard;
+};
+
+static void put_auth(struct vici *m, const struct link_conf *l, const struct says *s)
 {
 	const struct ike_auth *a = &l->auth;
 	const char *how = a->psk[0] ? "psk" : "pubkey";
@@ -176,19 +185,29 @@ static void put_auth(struct vici *m, const struct link_conf *l, const struct blo
 	vici_put(m, "auth", "%s", how);
 	if (a->id[0])
 		vici_put(m, "id", "%s", a->id);
-	if (cert->p)
-		vici_list_bytes(m, "certs", cert->p, cert->len);
+	if (s->cert.p)
+		vici_list_bytes(m, "certs", s->cert.p, s->cert.len);
 	vici_close_section(m);
 	vici_open_section(m, "remote");
 	vici_put(m, "auth", "%s", how);
 	if (peer_id(l, id))
 		vici_put(m, "id", "%s", peer_id(l, id));
-	if (ca->p)
-		vici_list_bytes(m, "cacerts", ca->p, ca->len);
+	if (s->ca.p)
+		vici_list_bytes(m, "cacerts", s->ca.p, s->ca.len);
 	vici_close_section(m);
 }
 
-static int add_conn(struct ike_call ***end, const struct link_conf *l, const struct blob *cert, const struct blob *ca)
+/* A mapping of its NAT leads to it, and is made for packets from our port 4500. */
+static void put_heard(struct vici *m, const struct ike_heard *h)
+{
+	if (h->port) {
+		vici_put(m, "local_port", "4500");
+		vici_put(m, "remote_port", "%u", h->port);
+	}
+	vici_put(m, "keyingtries", "1");
+}
+
+static int add_conn(struct ike_call ***end, const struct link_conf *l, const struct says *s)
 {
 	struct ike_call *c = call_new(end, "load-conn", l->ike);
 	struct vici *m;
@@ -198,14 +217,17 @@ static int add_conn(struct ike_call ***end, const struct link_conf *l, const str
 	m = &c->msg;
 	vici_open_section(m, l->ike);
 	vici_put(m, "version", "2");
-	put_addrs(m, l, true);
-	put_addrs(m, l, false);
+	put_addrs(m, l, true, NULL);
+	put_addrs(m, l, false, s->heard);
+	if (s->heard)
+		put_heard(m, s->heard);
+	else
+		vici_put(m, "keyingtries", "0");
 	vici_list(m, "proposals", IKE_PROPOSAL, "default");
 	vici_put(m, "dpd_delay", "%us", DPD_S);
-	vici_put(m, "keyingtries", "0");
 	vici_put(m, "unique", "replace");
 	vici_put(m, "encap", wants_udp(l) ? "yes" : "no");
-	put_auth(m, l, cert, ca);
+	put_auth(m, l, s);
 	put_child(m, l);
 	vici_close_section(m);
 	return 0;
@@ -253,33 +275,32 @@ static int add_key(struct ike_call ***end, const struct link_conf *l, FILE *errs
 	return c ? 0 : -ENOMEM;
 }
 
-static int add_certs(struct ike_call ***end, const struct link_conf *l, FILE *errs)
+static int add_certs(struct ike_call ***end, const struct link_conf *l, struct says *s, FILE *errs)
 {
-	struct blob cert = {0}, ca = {0};
-	int err = slurp(l, l->auth.cert, false, &cert, errs);
+	int err = slurp(l, l->auth.cert, false, &s->cert, errs);
 
 	if (!err)
-		err = slurp(l, l->auth.ca, false, &ca, errs);
+		err = slurp(l, l->auth.ca, false, &s->ca, errs);
 	if (!err)
 		err = add_key(end, l, errs);
 	if (!err)
-		err = add_conn(end, l, &cert, &ca);
-	blob_free(&cert);
-	blob_free(&ca);
+		err = add_conn(end, l, s);
+	blob_free(&s->cert);
+	blob_free(&s->ca);
 	return err;
 }
 
-int ike_conn_calls(const struct link_conf *l, struct ike_call **list, FILE *errs)
+int ike_conn_calls(const struct link_conf *l, const struct ike_heard *heard, struct ike_call **list, FILE *errs)
 {
-	static const struct blob none;
+	struct says s = {.heard = heard};
 	struct ike_call **end = list;
 	int err = 0;
 
 	*list = NULL;
 	if (l->auth.psk[0])
-		err = add_psk(&end, l, errs) ?: add_conn(&end, l, &none, &none);
+		err = add_psk(&end, l, errs) ?: add_conn(&end, l, &s);
 	else if (l->auth.cert[0])
-		err = add_certs(&end, l, errs);
+		err = add_certs(&end, l, &s, errs);
 	if (err) {
 		ike_call_free(*list);
 		*list = NULL;
@@ -300,11 +321,21 @@ static int reach(struct ike_conn *c, int *fd)
 	return *fd < 0 ? *fd : 0;
 }
 
+/* An IKE SA that is at rest and has no child carries nothing: it is where a new child is made. */
+static bool at_work(json_t *ike)
+{
+	const char *state = json_string_value(json_object_get(ike, "state"));
+
+	return !state || strcmp(state, "ESTABLISHED") || json_object_size(json_object_get(ike, "child-sas")) ||
+	       json_array_size(json_object_get(ike, "tasks-active")) || json_array_size(json_object_get(ike, "tasks-queued"));
+}
+
 /* Return: 1 = there is one, 0 = none, or -errno */
 static int is_there(int fd, const char *name)
 {
-	json_t *reply = NULL, *sas = NULL;
+	json_t *reply = NULL, *sas = NULL, *sa;
 	struct vici m = {0};
+	size_t i;
 	int err;
 
 	vici_put(&m, "ike", "%s", name);
@@ -312,7 +343,8 @@ static int is_there(int fd, const char *name)
 	err = vici_call(fd, "list-sas", &m, "list-sa", &sas, &reply, CALL_MS);
 	vici_free(&m);
 	if (!err)
-		err = json_array_size(sas) > 0;
+		json_array_foreach (sas, i, sa)
+			err |= at_work(json_object_get(sa, name));
 	json_decref(sas);
 	json_decref(reply);
 	return err;
@@ -402,16 +434,12 @@ static int add_start(struct ike_call ***end, const struct link_conf *l)
 	return 0;
 }
 
-int ike_conn_load(struct ike_conn *c, const struct link_conf *l, enum ike_conn_how how, FILE *errs)
+int ike_conn_load(struct ike_conn *c, const struct link_conf *l, const struct ike_heard *heard, FILE *errs)
 {
-	struct ike_call *list, **end = &list;
-	int err = ike_conn_calls(l, &list, errs);
+	struct ike_call *list;
+	int err = ike_conn_calls(l, heard, &list, errs);
 
-	while (*end)
-		end = &(*end)->next;
-	if (!err && how == IKE_CONN_START && has_remote(l))
-		err = add_start(&end, l);
-	if (how != IKE_CONN_LOOK && c)
+	if (c)
 		queue(c, list);
 	else
 		ike_call_free(list);
@@ -420,14 +448,14 @@ int ike_conn_load(struct ike_conn *c, const struct link_conf *l, enum ike_conn_h
 
 bool ike_conn_begins(const struct link_conf *l)
 {
-	return l->ike[0] && (l->auth.psk[0] || l->auth.cert[0]) && !l->auth.no_start && has_remote(l);
+	return l->ike[0] && (l->auth.psk[0] || l->auth.cert[0]) && !l->auth.no_start && ike_conn_knows_peer(l);
 }
 
 void ike_conn_start(struct ike_conn *c, const struct link_conf *l)
 {
 	struct ike_call *list = NULL, **end = &list;
 
-	if (has_remote(l) && !add_start(&end, l))
+	if (!add_start(&end, l))
 		queue(c, list);
 }
 

@@ -18,7 +18,11 @@
 
 struct ike_conn;
 
-enum ike_conn_how { IKE_CONN_LOOK, IKE_CONN_TELL, IKE_CONN_START };
+/** struct ike_heard - where a peer that may call from anywhere was heard last, to call it back */
+struct ike_heard {
+	struct in6_addr at;
+	uint16_t port; /* of its envelopes in UDP, which IKE shares; 0 = they come without */
+};
 
 /** struct ike_call - one command to strongSwan */
 struct ike_call {
@@ -36,20 +40,22 @@ int ike_conn_open(struct ike_conn **cp, const char *vici);
 void ike_conn_close(struct ike_conn *c);
 /**
  * ike_conn_load() - (re)load what a link says; running SAs go on. One without ike-psk and ike-cert: nothing
- * @how: whether strongSwan is told at all, and whether it shall make SAs at once also where ike-start = no: a link
- * whose SAs an IKE daemon that died has left will not be missed by the peer, who still has them
+ * @c: NULL = nobody is told, the files are looked at
+ * @heard: NULL, or where to call a peer that the configuration gives no address of
  * Return: 0, or -errno with sentences in errs (a file that cannot be read, or is open to others)
  */
-int ike_conn_load(struct ike_conn *c, const struct link_conf *l, enum ike_conn_how how, FILE *errs);
-/** ike_conn_start() - have SAs made, unless it is at it; nobody waits. One that cannot begin by itself: nothing */
+int ike_conn_load(struct ike_conn *c, const struct link_conf *l, const struct ike_heard *heard, FILE *errs);
+/** ike_conn_start() - have SAs made, unless it is at it; nobody waits. Where no address is known, it is refused */
 void ike_conn_start(struct ike_conn *c, const struct link_conf *l);
 /** ike_conn_begins() - is it for ipsecd to see that the link comes up? */
 bool ike_conn_begins(const struct link_conf *l);
+/** ike_conn_knows_peer() - does its section say where the peer is? */
+bool ike_conn_knows_peer(const struct link_conf *l);
 /** ike_conn_unload() - the connection is removed, and ended */
 void ike_conn_unload(struct ike_conn *c, const struct link_conf *l);
 
 /** ike_conn_calls() - pure but for reading files: the messages of ike_conn_load(), a list to be freed */
-int ike_conn_calls(const struct link_conf *l, struct ike_call **list, FILE *errs);
+int ike_conn_calls(const struct link_conf *l, const struct ike_heard *heard, struct ike_call **list, FILE *errs);
 void ike_call_free(struct ike_call *list);
 
 #endif

@@ -405,15 +405,26 @@ static void on_moved(struct daemon *d, const struct link *l)
 	ike_on_moved(d->ike, l);
 }
 
+/* Where a peer without an address in the configuration was last heard. Return: NULL = not at all */
+static const struct ike_heard *last_heard(const struct daemon *d, const struct link *l, struct ike_heard *h)
+{
+	const struct endpoint *e = NULL;
+
+	if (l->ike_want && d->endpoints && !ike_conn_knows_peer(&l->conf))
+		e = endpoints_find(d->endpoints, l->conf.peer, 0);
+	if (e)
+		*h = (struct ike_heard){e->remote, e->port};
+	return e ? h : NULL;
+}
+
 /* Another IKE daemon: it knows nothing of our links yet. */
 static void on_ike(struct daemon *d)
 {
-	for (unsigned int i = 0; i < d->max_links; i++) {
-		struct link *l = d->links[i];
+	struct ike_heard h;
 
-		if (l && l->conf.ike[0])
-			ike_conn_load(d->ike_conn, &l->conf, l->sas ? IKE_CONN_START : IKE_CONN_TELL, stderr);
-	}
+	for (unsigned int i = 0; i < d->max_links; i++)
+		if (d->links[i] && d->links[i]->conf.ike[0])
+			ike_conn_load(d->ike_conn, &d->links[i]->conf, last_heard(d, d->links[i], &h), stderr);
 }
 
 static void open_ike(struct ipsecd *r)

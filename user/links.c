@@ -22,6 +22,7 @@
 #include "rekey.h"
 #include "sad.h"
 #include "underlay.h"
+#include "wish.h"
 
 static const char *const reason_names[] = {
 #define X(name, str, text) [LINK_##name] = str,
@@ -378,6 +379,7 @@ static struct link *new_link(struct daemon *d, const struct link_conf *c, FILE *
 	chain_add(&d->by_number, l->conf.number, id);
 	path_init(l);
 	path_recall(d, l);
+	wish_recall(d, l);
 	l->transport = sad_is_transport(l);
 	return l;
 }
@@ -403,7 +405,7 @@ static int bring_sas(struct daemon *d, struct link *l, FILE *errs)
 
 	ike_generation(d->ike, &there);
 	if (l->conf.ike[0])
-		return ike_conn_load(d->ike_conn, &l->conf, there ? IKE_CONN_TELL : IKE_CONN_LOOK, errs);
+		return ike_conn_load(there ? d->ike_conn : NULL, &l->conf, NULL, errs);
 	if (!l->conf.sa_file[0])
 		return 0;
 	return sad_load_static(d, l, l->conf.sa_file, errs);
@@ -469,6 +471,7 @@ int link_del(struct daemon *d, struct link *l)
 	links_beat(d);
 	device_set_carrier(d, l, false);
 	sad_flush_link(d, l);
+	wish_set(d, l, false);
 	forget_ike(d, &l->conf);
 	worker_call(d->workers[l->worker], clear_in_worker, l->w);
 	load_link_del(d->load, l->id);
@@ -510,8 +513,10 @@ int link_set(struct daemon *d, struct link *l, const struct link_conf *c, FILE *
 		err = device_config(d, l, &old, errs);
 	if (reload)
 		sad_flush_link(d, l);
-	if (other)
+	if (other) {
+		wish_set(d, l, false);
 		forget_ike(d, &old);
+	}
 	if (reload || l->conf.ike[0])
 		err = bring_sas(d, l, errs);
 	device_set_mtu(d, l, path_mtu(l));

@@ -97,7 +97,8 @@ struct sa {
 	bool adopted;                 /* the slot and its exact window are a predecessor's */
 	uint64_t last_top;            /* in: at the last tick */
 	uint64_t last_pkts, last_bytes; /* the same, where lifetimes count them */
-	uint64_t reap_ns;             /* its IKE daemon is gone: not longer than that; 0 = it is there */
+	bool closing;                 /* its IKE daemon has deleted it: it serves until another one does */
+	uint64_t reap_ns;             /* not longer than that: closing, or its IKE daemon is gone; 0 = neither */
 	uint64_t first_pkts;          /* in: count at installation; more = the peer uses it */
 	struct in6_addr env_dst[PATHS_MAX]; /* out: as they stand in env_out; unspecified = none */
 };
@@ -152,6 +153,8 @@ struct link {
 	struct sa *out;         /* the outbound one that packets meet, also when its life is over */
 	uint64_t moved_ns;      /* when the worker last learned where the peer is */
 	uint64_t ike_try_ns;    /* when the IKE daemon is asked again to make its SAs */
+	bool ike_want;          /* it has SAs of an IKE daemon, or had when that or we died: wish.h */
+	uint64_t ike_lost_ns;   /* when an IKE daemon that lived on took the last of them; 0 = none did */
 	bool rekeying, switch_now; /* an operator wants the newest outbound one used; without asking the peer */
 	uint64_t switched_ns;   /* when out changed */
 	struct wlink *w;

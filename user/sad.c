@@ -489,7 +489,7 @@ static int install(struct daemon *d, struct sa *sa, const struct sa_spec *s, str
 	if (sa->dir == SA_OUT && !aead_encrypts(aead_by_alg(sa->alg)->kind))
 		log_warnx("%s: out sa 0x%08x: %s: this suite does not encrypt: whoever taps the wire reads every packet",
 			  sa->link->conf.name, sa->spi, aead_by_alg(sa->alg)->name);
-	return sa->dir == SA_OUT && (!sa->link->out || sa->owner) ? sad_use(d, sa) : 0;
+	return sa->dir == SA_OUT && (!sa->link->out || (sa->owner && !s->standby)) ? sad_use(d, sa) : 0;
 }
 
 int sad_add(struct daemon *d, struct link *l, const struct sa_spec *s, struct sa **sap, FILE *errs)

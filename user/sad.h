@@ -29,6 +29,7 @@ struct sa_spec {
 	const struct sa_sel *sel; /* copied; n_sel 0 = all that the link carries */
 	unsigned int n_sel;
 	bool udp;            /* in, without a file: it arrives in UDP */
+	bool standby;        /* out: not to be used at once where there is another one */
 	struct in6_addr dst; /* the outer destination by which its IKE daemon knows it */
 };
 

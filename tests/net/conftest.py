@@ -188,6 +188,9 @@ class Lab:
                 src = os.path.join(d.dir, name)
                 if os.path.exists(src):
                     shutil.copy(src, os.path.join(where, f"{d.ns.role}.{name}"))
+            if d.ike:
+                with open(os.path.join(where, f"{d.ns.role}.charon"), "w") as f:
+                    f.write(d.ike.log())
             if d.running():
                 for verb in ("show", "drops"):
                     with open(os.path.join(where, f"{d.ns.role}.{verb}.json"), "w") as f:

@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """IKE finds the peer: through NAT boxes, from another address (MOBIKE), by certificate; envelopes follow what it finds."""
 import os
+import re
+import signal
+import struct
+
+from scapy.layers.inet import IP, UDP
+from scapy.packet import Raw
 
 from lib.charon import Charon, need
+from lib.esp_peer import Frame
 from lib.nat import NatNet
 from lib.topo import conf_text
 from lib.traffic import need_ping, ping
-from lib.util import scaled, sh, wait_until
+from lib.util import scaled, sh, stays, wait_until
 from test_ike import FAR, gateways, secret, settled, told, up
 
 
@@ -49,7 +56,31 @@ def remote(d, name="ipsec1"):
     return p["remote"], p["port"], p["encap"]
 
 
-def test_road_warriors_behind_a_nat(lab):
+class PingSeries:
+    """One request each 20 ms until lost() is asked: the numbers that were not answered, but for the last on their way."""
+
+    def __init__(self, lab, ns, dst):
+        self.out = lab.path(f"pings-{ns.role}")
+        with open(self.out, "w") as f:
+            self.proc = ns.popen(["ping", "-n", "-i", "0.02", dst], stdout=f)
+
+    def lost(self):
+        self.proc.send_signal(signal.SIGINT)
+        self.proc.wait(timeout=10)
+        with open(self.out) as f:
+            got = {int(n) for n in re.findall(r"icmp_seq=(\d+) ttl", f.read())}
+        return sorted(set(range(1, max(got))) - got)
+
+
+def forge(lab, t, atk):
+    """The last envelopes that the warriors sent, again and with a higher number, from somebody else's address."""
+    for ns, _ in t.wests:
+        for f in [f for f in map(Frame, lab.tap.pcap(ns, "eth1", True)[-50:]) if f.esp][-4:]:
+            for esp in (f.esp, f.esp[:4] + struct.pack(">I", f.seq + 1000) + f.esp[8:]):
+                atk.ip(IP(src="203.0.113.66", dst=t.east4) / UDP(sport=6666, dport=4500) / Raw(esp))
+
+
+def test_road_warriors_behind_a_nat(lab, record_property):
     """UDP is IKE's finding; a NAT that forgets its mappings is followed, by ESP at once and by IKE after it."""
     t = road_warriors(lab, 2)
     seen = {remote(t.de, f"ipsec{n}") for n in (1, 2)}
@@ -59,8 +90,10 @@ def test_road_warriors_behind_a_nat(lab):
         need_ping(ns, f"10.9.{n}.2")
         need_ping(t.east, f"10.9.{n}.1")
     flaps = t.de.link()["flaps"]
-    for n in range(scaled(3, 100, "IKE_REBINDS")):
-        ports = (40000 + 100 * n, 40099 + 100 * n)
+    atk, times = lab.attacker(t.cloud, "to-east", t.east), scaled(3, 100, "IKE_REBINDS")
+    calls = [PingSeries(lab, ns, f"10.9.{n}.2") for n, (ns, _) in enumerate(t.wests, 1)]
+    for n in range(times):
+        ports = (20000 + 100 * n, 20099 + 100 * n)
         t.nat.rebind(ports)
         wait_until(lambda: all(ports[0] <= remote(t.de, f"ipsec{k}")[1] <= ports[1] for k in (1, 2)), 3,
                    lambda: f"{ports}: {t.de.ctl('path list').stdout}")
@@ -68,6 +101,13 @@ def test_road_warriors_behind_a_nat(lab):
         # the MAPPING event: charon sends its own there, too
         wait_until(lambda: str(remote(t.de)[1]) in t.de.ike.swanctl("--list-sas", "--raw", "--ike", "west-1").stdout, 3,
                    lambda: t.de.ike.log()[-2000:])
+        was = [remote(t.de, f"ipsec{k}") for k in (1, 2)]
+        forge(lab, t, atk)
+        stays(lambda: [remote(t.de, f"ipsec{k}") for k in (1, 2)] == was, 0.1, "forged sources move nobody")
+    lost = [c.lost() for c in calls]
+    record_property("figure", f"IKE: {times} times another NAT mapping: of pings each 20 ms {[len(x) for x in lost]} lost")
+    assert all(len(x) <= times and not {n + 1 for n in x} & set(x) for x in lost), f"a round trip each: {lost}"
+    assert {"replay-dup", "icv-fail"} <= t.de.drop_reasons(), "they did arrive"
     assert t.de.link()["flaps"] == flaps
     for n in (1, 2):  # and renewals go through the mapping of now
         had = {s["spi"] for s in t.de.link(f"ipsec{n}")["sas"]}
@@ -129,8 +169,9 @@ def test_certificates(lab):
     stranger = certificate(lab, authority(lab, "other"), "west.example-2")
     for over, why in (({**stranger, "ike-id": "west.example"}, "AUTHENTICATION_FAILED"),
                       (certificate(lab, ca, "mallory.example"), "AUTHENTICATION_FAILED")):
-        words = [w for k, v in over.items() for w in (k, v)]
+        words, heard = [w for k, v in over.items() for w in (k, v)], t.ca.log().count("vici connection: east")
         t.da.ctl("link", "set", "ipsec1", *words)
+        wait_until(lambda: t.ca.log().count("vici connection: east") > heard, 5, t.ca.log)
         r = t.da.ctl("up", "ipsec1", check=False)
         assert r.returncode == 1 and why in r.stdout, r.stdout
         assert not ping(t.h1, FAR["h1"], count=1, timeout=0.3) and t.da.reason() == "no-sa"

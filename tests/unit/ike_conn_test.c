@@ -65,12 +65,12 @@ static void a_link(struct link_conf *l)
 }
 
 /* The messages as one array [cmd, message, ...]; NULL when refused. */
-static json_t *calls(const struct link_conf *l, char *words, size_t n)
+static json_t *calls_heard(const struct link_conf *l, const struct ike_heard *heard, char *words, size_t n)
 {
 	FILE *errs = fmemopen(words, n, "w");
 	json_t *all = json_array(), *j;
 	struct ike_call *list;
-	int err = ike_conn_calls(l, &list, errs);
+	int err = ike_conn_calls(l, heard, &list, errs);
 
 	fclose(errs);
 	for (struct ike_call *c = list; c; c = c->next) {
@@ -84,6 +84,11 @@ static json_t *calls(const struct link_conf *l, char *words, size_t n)
 		return all;
 	json_decref(all);
 	return NULL;
+}
+
+static json_t *calls(const struct link_conf *l, char *words, size_t n)
+{
+	return calls_heard(l, NULL, words, n);
 }
 
 static void is(json_t *o, const char *path, const char *want)
@@ -127,7 +132,7 @@ static void a_shared_secret(void **state)
 	is(all, "3.east.children.east.local_ts.1", "::/0");
 	is(all, "3.east.children.east.rekey_time", "100s");
 	is(all, "3.east.children.east.life_time", "110s");
-	is(all, "3.east.children.east.start_action", "start");
+	is(all, "3.east.children.east.start_action", "none");
 	json_decref(all);
 	set(&l, "ike-start", "no");
 	set(&l, "ike-id", "west.example");
@@ -137,6 +142,40 @@ static void a_shared_secret(void **state)
 	is(all, "3.east.local.id", "west.example");
 	is(all, "3.east.remote.id", "east.example");
 	is(all, "3.east.children.east.start_action", "none");
+	json_decref(all);
+	link_conf_free(&l);
+}
+
+/* A road warrior is called back where it was, through its NAT's mapping, and may come from elsewhere. */
+static void who_called_is_called_back(void **state)
+{
+	struct ike_heard h = {.port = 1027};
+	char words[512] = "";
+	struct link_conf l;
+	json_t *all;
+
+	addr_parse("203.0.113.9", &h.at);
+	link_conf_init(&l);
+	strcpy(l.name, "ipsec7");
+	set(&l, "path", "any");
+	set(&l, "ike", "west");
+	set(&l, "ike-peer-id", "west.example");
+	set(&l, "ike-psk", file("psk", "0123456789abcdef", 0600));
+	assert_false(ike_conn_knows_peer(&l) || ike_conn_begins(&l));
+	all = calls_heard(&l, &h, words, sizeof words);
+	is(all, "3.west.remote_addrs.0", "203.0.113.9");
+	is(all, "3.west.remote_addrs.1", "%any");
+	is(all, "3.west.local_port", "4500");
+	is(all, "3.west.remote_port", "1027");
+	is(all, "3.west.keyingtries", "1");
+	json_decref(all);
+	h.port = 0;
+	all = calls_heard(&l, &h, words, sizeof words);
+	assert_null(json_object_get(json_object_get(json_array_get(all, 3), "west"), "remote_port"));
+	json_decref(all);
+	all = calls(&l, words, sizeof words);
+	is(all, "3.west.remote_addrs.0", "%any");
+	is(all, "3.west.keyingtries", "0");
 	json_decref(all);
 	link_conf_free(&l);
 }
@@ -321,7 +360,7 @@ static void answers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(a_shared_secret), TEST(certificates), TEST(nothing_of_ours), TEST(refused),
+		TEST(a_shared_secret), TEST(who_called_is_called_back), TEST(certificates), TEST(nothing_of_ours), TEST(refused),
 		cmocka_unit_test(what_is_parsed), cmocka_unit_test(too_deep), cmocka_unit_test(too_long), cmocka_unit_test(answers),
 	};
 

@@ -3,7 +3,7 @@
  * The door for an IKE daemon, both sides: the plugin's half (ike/door.c) against the real server, the server
  * against a client that misbehaves, and the plugin's half against an ipsecd that does. The SAs are fakes.
  *
- * wraps: sad_add sad_remove link_follow_sa link_follow_path rekey_tick
+ * wraps: sad_add sad_remove sad_use sad_heard link_follow_sa link_follow_path wish_set
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -33,6 +33,7 @@ static char dir[64], path[80];
 static struct sa_spec last;      /* what sad_add() was asked for last */
 static unsigned int n_removed, n_hellos;
 static int refuse_with;
+static uint32_t heard_spi;          /* of the inbound SA that the peer uses */
 
 int __wrap_sad_add(struct daemon *dd, struct link *l, const struct sa_spec *s, struct sa **sap, FILE *errs);
 int __wrap_sad_add(struct daemon *dd, struct link *l, const struct sa_spec *s, struct sa **sap, FILE *errs)
@@ -44,7 +45,7 @@ int __wrap_sad_add(struct daemon *dd, struct link *l, const struct sa_spec *s, s
 		free(sa);
 		return refuse_with;
 	}
-	*sa = (struct sa){.link = l, .dir = s->conf.dir, .spi = s->conf.spi, .owner = s->owner, .dst = s->dst, .live = true,
+	*sa = (struct sa){.epoch = ++d.next_epoch, .created_ns = now_ns(), .link = l, .dir = s->conf.dir, .spi = s->conf.spi, .owner = s->owner, .dst = s->dst, .live = true,
 			  .next = l->sas};
 	l->sas = sa;
 	for (unsigned int i = 0; i < SLOTS; i++) {
@@ -54,9 +55,9 @@ int __wrap_sad_add(struct daemon *dd, struct link *l, const struct sa_spec *s, s
 		d.sas[i] = sa;
 		break;
 	}
-	if (sa->dir == SA_OUT)
+	if (sa->dir == SA_OUT && (!l->out || !s->standby))
 		l->out = sa;
-	else
+	else if (sa->dir == SA_IN)
 		chain_add(&d.sa_by_spi, sa->spi, sa->slot);
 	return 0;
 }
@@ -72,9 +73,30 @@ void __wrap_sad_remove(struct daemon *dd, struct sa *sa)
 	if (sa->link->out == sa)
 		sa->link->out = NULL;
 	d.sas[sa->slot] = NULL;
-	chain_del(&d.sa_by_spi, sa->spi, sa->slot);
+	if (sa->dir == SA_IN)
+		chain_del(&d.sa_by_spi, sa->spi, sa->slot);
 	free(sa);
 	n_removed++;
+}
+
+int __wrap_sad_use(struct daemon *dd, struct sa *sa);
+int __wrap_sad_use(struct daemon *dd, struct sa *sa)
+{
+	sa->link->out = sa;
+	sa->link->switched_ns = now_ns();
+	return 0;
+}
+
+bool __wrap_sad_heard(const struct sa *sa);
+bool __wrap_sad_heard(const struct sa *sa)
+{
+	return sa->spi == heard_spi;
+}
+
+void __wrap_wish_set(const struct daemon *dd, struct link *l, bool want);
+void __wrap_wish_set(const struct daemon *dd, struct link *l, bool want)
+{
+	l->ike_want = want;
 }
 
 void __wrap_link_follow_sa(struct daemon *dd, struct link *l);
@@ -85,12 +107,6 @@ void __wrap_link_follow_path(struct daemon *dd, struct link *l);
 void __wrap_link_follow_path(struct daemon *dd, struct link *l)
 {
 }
-bool __wrap_rekey_tick(struct daemon *dd, struct link *l, uint64_t now);
-bool __wrap_rekey_tick(struct daemon *dd, struct link *l, uint64_t now)
-{
-	return false;
-}
-
 static void on_hello(struct daemon *dd)
 {
 	n_hellos++;
@@ -152,6 +168,7 @@ static int setup(void **state)
 	d.links[0] = &link7;
 	n_removed = n_hellos = 0;
 	refuse_with = 0;
+	heard_spi = 0;
 	serve();
 	return 0;
 }
@@ -253,11 +270,15 @@ static void a_child_comes_and_goes(void **state)
 	m.id = an_add(in, true).add.id;
 	assert_int_equal(ask(p, m), IKE_OK);
 	assert_int_equal(ask(p, m), IKE_OK); /* as often as you like */
+	assert_int_equal(n_removed, 0);      /* something may be on its way */
+	m.id = an_add(0x1000, false).add.id;
+	assert_int_equal(ask(p, an_add(0x1001, false)), IKE_OK);
+	assert_int_equal(ask(p, m), IKE_OK); /* another one does the same */
 	m.head.type = IKE_QUERY;
 	assert_int_equal(ask(p, m), IKE_NOT_FOUND);
 	assert_int_equal(n_removed, 1);
 	assert_int_equal(ask(p, (struct ike_msg){.head = {.type = IKE_FLUSH}}), IKE_OK);
-	assert_int_equal(n_removed, 2);
+	assert_int_equal(n_removed, 3);
 	assert_int_equal(ask(p, (struct ike_msg){.head = {.type = IKE_BYE}}), IKE_OK);
 	door_free(p);
 	halt();
@@ -375,6 +396,134 @@ static void events_arrive(void **state)
 	gone();
 }
 
+static struct ike_msg a_del(uint32_t spi, bool inbound)
+{
+	struct ike_msg m = {.head = {.type = IKE_DEL}};
+
+	m.id = an_add(spi, inbound).add.id;
+	return m;
+}
+
+static bool there(enum sa_dir way, uint32_t spi)
+{
+	return sad_find(&link7, way, spi);
+}
+
+/* The last SA that is deleted serves for half a second more, and no longer. */
+static void the_last_one_lingers(void **state)
+{
+	struct door *p = door_new(path, 11);
+
+	assert_int_equal(ask(p, an_add(0x1000, true)), IKE_OK);
+	assert_int_equal(ask(p, an_add(0x1001, false)), IKE_OK);
+	assert_int_equal(ask(p, a_del(0x1001, false)), IKE_OK);
+	assert_int_equal(ask(p, a_del(0x1000, true)), IKE_OK);
+	halt();
+	ike_tick(k, now_ns());
+	assert_true(there(SA_IN, 0x1000) && link7.out && link7.out->spi == 0x1001);
+	ike_tick(k, now_ns() + UINT64_C(600000000));
+	assert_null(link7.sas);
+	assert_null(link7.out);
+	door_free(p);
+	gone();
+}
+
+/* INITIAL_CONTACT: ours deletes, then adds; what answers an exchange waits until the peer is heard on its twin. */
+static void a_peer_begins_anew(void **state)
+{
+	for (int initiator = 0; initiator < 2; initiator++) {
+		struct door *p = door_new(path, 11);
+		struct ike_msg m;
+
+		assert_int_equal(ask(p, an_add(0x1000, true)), IKE_OK);
+		assert_int_equal(ask(p, an_add(0x1001, false)), IKE_OK);
+		assert_int_equal(ask(p, a_del(0x1001, false)), IKE_OK);
+		assert_int_equal(ask(p, a_del(0x1000, true)), IKE_OK);
+		assert_int_equal(ask(p, an_add(0x2000, true)), IKE_OK);
+		m = an_add(0x2001, false);
+		m.add.initiator = initiator;
+		assert_int_equal(ask(p, m), IKE_OK);
+		assert_int_equal(link7.out->spi, initiator ? 0x2001 : 0x1001);
+		halt();
+		ike_tick(k, now_ns());
+		assert_int_equal(link7.out->spi, initiator ? 0x2001 : 0x1001);
+		heard_spi = 0x2000;
+		ike_tick(k, now_ns());
+		assert_int_equal(link7.out->spi, 0x2001);
+		assert_false(there(SA_OUT, 0x1001));
+		assert_true(there(SA_IN, 0x1000)); /* what is on its way */
+		ike_tick(k, now_ns() + UINT64_C(600000000));
+		assert_false(there(SA_IN, 0x1000));
+		assert_true(there(SA_IN, 0x2000) && link7.out->spi == 0x2001);
+		door_free(p);
+		gone();
+		teardown(NULL);
+		setup(NULL);
+	}
+	halt();
+	gone();
+}
+
+/* The same where it is our own IKE daemon that has begun anew, and answers. */
+static void an_orphan_serves_until_then(void **state)
+{
+	struct door *p = door_new(path, 11), *q = door_new(path, 12);
+
+	assert_int_equal(ask(p, an_add(0x1000, true)), IKE_OK);
+	assert_int_equal(ask(p, an_add(0x1001, false)), IKE_OK);
+	door_free(p);
+	assert_int_equal(ask(q, an_add(0x2000, true)), IKE_OK);
+	assert_int_equal(ask(q, an_add(0x2001, false)), IKE_OK);
+	assert_int_equal(link7.out->spi, 0x1001);
+	halt();
+	ike_tick(k, now_ns());
+	assert_int_equal(link7.out->spi, 0x1001);
+	heard_spi = 0x2000;
+	ike_tick(k, now_ns());
+	assert_int_equal(link7.out->spi, 0x2001);
+	assert_true(there(SA_IN, 0x1000));
+	door_free(q);
+	gone();
+}
+
+/* A peer that is not heard on what follows gets it all the same. */
+static void a_silent_peer(void **state)
+{
+	struct door *p = door_new(path, 11);
+
+	assert_int_equal(ask(p, an_add(0x1001, false)), IKE_OK);
+	assert_int_equal(ask(p, a_del(0x1001, false)), IKE_OK);
+	assert_int_equal(ask(p, an_add(0x2001, false)), IKE_OK);
+	halt();
+	ike_tick(k, now_ns() + UINT64_C(600000000));
+	assert_int_equal(link7.out->spi, 0x2001);
+	door_free(p);
+	gone();
+}
+
+/* Who has SAs wants them again after a death, and not when they were taken from an IKE daemon that lived on. */
+static void a_wish(void **state)
+{
+	const uint64_t s = UINT64_C(1000000000);
+	struct door *p = door_new(path, 11);
+	uint64_t now;
+
+	assert_int_equal(ask(p, an_add(0x1001, false)), IKE_OK);
+	halt();
+	now = now_ns();
+	link7.switched_ns = now;
+	ike_tick(k, now);
+	assert_true(link7.ike_want);
+	__wrap_sad_remove(&d, link7.sas);
+	ike_tick(k, now + s);
+	ike_tick(k, now + 5 * s);
+	assert_true(link7.ike_want && link7.ike_lost_ns);
+	ike_tick(k, now + 7 * s);
+	assert_false(link7.ike_want);
+	door_free(p);
+	gone();
+}
+
 /* Another generation is another IKE daemon: refused beside the first, welcome after it; orphans go. */
 static void one_daemon_at_a_time(void **state)
 {
@@ -388,7 +537,9 @@ static void one_daemon_at_a_time(void **state)
 	get_spi(q);
 	assert_int_equal(n_hellos, 2);
 	assert_int_equal(ask(q, an_add(0x2000, true)), IKE_OK);
-	assert_int_equal(ask(q, an_add(0x2001, false)), IKE_OK);
+	m = an_add(0x2001, false);
+	m.add.initiator = true;
+	assert_int_equal(ask(q, m), IKE_OK);
 	halt();
 	link7.switched_ns = now_ns();
 	ike_tick(k, now_ns());
@@ -591,6 +742,7 @@ int main(void)
 		TEST(a_child_comes_and_goes), TEST(what_is_refused), TEST(suites_by_their_numbers), TEST(events_arrive),
 		TEST(one_daemon_at_a_time),   TEST(orphans_end),     TEST(a_new_ipsecd),	    TEST(who_may_not),
 		TEST(a_wrong_answer),	      TEST(an_old_answer),   TEST(no_answer),		    TEST(no_ipsecd),
+		TEST(the_last_one_lingers),   TEST(a_peer_begins_anew), TEST(an_orphan_serves_until_then), TEST(a_silent_peer),	    TEST(a_wish),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,8 @@ import os
 import re
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 
 import pytest
@@ -32,10 +34,14 @@ charon-systemd {{
     journal {{ default = -1 }}
     filelog {{
         main {{ path = {log}
-            default = 1
+            default = {level}
+            chd = {told}
+            ike = {told}
+            cfg = {told}
             knl = {knl}
             flush_line = yes
             time_format = %b %e %T
+            time_add_ms = yes
             ike_name = yes }}
         keys {{ path = {keylog}
             default = -1
@@ -67,8 +73,10 @@ class Charon:
     """start() may be called again after stop() or kill()."""
 
     def __init__(self, lab, ns, daemon, uplink="eth1", knl=1, vip_on="", rekeyed_delay=1, extra="", name="",
-                 modular=False):
-        """modular: as Debian configures it, every plugin that is installed, each with its file in /etc/strongswan.d."""
+                 modular=False, level=1):
+        """modular: as Debian configures it, every plugin that is installed, each with its file in /etc/strongswan.d.
+
+        level: of its log, but for the groups in which strongSwan says keys and secrets on purpose at level 4 (strongswan.conf(5)): there 3 at most."""
         self.ns, self.daemon, self.proc = ns, daemon, None
         self.dir = lab.path(f"charon-{ns.role}{name}")
         os.makedirs(os.path.join(self.dir, "plugins"))
@@ -83,7 +91,7 @@ class Charon:
         with open(self.path("strongswan.conf"), "w") as f:
             f.write(CONF.format(load="load_modular = yes" if modular else f"load_modular = no\n    load = {LOAD}",
                                 include=f"include /etc/strongswan.d/charon/*.conf\n        include {ROOT}/ike/*.conf" if modular else "",
-                                log=self.log_file, keylog=self.key_log, vici=self.vici, knl=knl, vip_on=vip_on,
+                                log=self.log_file, keylog=self.key_log, vici=self.vici, knl=max(knl, level), level=level, told=min(level, 3), vip_on=vip_on,
                                 uplink=uplink, door=f"{daemon.run_dir}/charon.ipsecd", rekeyed_delay=rekeyed_delay, extra=extra))
         lab.closers.append(self.kill)
 
@@ -140,8 +148,27 @@ class Charon:
             raw = b"".join(bytes.fromhex(re.sub(r"^.*? *\d+: ((?:[0-9A-F]{2} ){1,16}).*$", r"\1", line))
                            for line in m[2].splitlines())
             assert len(raw) == int(m[1]), m[0]
-            found += [raw[:16], raw[:-4] if len(raw) in (20, 36) else raw]  # without the salt
+            key = raw[:-4] if len(raw) in (20, 36) else raw  # without the salt
+            found += [key, *(key[i:i + 16] for i in range(0, len(key), 16))]  # a dump has 16 bytes a line
         return found
+
+    def vici_queue(self, cmd, *messages):
+        """Many commands at once, each {key: text}, over one connection; what each was answered: did it say success?"""
+        def packet(body):
+            return struct.pack(">I", len(body)) + body
+
+        def element(k, v):
+            return bytes([3, len(k)]) + k.encode() + struct.pack(">H", len(v)) + v.encode()
+
+        s = socket.socket(socket.AF_UNIX)
+        s.connect(self.vici)
+        s.settimeout(30)
+        said = []
+        with s, s.makefile("rb") as f:
+            for m in messages:
+                s.sendall(packet(bytes([0, len(cmd)]) + cmd.encode() + b"".join(element(k, v) for k, v in m.items())))
+                said.append(b"success\0\3yes" in f.read(struct.unpack(">I", f.read(4))[0]))
+        return said
 
     def conns(self):
         return self.swanctl("--list-conns").stdout
@@ -154,5 +181,3 @@ class Charon:
             kv = dict(w.split("=", 1) for w in m[4].split() if "=" in w)
             out.append({"name": m[1], "reqid": int(m[2]), "state": m[3], **kv})
         return out
-
-

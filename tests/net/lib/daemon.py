@@ -16,8 +16,8 @@ class Daemon:
 
     json_verbs = ("show", "drops", "sa list", "path list", "show config", "maps", "perf")
 
-    def __init__(self, ns, conf, workdir, name=None, via="nsenter", env=None):
-        self.ns, self.via = ns, via
+    def __init__(self, ns, conf, workdir, name=None, via="nsenter", env=None, args=()):
+        self.ns, self.via, self.args = ns, via, args
         self.instance = name or f"t{unique()}"
         self.dir = os.path.join(workdir, self.instance)
         os.makedirs(self.dir, mode=0o700)
@@ -39,7 +39,7 @@ class Daemon:
     # --- process ---
 
     def argv(self, *extra):
-        return [os.environ.get("ESPWIRE_IPSECD") or tool("ipsecd"), "-i", self.instance, "-f", self.conf_file, *extra]
+        return [os.environ.get("ESPWIRE_IPSECD") or tool("ipsecd"), "-i", self.instance, "-f", self.conf_file, *self.args, *extra]
 
     def start(self, wait=True, timeout=20, env=None):
         # the default route to the daemon: nsenter replaces itself, so proc.pid is ipsecd

@@ -82,7 +82,7 @@ def spellings(key):
     """Every way a key could be written down by accident."""
     h = key.hex()
     pairs = [h[i:i + 2] for i in range(0, len(h), 2)]
-    texts = [h, h.upper(), ":".join(pairs), " ".join(pairs), ", ".join("0x" + p for p in pairs),
+    texts = [h, h.upper(), ":".join(pairs), " ".join(pairs), " ".join(pairs).upper(), ", ".join("0x" + p for p in pairs),
              " ".join("0x" + p for p in pairs), base64.b64encode(key).decode().rstrip("=")]
     words = ["%x" % w for w in struct.unpack(f"<{len(key) // 4}I", key)]
     return [key] + [t.encode() for t in texts] + [" ".join(words).encode()]

@@ -3,6 +3,7 @@
 import socket
 import struct
 import threading
+import time
 
 from lib.util import wait_until
 
@@ -17,13 +18,14 @@ class Stream:
         self.socks = [ns.socket(socket.AF_INET, socket.SOCK_DGRAM) for ns, _, _ in self.ends]
         for _, _, sink in self.ends:  # nobody reads before the end
             sink.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
-        self.err = []
+        self.err, self.at = [], []  # .at: when each number left
         self.sent, self.gap, self.stopped = 0, gap, threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
     def _run(self):
         while not self.stopped.is_set():
+            self.at.append(time.monotonic())
             for s, (_, far, _) in zip(self.socks, self.ends):
                 try:
                     s.sendto(struct.pack(">I", self.sent) + bytes(200), (far, 6001))
@@ -67,3 +69,13 @@ class Stream:
             assert len(set(got)) == len(got), f"{ns.role}: some came twice"
             lost.append(self.sent - len(got))
         return lost
+
+    def gaps(self):
+        """What did not arrive, in runs: (namespace, when the first left, seconds to the first that arrived again)."""
+        found = []
+        for ns, got in self.received():
+            assert len(set(got)) == len(got), f"{ns.role}: some came twice"
+            edges = [-1, *sorted(got)]
+            assert got and edges[-1] == self.sent - 1, f"{ns.role}: ends with {self.sent - 1 - edges[-1]} lost"
+            found += [(ns, self.at[a + 1], self.at[b] - self.at[a + 1]) for a, b in zip(edges, edges[1:]) if b > a + 1]
+        return found
