@@ -112,8 +112,11 @@ static uint64_t hash_bytes(const uint8_t *p, size_t len)
 
 static struct seen *find(struct table *t, uint32_t spi, uint64_t num)
 {
-	size_t i = (num * 0x9e3779b97f4a7c15ull ^ spi * 0x85ebca6bull) >> 20;
+	uint64_t h = num ^ spi * 0x85ebca6b00000001ull;
+	size_t i;
 
+	h ^= h >> 32; /* what counts in an IV are its last bytes: the high bits of num, which no product brings down */
+	i = (h * 0x9e3779b97f4a7c15ull) >> 20;
 	for (;; i++) {
 		struct seen *s = &t->s[i & (t->cap - 1)];
 
