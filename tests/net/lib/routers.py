@@ -40,6 +40,10 @@ class Router:
         """No process was lost."""
         return all(p.poll() is None for p in self.procs.values())
 
+    def full(self, version=2):
+        """Links with an adjacency."""
+        return {dev for dev in self.neighbours(version) if dev.startswith("ipsec")}
+
     def kill(self):
         """As a power cut: SIGKILL, all of them."""
         for p in self.procs.values():
@@ -81,10 +85,10 @@ class Frr(Router):
     def vtysh(self, *commands):
         return self.ns.out(self.inside("vtysh", *[w for c in commands for w in ("-c", c)]))
 
-    def full(self, version=2):
-        """Links with an adjacency."""
+    def neighbours(self, version=2):
+        """Devices with an adjacency, one for each."""
         text = self.vtysh("show ip ospf neighbor" if version == 2 else "show ipv6 ospf6 neighbor")
-        return {m[1] for m in re.finditer(r"Full/.*?\b(ipsec\d+)[:\[]", text)}
+        return re.findall(r"Full/.*?\b([a-z]+\d+)[:\[]", text)
 
     def sessions(self):
         """Neighbours with a BGP session."""
@@ -120,8 +124,8 @@ class Bird(Router):
     def birdc(self, *words):
         return sh(["birdc", "-s", f"{self.dir}/bird.ctl", *words]).stdout
 
-    def full(self, version=2):
-        return set(re.findall(r"Full/\S+\s.*?\b(ipsec\d+)\b", self.birdc("show", "ospf", "neighbors", "four" if version == 2 else "six")))
+    def neighbours(self, version=2):
+        return re.findall(r"Full/\S+\s.*?\b([a-z]+\d+)\b", self.birdc("show", "ospf", "neighbors", "four" if version == 2 else "six"))
 
     def sessions(self):
         text = self.birdc("show", "protocols", "all")
