@@ -293,6 +293,8 @@ static __always_inline int envelope_in(struct xdp_md *ctx)
 			note(data, data_end, &ip, &esp, NOTE_NO_SA);
 		return unknown_esp(flags, DROP_NO_SA);
 	}
+	if (sa->flags & SA_IN_F_KERNEL)
+		return xdp_pass();
 	if (sa->flags & SA_IN_F_SOCKET || flags & SETTINGS_F_SOCKET || len > ETH_HLEN + funnel_mtu(sa->worker))
 		return to_socket(data, data_end, sa, &ip);
 	return steer(data, data_end, sa, &ip);
@@ -336,6 +338,16 @@ static __always_inline void clamp_delivered(struct __sk_buff *skb, const struct 
 		clamp_mss(skb, l, &ip);
 }
 
+/* An echo of the worker's, on a link where the kernel encrypts. */
+static __always_inline int seal(struct __sk_buff *skb, const struct link_ent *l)
+{
+	if (!(l->flags & LINK_F_KERNEL) || !l->x_ifindex || bpf_skb_change_type(skb, PACKET_HOST)) {
+		count_drop(DROP_NO_LINK);
+		return TC_ACT_SHOT;
+	}
+	return bpf_redirect(l->x_ifindex, 0);
+}
+
 static __always_inline int inner_out(struct __sk_buff *skb)
 {
 	struct link_ent *l = NULL;
@@ -343,7 +355,7 @@ static __always_inline int inner_out(struct __sk_buff *skb)
 	struct stamp st;
 	__u32 id;
 
-	if (!bpf_skb_load_bytes(skb, 0, &st, sizeof(st)) && st.kind == STAMP_DELIVER) {
+	if (!bpf_skb_load_bytes(skb, 0, &st, sizeof(st)) && (st.kind == STAMP_DELIVER || st.kind == STAMP_SEAL)) {
 		id = st.link;
 		l = bpf_map_lookup_elem(&links, &id);
 	}
@@ -351,6 +363,8 @@ static __always_inline int inner_out(struct __sk_buff *skb)
 		count_drop(DROP_NO_LINK);
 		return TC_ACT_SHOT;
 	}
+	if (st.kind == STAMP_SEAL)
+		return seal(skb, l);
 	clamp_delivered(skb, l);
 	c = link_ctr_get(id);
 	if (bpf_skb_store_bytes(skb, 0, deliver_macs, sizeof(deliver_macs), 0) ||
@@ -360,6 +374,121 @@ static __always_inline int inner_out(struct __sk_buff *skb)
 	}
 	if (c)
 		c->deliver_pkts++;
+	return bpf_redirect_peer(l->b_ifindex, 0);
+}
+
+/* --- out of the kernel's ESP --- */
+
+/* RFC 4301 5.2 step 4: may the peer of this link use that source? */
+static __always_inline bool source_ok(const struct link_ent *l, __u32 id, const struct addr_key *src)
+{
+	struct inner_key k = {.prefixlen = 32 + 128, .link_be = bpf_htonl(id), .addr = *src};
+
+	return !(l->flags & LINK_F_INNER) || bpf_map_lookup_elem(&inner_src, &k);
+}
+
+enum { ECHO_LEN = 16, ECHO_ANSWER4 = 0, ECHO_ANSWER6 = 129, ECHO_ASK4 = 8, ECHO_ASK6 = 128, ECHO_MAGIC = 0x65737077 }; /* user/probe.c: 8 bytes behind the header */
+
+struct echo {
+	__u8 type, code;
+	__sum16 sum;
+	__be16 id, seq;
+	__be32 magic;
+};
+
+/* The answer to an echo of the worker's (liveness = ping), or such an echo of the peer's worker? */
+static __always_inline bool is_for_worker(struct __sk_buff *skb, const struct link_ent *l, const struct ip_hdr *ip)
+{
+	struct echo e;
+
+	if (ip->frag != FRAG_NONE || ip->proto != (ip->is6 ? NEXTHDR_ICMP : IPPROTO_ICMP))
+		return false;
+	if (ip->len != (__u32)(ip->l4_off - ETH_HLEN + ECHO_LEN))
+		return false;
+	if (bpf_skb_load_bytes(skb, ip->l4_off, &e, sizeof(e)))
+		return false;
+	if (e.type == (ip->is6 ? ECHO_ANSWER6 : ECHO_ANSWER4))
+		return e.id == l->echo_id;
+	return e.type == (ip->is6 ? ECHO_ASK6 : ECHO_ASK4) && e.magic == bpf_htonl(ECHO_MAGIC);
+}
+
+static __always_inline int to_worker(struct __sk_buff *skb, const struct link_ent *l, __u32 id)
+{
+	struct stamp st = {.link = id, .gen = l->gen, .kind = STAMP_OPENED};
+	__u32 k = l->worker;
+	struct worker_ent *w = bpf_map_lookup_elem(&workers, &k);
+
+	if (!w || !w->tap_ifindex || bpf_skb_store_bytes(skb, 0, &st, sizeof(st), 0)) {
+		count_drop(DROP_WORKER_GONE);
+		return TC_ACT_SHOT;
+	}
+	return bpf_redirect(w->tap_ifindex, 0);
+}
+
+/*
+ * Does the IP packet begin at off? ESP leaves no padding behind it. The kernel keeps room for the Ethernet header that
+ * the envelope came with, and shows it, or not: that depends on the way the envelope took.
+ */
+static __always_inline bool begins_at(struct __sk_buff *skb, __u32 off, __be16 proto)
+{
+	__u8 h[6];
+
+	if (bpf_skb_load_bytes(skb, off, h, sizeof(h)))
+		return false;
+	if (proto == bpf_htons(ETH_P_IP))
+		return h[0] >> 4 == 4 && off + (__u32)(h[2] << 8 | h[3]) == skb->len;
+	return h[0] >> 4 == 6 && off + sizeof(struct ipv6hdr) + (__u32)(h[4] << 8 | h[5]) == skb->len;
+}
+
+/* What decides whether an authentic packet goes on. The frame it gets is for ipsecN. */
+static __always_inline enum drop admit(struct __sk_buff *skb, const struct link_ent *l, __u32 id, struct ip_hdr *ip)
+{
+	__be16 proto = skb->protocol;
+	void *data, *data_end;
+	struct addr_key src, dst;
+	enum drop why;
+
+	if (!begins_at(skb, ETH_HLEN, proto) && bpf_skb_change_head(skb, ETH_HLEN, 0))
+		return DROP_SHORT;
+	if (bpf_skb_store_bytes(skb, 0, deliver_macs, sizeof(deliver_macs), 0) ||
+	    bpf_skb_store_bytes(skb, offsetof(struct ethhdr, h_proto), &proto, sizeof(proto), 0) ||
+	    bpf_skb_change_type(skb, PACKET_HOST))
+		return DROP_SHORT;
+	skb_headers(skb, ETH_HLEN + sizeof(struct ipv6hdr));
+	barrier_var(skb); /* clang 14 adds offsets to the context where paths meet; the verifier wants them in the load */
+	data = (void *)(long)skb->data;
+	data_end = (void *)(long)skb->data_end;
+	why = parse_ip(data, data_end, proto, ETH_HLEN, skb->len - ETH_HLEN, ip);
+	if (why)
+		return why;
+	if (parse_addrs(data, data_end, ETH_HLEN, ip->is6, &src, &dst))
+		return DROP_SHORT;
+	return source_ok(l, id, &src) ? DROP_NONE : DROP_INNER_SRC;
+}
+
+/* From a link's xfrm device. */
+static __always_inline int opened_in(struct __sk_buff *skb)
+{
+	__u32 ifindex = skb->ifindex, *id = bpf_map_lookup_elem(&link_by_if, &ifindex), n = skb->gso_segs ?: 1;
+	struct link_ent *l = id ? bpf_map_lookup_elem(&links, id) : NULL;
+	struct link_ctr *c = id ? link_ctr_get(*id) : NULL;
+	struct ip_hdr ip = {};
+	enum drop why;
+
+	if (!l || !c || !(l->flags & LINK_F_KERNEL) || l->x_ifindex != ifindex || !l->b_ifindex) {
+		count_drop(DROP_NO_LINK);
+		return TC_ACT_SHOT;
+	}
+	why = admit(skb, l, *id, &ip);
+	if (why) {
+		count_drop_link(c, why, n);
+		return TC_ACT_SHOT;
+	}
+	if (is_for_worker(skb, l, &ip))
+		return to_worker(skb, l, *id);
+	clamp_delivered(skb, l);
+	c->deliver_pkts++;
+	c->opened_segs += n;
 	return bpf_redirect_peer(l->b_ifindex, 0);
 }
 
@@ -379,6 +508,12 @@ SEC("tc")
 int deliver(struct __sk_buff *skb)
 {
 	return inner_out(skb);
+}
+
+SEC("tc")
+int opened(struct __sk_buff *skb)
+{
+	return opened_in(skb);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -233,6 +233,16 @@ static __always_inline int hand_over(struct __sk_buff *skb, const struct link_en
 	return bpf_redirect(w->raw_ifindex, 0);
 }
 
+/* The device is one without frames: the kernel takes the Ethernet header off as it redirects. */
+static __always_inline int to_kernel(struct __sk_buff *skb, const struct link_ent *l, struct link_ctr *c,
+				     const struct raw *r)
+{
+	if (!l->x_ifindex || bpf_skb_change_type(skb, PACKET_HOST))
+		return drop(c, DROP_LINK_DOWN, r->segs);
+	c->kernel_segs += r->segs;
+	return bpf_redirect(l->x_ifindex, 0);
+}
+
 static __always_inline int raw_in(struct __sk_buff *skb)
 {
 	__u32 ifindex = skb->ifindex, *id = bpf_map_lookup_elem(&link_by_if, &ifindex);
@@ -263,7 +273,7 @@ static __always_inline int raw_in(struct __sk_buff *skb)
 	if (why)
 		return drop(c, why, r.segs);
 	clamp_mss(skb, l, &r.ip);
-	return hand_over(skb, l, c, &r);
+	return l->flags & LINK_F_KERNEL ? to_kernel(skb, l, c, &r) : hand_over(skb, l, c, &r);
 }
 
 SEC("tc")

@@ -53,7 +53,7 @@ static __always_inline int take(struct __sk_buff *skb)
 	if (!worker || off < 0 || bpf_skb_load_bytes(skb, off, &k.spi_be, sizeof(k.spi_be)))
 		return 0;
 	sa = bpf_map_lookup_elem(&sa_in, &k);
-	return sa && sa->worker == *worker ? TAKE_ALL : 0;
+	return sa && sa->worker == *worker && !(sa->flags & SA_IN_F_KERNEL) ? TAKE_ALL : 0;
 }
 
 /* --- UDP --- */
@@ -205,6 +205,8 @@ static __always_inline int udp_in(struct __sk_buff *skb, const struct seen *s)
 		bpf_skb_load_bytes(skb, s->ip.l4_off + sizeof(udp), &d.spi_be, sizeof(d.spi_be));
 	k.spi_be = d.spi_be;
 	sa = k.spi_be ? bpf_map_lookup_elem(&sa_in, &k) : NULL;
+	if (sa && sa->flags & SA_IN_F_KERNEL)
+		return TC_ACT_UNSPEC;
 	if (sa && (d.our_port == bpf_htons(ESP_PORT) || d.our_port == private_port(sa->worker)))
 		return ours(skb, s, &d, sa->worker);
 	if (d.our_port != bpf_htons(ESP_PORT))

@@ -26,7 +26,7 @@
 
 /* By link id. Writer: control; readers: classify, deliver. */
 MAP(links, BPF_MAP_TYPE_ARRAY, 1, __u32, struct link_ent);
-/* ifindex of a link's backend end -> link id. Writer: control; reader: classify. */
+/* ifindex of a link's backend end, and of its xfrm device, -> link id. Writer: control; readers: classify, opened. */
 MAP_F(link_by_if, BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC, 1, __u32, __u32);
 
 /* ifindex of a link's device in the underlay -> link id. Writer: control; reader: lan_in. */
@@ -43,6 +43,8 @@ MAP_F(env_out, BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC, 1, struct env_key, __u32);
 MAP_F(local_addr, BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC, 4096, struct addr_key, __u8);
 /* What must not be seen in the clear -> enum protect_flags. Writer: control; reader: guard. */
 MAP_F(protect, BPF_MAP_TYPE_LPM_TRIE, BPF_F_NO_PREALLOC, 1, struct lpm_key, __u32);
+/* {link, source} that may come out of the kernel's ESP. Writer: control; reader: opened. */
+MAP_F(inner_src, BPF_MAP_TYPE_LPM_TRIE, BPF_F_NO_PREALLOC, 1, struct inner_key, __u8);
 /* Wild-side addresses of peers. Writer: control; reader: guard. */
 MAP_F(peer_addr, BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC, 1, struct addr_key, __u8);
 /* fwmark -> table and last FIB answer. Writer: ipsecd's netlink side; readers: people. */

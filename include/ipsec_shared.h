@@ -16,7 +16,7 @@
 #include "ipsec_drops.h"
 
 enum {
-	SHARED_VERSION = 5,    /* bumped on any layout change; checked when adopting pins */
+	SHARED_VERSION = 6,    /* bumped on any layout change; checked when adopting pins */
 	LINK_MAX = 16384,      /* link ids 0..LINK_MAX-1; maps are sized by `max-links` */
 	WORKER_MAX = 64,
 	ESP_PORT = 4500,       /* RFC 3948 */
@@ -50,6 +50,8 @@ enum stamp_kind {
 	STAMP_RAW = 1,     /* classifier -> worker: IP packet to encrypt */
 	STAMP_WIRE = 2,    /* wire-in -> worker: the whole outer IP packet */
 	STAMP_DELIVER = 3, /* worker -> delivery program: inner packet for link */
+	STAMP_SEAL = 4,    /* worker -> delivery program: IP packet for the kernel to encrypt, on link */
+	STAMP_OPENED = 5,  /* from the kernel's ESP -> worker: an echo of a worker's, or its answer */
 };
 
 enum stamp_flags {
@@ -67,6 +69,9 @@ struct link_ent {
 	__u32 mtu;       /* of ipsecN */
 	__u32 f_ifindex; /* ipsecN itself, in the underlay; 0 = it lies in another namespace */
 	__u16 mss4, mss6; /* SYNs name no larger segment (mss-clamp), 0 = as they come */
+	__u32 x_ifindex; /* LINK_F_KERNEL: its xfrm device, in the backend netns */
+	__be16 echo_id;  /* LINK_F_KERNEL: answers with it are the worker's */
+	__u16 pad;
 };
 
 enum link_flags {
@@ -74,6 +79,8 @@ enum link_flags {
 	LINK_F_OUT_SA = 1 << 1, /* out_slot is valid */
 	LINK_F_LOOP = 1 << 2,   /* control plane found the envelope routed back into links */
 	LINK_F_NO_XSK = 1 << 3, /* always use the GSO funnel (TAP) */
+	LINK_F_KERNEL = 1 << 4, /* the kernel encrypts: everything goes to x_ifindex */
+	LINK_F_INNER = 1 << 5,  /* LINK_F_KERNEL: only sources in inner_src come in */
 };
 
 /* sa_in[spi_be]; writer: ipsecd control thread; reader: wire-in, socket filters */
@@ -90,6 +97,7 @@ struct sa_in_ent {
 enum sa_in_flags {
 	SA_IN_F_SOCKET = 1 << 0, /* leave to the sockets: XDP passes it up (input = socket) */
 	SA_IN_F_UDP = 1 << 1,    /* arrives UDP-encapsulated */
+	SA_IN_F_KERNEL = 1 << 2, /* the kernel's own ESP has it: no program and no socket of ours takes it */
 };
 
 /* lan_dev[ifindex]; writer: ipsecd control thread; reader: lan_in */
@@ -117,6 +125,13 @@ struct env_key {
 /* protect: LPM, v4-mapped for IPv4 (prefixlen + 96); value = enum protect_flags */
 struct lpm_key {
 	__u32 prefixlen;
+	struct addr_key addr;
+};
+
+/* inner_src: which sources the peer of a link may use, where the kernel decrypts; value = 1 */
+struct inner_key {
+	__u32 prefixlen; /* 32 for the link, then as in protect */
+	__be32 link_be;
 	struct addr_key addr;
 };
 
@@ -193,6 +208,8 @@ struct link_ctr {
 	__u64 wire_bytes;
 	__u64 deliver_pkts; /* skbs given to ipsecN (super-packets count once) */
 	__u64 lan_segs;     /* of raw_segs: by the shortcut, unseen by ipsecN's own counters */
+	__u64 kernel_segs;  /* handed to the xfrm device */
+	__u64 opened_segs;  /* that came out of it and were given to ipsecN */
 	__u64 drops[DROP_MAX];
 };
 
@@ -207,7 +224,8 @@ struct glob_ctr {
 
 /*
  * wctr[link id]: the worker's side of the books, BPF_F_MMAPABLE and pinned so
- * that it outlives the daemon. Writer: the one worker that owns the link.
+ * that it outlives the daemon. Writer: the one worker that owns the link; of *_kernel_pkts and _bytes the control
+ * thread, which adds up what the kernel's states have counted.
  */
 struct wlink_ctr {
 	__u64 out_tap_segs;  /* received from the GSO funnel */
@@ -221,13 +239,17 @@ struct wlink_ctr {
 	__u64 in_bytes;
 	__u64 in_probes;     /* authenticated probes and dummies received */
 	__u64 lost;          /* holes in the peer's sequence that never filled: true wire loss */
+	__u64 out_kernel_pkts, out_kernel_bytes; /* by the kernel, echoes of ours included */
+	__u64 in_kernel_pkts, in_kernel_bytes;
+	__u64 kernel_probes, kernel_probe_bytes; /* of out_probes: given to the kernel */
+	__u64 kernel_echo_bytes; /* of in_kernel_bytes: echoes that were the worker's */
 	__u64 drops_out[DROP_MAX];
 	__u64 drops_in[DROP_MAX];
 };
 
 /*
- * sactr[slot]: per SA, BPF_F_MMAPABLE and pinned. Writer: the owning worker,
- * except the identity fields (control thread, before the SA is live).
+ * sactr[slot]: per SA, BPF_F_MMAPABLE and pinned. Writer: the owning worker, or the control thread for an SA
+ * that the kernel has; the identity fields: control thread, before the SA is live.
  * The replay window itself stands in `replay` at word_off.
  */
 struct sa_ctr {

@@ -218,6 +218,8 @@ static void detail(const struct ctl *c, json_t *l)
 	say("device", "mtu %lld metric %lld netns %s, %s worker %lld", (long long)jint(l, "mtu"),
 	    (long long)jint(l, "metric"), jnull(l, "netns") ? "(underlay)" : jstr(l, "netns"),
 	    jstr(l, "backend"), (long long)jint(l, "worker"));
+	if (!jnull(l, "backend_why"))
+		say("backend", "%s was asked for: %s", jstr(l, "backend_configured"), jstr(l, "backend_why"));
 	if (!jnull(l, "mss_clamp"))
 		say("mss-clamp", "IPv4 %lld, IPv6 %lld", (long long)jint(l, "mss_clamp.v4"),
 		    (long long)jint(l, "mss_clamp.v6"));

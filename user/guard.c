@@ -223,6 +223,7 @@ static int plan_make(struct gplan *p, const struct guard_set *set)
 		return -EINVAL;
 	strcpy(p->instance, set->instance);
 	p->allow_ike = set->allow_ike;
+	p->kernel = set->kernel;
 	p->n_ports = MIN(set->n_ports, (unsigned int)WORKER_MAX);
 	memcpy(p->ports, set->ports, sizeof p->ports);
 	p->r = calloc(set->n_rules + 1, sizeof *p->r);

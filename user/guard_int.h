@@ -25,6 +25,7 @@ struct gplan {
 	bool allow_ike;
 	uint16_t ports[WORKER_MAX];
 	unsigned int n_ports;
+	bool kernel;
 };
 
 bool guard_contains(const struct prefix *outer, const struct prefix *inner);

@@ -477,6 +477,9 @@ static void in_rules(struct script *s, bool is4)
 static void out6_rules(struct script *s)
 {
 	rule(s, "postrouting", "ip6 daddr @protect6 jump out6");
+	/* the kernel's ESP shows its packets here once more before they are sealed */
+	if (s->plan->kernel)
+		rule(s, "out6", "rt ipsec exists accept");
 	if (s->few6)
 		allow_each(s, false, rule_out_one);
 	else

@@ -220,7 +220,7 @@ static void take(struct worker *w, struct wlink *l, const struct sa_in *sa, stru
 		note(w, d, l->id, ntohl(sa->spi_be), p->seq, m);
 		return;
 	}
-	if (l->mode == LIVE_PING && probe_ping_reply(w, l, p->data, p->len)) {
+	if ((l->mode == LIVE_PING && probe_ping_reply(w, l, p->data, p->len)) || probe_ping(w, l, p->data, p->len)) {
 		l->ctr->in_probes++;
 		return;
 	}

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include "ahead.h"
 #include "audit.h"
+#include "backend.h"
 #include "device.h"
 #include "ike.h"
 #include "ike_conn.h"
@@ -120,7 +121,47 @@ static void event(struct daemon *d, const struct link *l, const char *what)
 	json_decref(ev);
 }
 
+/* What became of `backend = auto`, or of a wish that cannot be met. */
+static void event_backend(struct daemon *d, const struct link *l)
+{
+	json_t *ev;
+
+	if (!d->on_event)
+		return;
+	ev = json_pack("{s:i s:s s:s s:s s:s s:s? s:s}", "schema", 1, "event", "link-backend", "link", l->conf.name, "peer",
+		       l->conf.peer, "backend", l->no_backend ? NULL : backend_name(l->backend), "configured",
+		       backend_name(l->conf.backend), "why", l->backend_why);
+	if (!ev)
+		return;
+	d->on_event(d, ev);
+	json_decref(ev);
+}
+
+/* Return: 0, or -EOPNOTSUPP: it stands and is protected, but carries nothing */
+static int choose_backend(struct daemon *d, struct link *l, FILE *errs)
+{
+	int err = backend_choose(d, &l->conf, &l->backend, l->backend_why, sizeof l->backend_why, errs);
+
+	l->no_backend = err;
+	if (!l->backend_why[0])
+		return err;
+	log_info("%s (%s): backend %s: %s", l->conf.name, l->conf.peer,
+		 err ? "none" : backend_name(l->backend), l->backend_why);
+	event_backend(d, l);
+	return err;
+}
+
 /* ---- the two halves: BPF and worker ---- */
+
+static bool by_kernel(const struct link *l)
+{
+	return l->backend == BACKEND_XFRM && !l->no_backend;
+}
+
+enum liveness_mode link_liveness(const struct link *l)
+{
+	return by_kernel(l) && l->conf.liveness == LIVE_PROBE ? LIVE_PING : l->conf.liveness;
+}
 
 static void push_ent(struct daemon *d, struct link *l)
 {
@@ -137,6 +178,11 @@ static void push_ent(struct daemon *d, struct link *l)
 		e.flags |= LINK_F_LOOP;
 	if (l->conf.input == INPUT_SOCKET)
 		e.flags |= LINK_F_NO_XSK;
+	if (by_kernel(l)) {
+		e.flags |= LINK_F_KERNEL | (l->conf.inner.n ? LINK_F_INNER : 0);
+		e.x_ifindex = l->x.ifindex;
+		e.echo_id = PROBE_ECHO_ID(l->id);
+	}
 	if (l->conf.mss_clamp && l->mtu) {
 		e.mss4 = link_mss(l, IP4_HDR_LEN);
 		e.mss6 = link_mss(l, IP6_HDR_LEN);
@@ -149,7 +195,8 @@ static void fill_wlink(const struct link *l, struct wlink *w)
 	w->id = l->id;
 	w->gen = l->gen;
 	w->admin_up = l->admin_up && l->dev_up; /* a far end that is shut is no far end: questions stay unanswered */
-	w->mode = l->conf.liveness;
+	w->kernel = by_kernel(l);
+	w->mode = link_liveness(l);
 	w->interval_ns = l->conf.live_ms * 1000000ull;
 	w->keepalive_ns = l->conf.keepalive_ms * 1000000ull;
 	w->cover_ns = l->conf.cover ? 1000000000ull / l->conf.cover : 0;
@@ -162,8 +209,7 @@ static void fill_wlink(const struct link *l, struct wlink *w)
 	w->ping_dst = l->conf.address.set ? l->conf.address.far : l->conf.address6.far;
 }
 
-/* Sources the peer may use: what `inner` says, its far addresses, fe80::/64. No `inner` line: any. */
-static int fill_inner(const struct link *l, struct prefix **out, unsigned int *n)
+int link_inner(const struct link *l, struct prefix **out, unsigned int *n)
 {
 	const struct link_conf *c = &l->conf;
 	struct prefix *p;
@@ -208,7 +254,7 @@ static int refill_in_worker(struct worker *w, void *arg)
 static int push_wlink(struct daemon *d, struct link *l)
 {
 	struct refill r = {.l = l};
-	int err = fill_inner(l, &r.inner, &r.n_inner);
+	int err = link_inner(l, &r.inner, &r.n_inner);
 
 	if (err)
 		return err;
@@ -393,6 +439,7 @@ static void forget(struct daemon *d, struct link *l)
 	path_free(l);
 	link_conf_free(&l->conf);
 	free(l->w->inner);
+	free(l->x.inner.p);
 	pthread_mutex_destroy(&l->w->path_lock);
 	free(l->w);
 	device_workload_close(l);
@@ -414,6 +461,7 @@ static int bring_sas(struct daemon *d, struct link *l, FILE *errs)
 /* Everything of a link but its protection, which stands already. */
 static int raise_link(struct daemon *d, struct link *l, FILE *errs)
 {
+	int nobody = choose_backend(d, l, errs);
 	int err = device_workload(d, l, errs);
 
 	links_beat(d);
@@ -432,7 +480,10 @@ static int raise_link(struct daemon *d, struct link *l, FILE *errs)
 	if (err)
 		return err;
 	device_set_mtu(d, l, path_mtu(l));
-	err = bring_sas(d, l, errs);
+	if (!nobody)
+		nobody = backend_of(l)->link(d, l);
+	push_ent(d, l);
+	err = nobody ? nobody : bring_sas(d, l, errs);
 	device_set_mtu(d, l, path_mtu(l)); /* now that the suite is known */
 	push_ent(d, l);
 	return err;
@@ -473,6 +524,7 @@ int link_del(struct daemon *d, struct link *l)
 	sad_flush_link(d, l);
 	wish_set(d, l, false);
 	forget_ike(d, &l->conf);
+	backend_of(l)->unlink(d, l);
 	worker_call(d->workers[l->worker], clear_in_worker, l->w);
 	load_link_del(d->load, l->id);
 	err = device_del(d, l);
@@ -489,8 +541,12 @@ int link_set(struct daemon *d, struct link *l, const struct link_conf *c, FILE *
 	bool reload = other || (c->sa_file[0] && link_conf_equal(&l->conf, c));
 	bool moved = strcmp(l->conf.netns, c->netns);
 	struct link_conf old = l->conf;
-	int err;
+	enum link_backend b;
+	char why[sizeof l->backend_why];
+	int err = backend_choose(d, c, &b, why, sizeof why, errs);
 
+	if (err) /* and the link stays as it is */
+		return err;
 	if (moved) { /* a veth that changes namespace loses addresses and routes anyway: make it anew */
 		err = link_del(d, l);
 		return err ? err : link_add(d, c, errs);
@@ -501,6 +557,13 @@ int link_set(struct daemon *d, struct link *l, const struct link_conf *c, FILE *
 		l->conf = old;
 		return err;
 	}
+	reload |= l->no_backend || b != l->backend;
+	if (l->backend != b) {
+		sad_flush_link(d, l);
+		backend_of(l)->unlink(d, l);
+	}
+	if (l->no_backend || l->backend != b || old.backend != c->backend)
+		choose_backend(d, l, errs);
 	l->admin_up = !c->down;
 	l->transport = sad_is_transport(l);
 	protect_apply(d);
@@ -509,6 +572,7 @@ int link_set(struct daemon *d, struct link *l, const struct link_conf *c, FILE *
 	path_lookup(d, l);
 	path_push(d, l);
 	push_wlink(d, l);
+	err = backend_of(l)->link(d, l);
 	if (l->ifindex)
 		err = device_config(d, l, &old, errs);
 	if (reload)
@@ -721,11 +785,14 @@ static enum link_reason compute(const struct daemon *d, const struct link *l, ui
 {
 	const struct sa *out = sad_out(l), *in = sad_in(l);
 	const struct link_path *p = &l->paths[l->cur_path];
+	uint64_t seq, iv;
 
 	if (!l->ifindex)
 		return LINK_NO_DEVICE;
 	if (!l->admin_up || !l->dev_up)
 		return LINK_ADMIN_DOWN;
+	if (l->no_backend)
+		return LINK_NO_BACKEND;
 	if (!out || !in)
 		return why_no_sa(d, l);
 	if (!l->n_paths || IN6_IS_ADDR_UNSPECIFIED(&p->remote))
@@ -734,7 +801,8 @@ static enum link_reason compute(const struct daemon *d, const struct link *l, ui
 		return LINK_ROUTE_LOOP;
 	if (p->error)
 		return LINK_NO_ROUTE;
-	if (__atomic_load_n(&out->wout->sa.seq, __ATOMIC_RELAXED) >= out->seq_limit)
+	out->backend->used(out, &seq, &iv);
+	if (seq >= out->seq_limit)
 		return LINK_SA_EXHAUSTED;
 	return by_liveness(l, now);
 }
@@ -782,9 +850,17 @@ static bool take_endpoint(struct daemon *d, struct link *l)
 	return true;
 }
 
+/* Its backend learns of every change; one that failed, or whose device was deleted, is tried again each tick. */
+static void follow_backend(struct daemon *d, struct link *l)
+{
+	if (!l->no_backend)
+		l->backend_stale = backend_of(l)->link(d, l);
+}
+
 static void path_changed(struct daemon *d, struct link *l)
 {
 	sad_remote_changed(d, l);
+	follow_backend(d, l);
 	device_set_mtu(d, l, path_mtu(l));
 	push_ent(d, l);
 	if (l->conf.protect.n || l->transport || d->protect_dirty)
@@ -839,6 +915,7 @@ void links_routes_changed(struct daemon *d)
 		if (l->paths_stale)
 			path_push(d, l);
 		sad_remote_changed(d, l);
+		follow_backend(d, l);
 		device_set_mtu(d, l, path_mtu(l));
 		push_ent(d, l);
 	}
@@ -916,10 +993,35 @@ void links_tick(struct daemon *d)
 		if (!l)
 			continue;
 		follow_paths(d, l);
+		if (l->backend_stale) {
+			follow_backend(d, l);
+			push_ent(d, l);
+		}
 		sad_tick(d, l);
 		if (rekey_tick(d, l, now))
 			link_follow_sa(d, l);
 		update_state(d, l, now);
+	}
+}
+
+/* Deleted: made again. Lowered by somebody, and its IPv6 route gone with that: up again. */
+static void on_xfrm_device(struct daemon *d, const struct nl_link *ev)
+{
+	for (unsigned int i = 0; i < d->max_links; i++) {
+		struct link *l = d->links[i];
+
+		if (!l || l->x.ifindex != ev->ifindex)
+			continue;
+		if (ev->deleted) {
+			log_warnx("%s: its xfrm device was deleted; making it again", l->conf.name);
+			l->x.ifindex = 0;
+			l->backend_stale = true;
+			l->x.ready = false;
+		} else if (!(ev->flags & IFF_UP)) {
+			l->x.ready = false;
+			l->backend_stale = true;
+		}
+		return;
 	}
 }
 
@@ -930,6 +1032,8 @@ void links_on_backend(struct daemon *d, const struct nl_link *ev)
 
 	if (l && !ev->deleted)
 		l->carrier = ev->flags & IFF_UP;
+	else if (!l && !strcmp(ev->kind, "xfrm"))
+		on_xfrm_device(d, ev);
 }
 
 void links_on_link(struct daemon *d, const struct nl *nl, const struct nl_link *ev)
@@ -998,6 +1102,7 @@ void links_free(struct daemon *d)
 		}
 		forget(d, l);
 	}
+	nl_close(d->nl_x);
 	free(d->links);
 	chain_free(&d->by_number);
 	chain_free(&d->by_ifindex);

@@ -25,6 +25,7 @@ enum { SLACK_MS = 150 /* a tick and a half: our own clockwork is no reason to ca
 #define LINK_REASONS(X)                                                                            \
 	X(OK, "ok", "a round trip was seen within the liveness window")                            \
 	X(ADMIN_DOWN, "admin-down", "taken down by an operator: ipsecctl link up NAME")            \
+	X(NO_BACKEND, "no-backend", "this kernel has no IPsec for backend = xfrm: ipsecctl link set NAME backend auto")  \
 	X(NO_SA, "no-sa", "no usable SA: see ipsecctl sa list and the daemon's log")               \
 	X(NO_IKE, "no-ike", "no SA, and no IKE daemon is connected: systemctl start strongswan; its plugin comes by make install-ike") \
 	X(SA_REFUSED, "sa-refused", "the SA's durable state refuses to send: see why in ipsecctl sa list") \
@@ -90,8 +91,12 @@ struct sa {
 	enum life_cause soft;   /* the soft limit reached: its successor is due */
 	enum life_cause ended;  /* the hard one: no longer live, but still there to say why packets die */
 	struct ledger *ledger;  /* static SAs */
-	struct wsa_in *win;
+	const struct backend *backend; /* who has it, since it was installed */
+	bool installed;         /* and has something of it */
+	struct sa_ctr *ctr;     /* its slot's, while it is installed */
+	struct wsa_in *win;     /* backend_afxdp.c's */
 	struct wsa_out *wout;
+	struct ksa *kernel;     /* backend_xfrm.c's */
 	uint64_t created_ns;
 	uint64_t seq_limit, iv_limit; /* out: reserved durably up to here */
 	bool adopted;                 /* the slot and its exact window are a predecessor's */
@@ -135,8 +140,19 @@ struct link {
 	uint16_t id, gen;
 	struct link_conf conf;
 	unsigned int worker;
+	enum link_backend backend; /* who does its crypto: conf.backend, decided; backend.c's */
+	char backend_why[160];  /* why not the kernel, "" = it does, or nobody asked for it */
+	bool backend_stale;     /* it was not told everything yet */
+	bool no_backend;        /* the one asked for cannot, and no other is wanted: nothing is carried */
 	int ifindex;            /* ipsecN in the workload namespace, 0 = none; links_place() */
 	int b_ifindex;          /* backend end */
+	struct {                /* with the kernel as backend; backend_xfrm.c's */
+		int ifindex;        /* xN, beside the backend end; 0 = none */
+		bool ready;         /* it is up and has its route */
+		const struct sa *sa; /* that the policies name */
+		struct in6_addr src, dst; /* and where to */
+		struct prefixes inner;    /* as they stand in inner_src */
+	} x;
 	uint32_t mtu;
 	bool transport;         /* what its SA file says; known before the SAs are there */
 	bool admin_up;
@@ -177,6 +193,7 @@ struct daemon {
 	char pin_dir[4096];   /* /sys/fs/bpf/ipsec/<instance> */
 	int underlay_fd, backend_fd;
 	struct nl *nl_u, *nl_k;
+	struct nl *nl_x;      /* XFRM of the underlay; NULL until a link wants it; backend_xfrm.c's */
 	struct load *load;
 	struct worker *workers[WORKER_MAX];
 	unsigned int n_workers;
@@ -199,6 +216,7 @@ struct daemon {
 	bool shortcut_known;           /* every device was looked at once */
 	struct in6_addr *locals;       /* underlay addresses that are ours */
 	unsigned int n_locals;
+	struct { bool asked; int err; char why[128]; } kernel_esp; /* what this kernel can; backend.c's */
 	struct { uint32_t b_ifindex; uint16_t gen; } *adopt; /* [max_links]: what a predecessor left */
 	bool routes_dirty, underlay_dirty, protect_dirty;
 	bool own_moved;          /* a device of ours came up, went down or changed its MTU */
@@ -257,6 +275,10 @@ void link_admin(struct daemon *d, struct link *l, bool up);
 void link_follow_sa(struct daemon *d, struct link *l);
 /** link_follow_path() - its envelopes go elsewhere: routes, MTU, guards and BPF shall know */
 void link_follow_path(struct daemon *d, struct link *l);
+/** link_inner() - sources the peer may use: what `inner` says, its far addresses, fe80::/64; n 0 = any. Return: 0, -ENOMEM */
+int link_inner(const struct link *l, struct prefix **out, unsigned int *n);
+/** link_liveness() - how it is watched: the kernel sends no dummies, so echoes stand for probes there */
+enum liveness_mode link_liveness(const struct link *l);
 /** links_tick() - every 100 ms: liveness, endpoints, reservations; computes states, sets carriers */
 void links_tick(struct daemon *d);
 /** links_init() - read what a predecessor left; after load_open() */

@@ -54,7 +54,7 @@ uint32_t load_max_sas(const struct load *l);
  * load_sweep() - delete adopted entries that no load_*_set() call has confirmed since load_open()
  * Call once the configuration is applied: until then the predecessor's links, SAs and protect
  * prefixes stay in force, so there is no gap. Covers links, link_by_front, lan_dev, sa_in, env_out, local_addr, protect,
- * peer_addr, marks. Return: number of entries deleted.
+ * inner_src, peer_addr, marks. Return: number of entries deleted.
  */
 unsigned int load_sweep(struct load *l);
 
@@ -79,6 +79,9 @@ int load_addr_del(struct load *l, const struct in6_addr *a);
 /** load_protect_set() - flags: enum protect_flags */
 int load_protect_set(struct load *l, const struct prefix *p, uint32_t flags);
 int load_protect_del(struct load *l, const struct prefix *p);
+/** load_inner_set() - a source that the peer of link id may use, where the kernel decrypts */
+int load_inner_set(struct load *l, uint32_t id, const struct prefix *p);
+int load_inner_del(struct load *l, uint32_t id, const struct prefix *p);
 /** load_peer_set() - wild-side address of a peer: exempt from the guard (seed 3.2) */
 int load_peer_set(struct load *l, const struct in6_addr *a);
 int load_peer_del(struct load *l, const struct in6_addr *a);
@@ -111,6 +114,8 @@ int load_filter_fd(struct load *l);
 int load_attach_classify(struct load *l, uint32_t ifindex);
 /** load_attach_deliver() - TC ingress of a TAP or raw funnel (sending end). Inside the backend netns */
 int load_attach_deliver(struct load *l, uint32_t ifindex);
+/** load_attach_opened() - TC ingress of a link's xfrm device. Inside the backend netns */
+int load_attach_opened(struct load *l, uint32_t ifindex);
 /** load_attach_funnel() - native XDP on the receiving end of a funnel. Inside the backend netns */
 int load_attach_funnel(struct load *l, uint32_t ifindex);
 /**

@@ -131,6 +131,11 @@ int load_attach_deliver(struct load *l, uint32_t ifindex)
 	return tc_attach(ifindex, BPF_TC_INGRESS, TC_PRIO, l->prog[PROG_deliver]);
 }
 
+int load_attach_opened(struct load *l, uint32_t ifindex)
+{
+	return tc_attach(ifindex, BPF_TC_INGRESS, TC_PRIO, l->prog[PROG_opened]);
+}
+
 int load_attach_funnel(struct load *l, uint32_t ifindex)
 {
 	return bpf_xdp_attach(ifindex, l->prog[PROG_funnel], XDP_FLAGS_DRV_MODE, NULL);

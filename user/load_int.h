@@ -11,13 +11,14 @@ struct bpf_object;
 /* X(map, entries per link (0 = as declared), at least, swept after adoption, carried along) */
 #define LOAD_MAPS(X)                                                                               \
 	X(links, 1, 1, 1, 0)                                                                       \
-	X(link_by_if, 1, 1, 1, 0)                                                                  \
+	X(link_by_if, 2, 1, 1, 0)                                                                  \
 	X(link_by_front, 1, 1, 1, 0)                                                               \
 	X(lan_dev, 0, 0, 1, 0)                                                                     \
 	X(sa_in, SA_PER_LINK, 64, 1, 0)                                                            \
 	X(env_out, 4 * SA_PER_LINK, 256, 1, 0)                                                     \
 	X(local_addr, 0, 0, 1, 0)                                                                  \
 	X(protect, 16, 4096, 1, 0)                                                                 \
+	X(inner_src, 16, 4096, 1, 0)                                                               \
 	X(peer_addr, 8, 1024, 1, 0)                                                                \
 	X(marks, 4, 1024, 1, 0)                                                                    \
 	X(settings, 0, 0, 0, 0)                                                                    \
@@ -43,6 +44,7 @@ struct bpf_object;
 	X(IN, wire_in)                                                                             \
 	X(IN, funnel)                                                                              \
 	X(IN, deliver)                                                                             \
+	X(IN, opened)                                                                              \
 	X(LAN, lan_in)                                                                             \
 	X(GUARD, guard_out)                                                                        \
 	X(GUARD, guard_in)                                                                         \

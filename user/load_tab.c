@@ -159,10 +159,14 @@ int load_link_set(struct load *l, uint32_t id, const struct link_ent *e)
 		return err;
 	if (was.b_ifindex != e->b_ifindex)
 		forget_if(l, MAP_link_by_if, id, was.b_ifindex);
+	if (was.x_ifindex != e->x_ifindex)
+		forget_if(l, MAP_link_by_if, id, was.x_ifindex);
 	if (was.f_ifindex != e->f_ifindex)
 		forget_if(l, MAP_link_by_front, id, was.f_ifindex);
 	if (e->b_ifindex)
 		err = put(l, MAP_link_by_if, &e->b_ifindex, &id);
+	if (!err && e->x_ifindex)
+		err = put(l, MAP_link_by_if, &e->x_ifindex, &id);
 	if (!err && e->f_ifindex)
 		err = put(l, MAP_link_by_front, &e->f_ifindex, &id);
 	return err;
@@ -176,6 +180,7 @@ int load_link_del(struct load *l, uint32_t id)
 	if (err)
 		return err;
 	forget_if(l, MAP_link_by_if, id, e.b_ifindex);
+	forget_if(l, MAP_link_by_if, id, e.x_ifindex);
 	forget_if(l, MAP_link_by_front, id, e.f_ifindex);
 	e = (struct link_ent){.gen = e.gen};
 	return bpf_map_update_elem(l->map[MAP_links], &id, &e, BPF_ANY);
@@ -273,6 +278,26 @@ int load_protect_set(struct load *l, const struct prefix *p, uint32_t flags)
 
 	flags = (flags & PROTECT_F_BOTH) | (p->is4 ? 0 : PROTECT_F_IP6);
 	return put(l, MAP_protect, &k, &flags);
+}
+
+static struct inner_key inner_key(uint32_t id, const struct prefix *p)
+{
+	return (struct inner_key){.prefixlen = 32 + (p->is4 ? 96 + p->len : p->len), .link_be = htonl(id), .addr = addr_key(&p->addr)};
+}
+
+int load_inner_set(struct load *l, uint32_t id, const struct prefix *p)
+{
+	struct inner_key k = inner_key(id, p);
+	uint8_t yes = 1;
+
+	return put(l, MAP_inner_src, &k, &yes);
+}
+
+int load_inner_del(struct load *l, uint32_t id, const struct prefix *p)
+{
+	struct inner_key k = inner_key(id, p);
+
+	return del(l, MAP_inner_src, &k);
 }
 
 int load_protect_del(struct load *l, const struct prefix *p)

@@ -255,6 +255,11 @@ int nl_request(struct nl *nl, struct nlmsghdr *h, nl_msg_fn fn, void *arg)
 	return err;
 }
 
+void nl_wipe(struct nl *nl)
+{
+	explicit_bzero(nl->rx, sizeof nl->rx);
+}
+
 /* A growing array of rows, filled by one dump. */
 struct rows {
 	char *p;
@@ -653,6 +658,40 @@ int nl_veth_add(struct nl *nl, const struct veth_spec *v)
 	err = no_addrgen_either(nl, v);
 	if (err && !nl_link_get(nl, v->name, &made))
 		nl_link_del(nl, made.ifindex);
+	return err;
+}
+
+static int xfrm_create(struct nl *nl, const char *name, uint32_t if_id)
+{
+	struct nlattr *info, *data;
+	struct req r;
+
+	req_init(&r, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, sizeof(struct ifinfomsg));
+	mnl_attr_put_strz(r.h, IFLA_IFNAME, name);
+	info = mnl_attr_nest_start(r.h, IFLA_LINKINFO);
+	mnl_attr_put_strz(r.h, IFLA_INFO_KIND, "xfrm");
+	data = mnl_attr_nest_start(r.h, IFLA_INFO_DATA);
+	mnl_attr_put_u32(r.h, IFLA_XFRM_IF_ID, if_id);
+	mnl_attr_nest_end(r.h, data);
+	mnl_attr_nest_end(r.h, info);
+	return nl_request(nl, r.h, NULL, NULL);
+}
+
+int nl_xfrm_add(struct nl *nl, const char *name, uint32_t if_id, int netns_fd)
+{
+	struct nl *far = nl;
+	struct nl_link made;
+	int err = xfrm_create(nl, name, if_id);
+
+	if (err)
+		return err;
+	err = nl_link_get(nl, name, &made);
+	if (!err && netns_fd >= 0)
+		err = far_nl(nl, netns_fd, &far) ?: nl_link_set_netns(nl, made.ifindex, netns_fd);
+	if (!err)
+		err = no_addrgen(far, name); /* moving forgets it */
+	if (err && !nl_link_get(far, name, &made))
+		nl_link_del(far, made.ifindex);
 	return err;
 }
 

@@ -32,6 +32,8 @@ typedef bool (*nl_row_fn)(const struct nlmsghdr *h, void *zeroed_row); /* false:
 int nl_open_bus(struct nl **nlp, int netns_fd, int bus);
 /** nl_request() - send h, give every reply to fn (may be NULL), return the acknowledgement */
 int nl_request(struct nl *nl, struct nlmsghdr *h, nl_msg_fn fn, void *arg);
+/** nl_wipe() - what was received may have held keys */
+void nl_wipe(struct nl *nl);
 /** nl_dump() - rows of one dump in a malloc'd array (free() it); consistent, or -EINTR after many tries */
 int nl_dump(struct nl *nl, struct nlmsghdr *h, size_t row_size, nl_row_fn parse, void **rowsp, size_t *np);
 
@@ -69,6 +71,11 @@ int nl_veth_add(struct nl *nl, const struct veth_spec *v); /* one queue each way
  * peer loses its own as it moves. Return: 0 or -errno; a pair that was taken half way can be taken again.
  */
 int nl_veth_take(struct nl *nl, const struct veth_spec *v);
+/**
+ * nl_xfrm_add() - an xfrm device, down, addr_gen_mode none, in the namespace netns_fd (-1: it stays here)
+ * Its states and policies are those of the namespace it is made in, this one. For a moment its name is taken here, too.
+ */
+int nl_xfrm_add(struct nl *nl, const char *name, uint32_t if_id, int netns_fd);
 int nl_link_get(struct nl *nl, const char *name, struct nl_link *out);
 int nl_link_get_index(struct nl *nl, int ifindex, struct nl_link *out);
 int nl_link_each(struct nl *nl, void (*fn)(void *arg, const struct nl_link *l), void *arg);

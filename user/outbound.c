@@ -306,6 +306,10 @@ static void tap_frame(struct worker *w, const uint8_t *buf, uint32_t len)
 	}
 	memcpy(&st, buf + TAP_VNET_LEN, sizeof st);
 	l = worker_link(w, st.link);
+	if (l && st.kind == STAMP_OPENED && st.gen == l->gen) {
+		probe_opened(w, l, ip, len - TAP_VNET_LEN - TAP_L2_LEN);
+		return;
+	}
 	if (!l || st.kind != STAMP_RAW || st.gen != l->gen) {
 		bump(&w->stats.bad_stamp, 1);
 		return;

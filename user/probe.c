@@ -11,6 +11,7 @@
  * path on which the question came: so both ends know of each path whether it carries both ways.
  */
 #include <endian.h>
+#include <net/ethernet.h>
 #include <netinet/icmp6.h>
 #include <netinet/ip.h>
 #include <netinet/ip6.h>
@@ -72,71 +73,149 @@ static void answered(struct worker *w, struct wlink *l, struct wpath_live *v, ui
 
 /* ---- inner echo for foreign peers ---- */
 
-static uint16_t echo_id(const struct wlink *l)
+/* By way of the deliver program and the link's xfrm device. */
+static void seal_by_kernel(struct worker *w, struct wlink *l, uint8_t *ip, uint32_t len, bool v4)
 {
-	return htons(0xe500u ^ l->id);
+	struct virtio_net_hdr vh = {0};
+	struct {
+		struct stamp st;
+		uint16_t type_be;
+	} __attribute__((packed)) eth = {
+		.st = {.link = l->id, .gen = l->gen, .kind = STAMP_SEAL},
+		.type_be = htons(v4 ? ETHERTYPE_IP : ETHERTYPE_IPV6),
+	};
+	struct iovec iov[] = {{&vh, sizeof vh}, {&eth, sizeof eth}, {ip, len}};
+
+	if (tap_writev(&w->tap, iov, ARRAY_SIZE(iov)))
+		return;
+	l->ctr->out_probes++;
+	l->ctr->kernel_probes++;
+	l->ctr->kernel_probe_bytes += len;
+}
+
+enum { ECHO_LEN = 16 }; /* 8 bytes of payload, of which the first half says that it is an ipsecd's */
+
+/* struct echo - question or answer, from IP header to payload */
+struct echo {
+	uint8_t bytes[sizeof(struct ip6_hdr) + ECHO_LEN];
+	uint32_t len;
+	bool v4;
+};
+
+static uint64_t echo_ip4(uint8_t *buf, const struct in6_addr *src, const struct in6_addr *dst)
+{
+	struct ip ip = {.ip_v = 4, .ip_hl = 5, .ip_len = htons(sizeof ip + ECHO_LEN), .ip_off = htons(IP_DF), .ip_ttl = 64,
+			.ip_p = IPPROTO_ICMP, .ip_src = addr_to4(src), .ip_dst = addr_to4(dst)};
+
+	ip.ip_sum = csum_fold(csum_partial(&ip, sizeof ip, 0));
+	memcpy(buf, &ip, sizeof ip);
+	return 0;
+}
+
+static uint64_t echo_ip6(uint8_t *buf, const struct in6_addr *src, const struct in6_addr *dst)
+{
+	struct ip6_hdr ip6 = {.ip6_src = *src, .ip6_dst = *dst};
+
+	ip6.ip6_vfc = 0x60;
+	ip6.ip6_plen = htons(ECHO_LEN);
+	ip6.ip6_nxt = IPPROTO_ICMPV6;
+	ip6.ip6_hlim = 64;
+	memcpy(buf, &ip6, sizeof ip6);
+	return csum_partial(&ip6.ip6_src, 32, htonl(ECHO_LEN) + (uint64_t)htonl(IPPROTO_ICMPV6));
+}
+
+/* rest: identifier, number, payload as on the wire */
+static struct echo echo_make(const struct in6_addr *src, const struct in6_addr *dst, bool answer,
+			     const uint8_t rest[static ECHO_LEN - 4])
+{
+	struct echo e = {.v4 = addr_is4(dst)};
+	uint8_t *icmp = e.bytes + (e.v4 ? sizeof(struct ip) : sizeof(struct ip6_hdr));
+	uint64_t sum = e.v4 ? echo_ip4(e.bytes, src, dst) : echo_ip6(e.bytes, src, dst);
+
+	if (e.v4)
+		icmp[0] = answer ? ICMP_ECHOREPLY : ICMP_ECHO;
+	else
+		icmp[0] = answer ? ICMP6_ECHO_REPLY : ICMP6_ECHO_REQUEST;
+	memcpy(icmp + 4, rest, ECHO_LEN - 4);
+	memcpy(icmp + 2, &(uint16_t){csum_fold(csum_partial(icmp, ECHO_LEN, sum))}, 2);
+	e.len = (uint32_t)(icmp - e.bytes) + ECHO_LEN;
+	return e;
+}
+
+static void echo_send(struct worker *w, struct wlink *l, unsigned int path, struct echo *e)
+{
+	if (l->kernel) {
+		seal_by_kernel(w, l, e->bytes, e->len, e->v4);
+		return;
+	}
+	memcpy(out_room(w, l, e->len), e->bytes, e->len);
+	out_push_ip(w, l, path, e->len, true);
 }
 
 static void ping(struct worker *w, struct wlink *l, unsigned int path)
 {
 	struct wpath_live *v = &l->paths[path].live;
-	uint8_t buf[sizeof(struct ip6_hdr) + 16] = {0}, *icmp;
-	bool v4 = addr_is4(&l->ping_dst);
-	uint32_t len;
-	uint64_t sum;
+	uint8_t rest[ECHO_LEN - 4];
+	uint32_t now = (uint32_t)w->now;
+	struct echo e;
 
 	if (!v->ping_sent_ns)
 		v->ping_seq = ++l->ping_seq;
-	if (v4) {
-		struct ip *ip = (void *)buf;
-
-		icmp = buf + sizeof *ip;
-		len = sizeof *ip + 16;
-		ip->ip_v = 4;
-		ip->ip_hl = 5;
-		ip->ip_len = htons(len);
-		ip->ip_off = htons(IP_DF);
-		ip->ip_ttl = 64;
-		ip->ip_p = IPPROTO_ICMP;
-		ip->ip_src = addr_to4(&l->ping_src);
-		ip->ip_dst = addr_to4(&l->ping_dst);
-		ip->ip_sum = csum_fold(csum_partial(ip, sizeof *ip, 0));
-		sum = 0;
-	} else {
-		struct ip6_hdr *ip6 = (void *)buf;
-
-		icmp = buf + sizeof *ip6;
-		len = sizeof *ip6 + 16;
-		ip6->ip6_vfc = 0x60;
-		ip6->ip6_plen = htons(16);
-		ip6->ip6_nxt = IPPROTO_ICMPV6;
-		ip6->ip6_hlim = 64;
-		ip6->ip6_src = l->ping_src;
-		ip6->ip6_dst = l->ping_dst;
-		sum = csum_partial(&ip6->ip6_src, 32, htonl(16) + (uint64_t)htonl(IPPROTO_ICMPV6));
-	}
-	icmp[0] = v4 ? ICMP_ECHO : ICMP6_ECHO_REQUEST;
-	memcpy(icmp + 4, &(uint16_t){echo_id(l)}, 2);
-	memcpy(icmp + 6, &(uint16_t){htons(v->ping_seq)}, 2);
-	memcpy(icmp + 8, &w->now, 8);
-	memcpy(icmp + 2, &(uint16_t){csum_fold(csum_partial(icmp, 16, sum))}, 2);
+	memcpy(rest, &(uint16_t){PROBE_ECHO_ID(l->id)}, 2);
+	memcpy(rest + 2, &(uint16_t){htons(v->ping_seq)}, 2);
+	memcpy(rest + 4, PROBE_MAGIC, 4);
+	memcpy(rest + 8, &now, 4);
+	e = echo_make(&l->ping_src, &l->ping_dst, false, rest);
 	v->ping_sent_ns = w->now;
-	memcpy(out_room(w, l, len), buf, len);
-	out_push_ip(w, l, path, len, true);
+	echo_send(w, l, path, &e);
+}
+
+/* Return: the ICMP header of an echo of such a length, NULL = something else */
+static const uint8_t *echo_at(const uint8_t *ip, uint32_t len)
+{
+	bool v4 = ip[0] >> 4 == 4;
+	uint32_t hl = v4 ? (ip[0] & 15) * 4u : sizeof(struct ip6_hdr);
+
+	return len == hl + ECHO_LEN && (v4 ? ip[9] == IPPROTO_ICMP : ip[6] == IPPROTO_ICMPV6) ? ip + hl : NULL;
+}
+
+/* Between the link's own two addresses, from there to here? */
+static bool echo_for_us(const struct wlink *l, const uint8_t *ip)
+{
+	const struct p2p *own = ip[0] >> 4 == 4 ? &l->addr4 : &l->addr6;
+	unsigned int n = ip[0] >> 4 == 4 ? 4 : 16, off = ip[0] >> 4 == 4 ? 12 : 8;
+
+	return own->set && !memcmp(ip + off, own->far.s6_addr + 16 - n, n) &&
+	       !memcmp(ip + off + n, own->own.s6_addr + 16 - n, n);
+}
+
+bool probe_ping(struct worker *w, struct wlink *l, const uint8_t *ip, uint32_t len)
+{
+	const uint8_t *icmp = echo_at(ip, len);
+	const struct p2p *own = ip[0] >> 4 == 4 ? &l->addr4 : &l->addr6;
+	struct echo e;
+
+	if (!icmp || icmp[0] != (ip[0] >> 4 == 4 ? ICMP_ECHO : ICMP6_ECHO_REQUEST) || memcmp(icmp + 8, PROBE_MAGIC, 4) ||
+	    !echo_for_us(l, ip))
+		return false;
+	if (!l->admin_up || !(l->out || l->kernel) || !l->n_paths)
+		return true;
+	e = echo_make(&own->own, &own->far, true, icmp + 4);
+	echo_send(w, l, l->cur_path, &e);
+	return true;
 }
 
 bool probe_ping_reply(struct worker *w, struct wlink *l, const uint8_t *ip, uint32_t len)
 {
+	const uint8_t *icmp = echo_at(ip, len);
 	bool v4 = ip[0] >> 4 == 4;
-	uint32_t hl = v4 ? (ip[0] & 15) * 4u : sizeof(struct ip6_hdr);
-	const uint8_t *icmp = ip + hl;
 	uint16_t id, seq;
 
-	if (len != hl + 16 || (v4 ? ip[9] != IPPROTO_ICMP : ip[6] != IPPROTO_ICMPV6))
+	if (!icmp)
 		return false;
 	memcpy(&id, icmp + 4, 2);
 	memcpy(&seq, icmp + 6, 2);
-	if (icmp[0] != (v4 ? ICMP_ECHOREPLY : ICMP6_ECHO_REPLY) || id != echo_id(l))
+	if (icmp[0] != (v4 ? ICMP_ECHOREPLY : ICMP6_ECHO_REPLY) || id != PROBE_ECHO_ID(l->id))
 		return false;
 	for (unsigned int i = 0; i < l->n_paths; i++) {
 		struct wpath_live *v = &l->paths[i].live;
@@ -145,6 +224,15 @@ bool probe_ping_reply(struct worker *w, struct wlink *l, const uint8_t *ip, uint
 			answered(w, l, v, v->ping_sent_ns);
 	}
 	return true;
+}
+
+void probe_opened(struct worker *w, struct wlink *l, const uint8_t *ip, uint32_t len)
+{
+	if (len < IP4_HDR_LEN || !(probe_ping_reply(w, l, ip, len) || probe_ping(w, l, ip, len)))
+		return;
+	l->ctr->in_probes++;
+	l->ctr->kernel_echo_bytes += len;
+	atomic_store_explicit(&l->live.heard_ns, w->now, memory_order_relaxed);
 }
 
 /* ---- both ---- */
@@ -212,14 +300,14 @@ void probe_tick(struct worker *w, struct wlink *l)
 
 	if (l->mode == LIVE_OFF && !l->next)
 		return;
-	if (!l->admin_up || !l->out || !l->n_paths)
+	if (!l->admin_up || !(l->out || l->kernel) || !l->n_paths)
 		return;
 	if (due)
 		l->next_probe_ns = w->now + l->interval_ns - jitter(w, l);
 	if (due && l->next && askable(l, &l->paths[l->cur_path]))
 		ask_on_next(w, l);
 	for (unsigned int i = 0; i < l->n_paths && l->mode != LIVE_OFF; i++)
-		if (askable(l, &l->paths[i]) && (due || overdue(w, l, &l->paths[i].live)))
+		if ((!l->kernel || i == l->cur_path) && askable(l, &l->paths[i]) && (due || overdue(w, l, &l->paths[i].live)))
 			ask_path(w, l, i);
 }
 

@@ -301,9 +301,13 @@ static int collect(struct daemon *d, const char *netns, struct guard_set *s)
 		err = find_lans(d, &r, &lans);
 	if (!err)
 		err = make_set(&r, s);
-	for (unsigned int i = 0; i < d->max_links && !err; i++)
-		if (d->links[i] && d->links[i]->ifindex && !strcmp(d->links[i]->conf.netns, netns))
-			allow_device(s, d->links[i]);
+	for (unsigned int i = 0; i < d->max_links && !err; i++) {
+		const struct link *l = d->links[i];
+
+		if (l && l->ifindex && !strcmp(l->conf.netns, netns))
+			allow_device(s, l);
+		s->kernel |= !*netns && l && l->x.ifindex;
+	}
 	for (unsigned int i = 0; i < lans.n && !err; i++)
 		allow(rule_of(s, &lans.v[i].p), lans.v[i].dev);
 	free(lans.v);

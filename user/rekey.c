@@ -118,7 +118,7 @@ static void drop_old(struct daemon *d, struct link *l, uint64_t now)
 		if (sa->epoch >= l->out->epoch || sa->owner) /* an IKE daemon says when its own go */
 			continue;
 		if (sa->dir == SA_OUT ||
-		    (drained && (!sa->win || now > sa->win->ctr->last_used_ns + DRAIN_NS)))
+		    (drained && (!sa->ctr || now > sa->ctr->last_used_ns + DRAIN_NS)))
 			sad_remove(d, sa);
 	}
 }

@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/netlink.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include "ns.h"
 #include "paths.h"
 #include "release.h"
+#include "xfrm.h"
 
 static void note(int *first, int err, FILE *errs, const char *what)
 {
@@ -77,6 +79,19 @@ static int release_guards(const char *instance)
 	return err;
 }
 
+/* States and policies of ours; a kernel without XFRM has none. */
+static int release_kernel(const char *instance)
+{
+	struct nl *bus;
+	int err = nl_open_bus(&bus, -1, NETLINK_XFRM);
+
+	if (err)
+		return 0;
+	err = xfrm_sweep(bus, XFRM_IF_ID_MASK, xfrm_if_id(instance));
+	nl_close(bus);
+	return err;
+}
+
 int release_instance(const char *instance, FILE *errs)
 {
 	char run[PATHS_LEN], pin[PATHS_LEN], path[PATHS_LEN + 32];
@@ -92,6 +107,7 @@ int release_instance(const char *instance, FILE *errs)
 		return -EBUSY;
 	}
 	note(&first, delete_links(instance), errs, "links");
+	note(&first, release_kernel(instance), errs, "the kernel's states");
 	note(&first, release_guards(instance), errs, "guards");
 	note(&first, load_release(pin), errs, pin);
 	note(&first, guardian_quit(run), errs, "guardian");

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include "ahead.h"
+#include "backend.h"
 #include "esp.h"
 #include "load.h"
 #include "log.h"
@@ -18,11 +19,6 @@ static const char *dir_name(const struct sa *sa)
 	return sa->dir == SA_OUT ? "out" : "in";
 }
 
-static const struct sa_ctr *counters(const struct sa *sa)
-{
-	return sa->dir == SA_OUT ? sa->wout->ctr : sa->win->ctr;
-}
-
 static uint64_t relaxed(const __u64 *v)
 {
 	return __atomic_load_n(v, __ATOMIC_RELAXED);
@@ -30,7 +26,7 @@ static uint64_t relaxed(const __u64 *v)
 
 void sad_event(struct daemon *d, const struct sa *sa, const char *what, enum life_cause cause)
 {
-	const struct sa_ctr *c = counters(sa);
+	const struct sa_ctr *c = sa->ctr;
 	char spi[16], fp[20];
 	json_t *ev;
 
@@ -165,135 +161,7 @@ static int slot_bind(struct daemon *d, struct sa *sa, const struct sa_conf *c)
 	return 0;
 }
 
-/* ---- installation ---- */
-
-static int in_to_worker(struct worker *w, void *arg)
-{
-	return worker_sa_in_set(w, arg);
-}
-
-static int in_from_worker(struct worker *w, void *arg)
-{
-	worker_sa_in_clear(w, arg);
-	return 0;
-}
-
-static int out_to_worker(struct worker *w, void *arg)
-{
-	struct sa *sa = arg;
-
-	sa->link->w->out = sa->wout;
-	sa->link->w->next = NULL;
-	if (sa->window < WINDOW_NARROW)
-		worker_stay(w);
-	return 0;
-}
-
-static int out_from_worker(struct worker *w, void *arg)
-{
-	struct sa *sa = arg;
-
-	if (sa->link->w->out == sa->wout)
-		sa->link->w->out = NULL;
-	if (sa->link->w->next == sa->wout)
-		sa->link->w->next = NULL;
-	return 0;
-}
-
-static bool by_udp(const struct link *l, const struct sa_spec *s)
-{
-	bool udp = !s->file && s->udp;
-
-	for (unsigned int i = 0; s->file && i < l->n_paths; i++)
-		udp |= l->paths[i].conf.encap == ENCAP_UDP;
-	return udp;
-}
-
-static int install_in(struct daemon *d, struct sa *sa, const struct sa_spec *s, const struct sa_conf *conf)
-{
-	struct sa_ctr *ctr = &load_sactr(d->load)[sa->slot];
-	struct sa_conf copy = *conf, *c = &copy;
-	struct link *l = sa->link;
-	struct sa_in_ent e = {.slot = sa->slot, .sgen = sa->sgen, .link = l->id, .worker = l->worker};
-	struct wsa_in *w = calloc(1, sizeof *w);
-	int err;
-
-	if (!w)
-		return -ENOMEM;
-	w->slot = sa->slot;
-	w->sgen = sa->sgen;
-	w->link = l->id;
-	w->ctr = ctr;
-	life_init(&w->life, &c->life, now_ns());
-	if (sa->adopted) /* the window itself survived: exact, where the durable mark is only safe */
-		c->seq_start = 0;
-	err = sa_in_init(&w->sa, c, (uint64_t *)&ctr->top, load_replay(d->load) + ctr->word_off);
-	sa_conf_wipe(&copy);
-	if (err) {
-		free(w);
-		return err;
-	}
-	sa->last_top = ctr->top;
-	sa->first_pkts = ctr->pkts;
-	log_debug("%s: in sa 0x%08x: window %s at %llu, durable mark %llu", l->conf.name, conf->spi,
-		  sa->adopted ? "adopted" : "new", (unsigned long long)ctr->top, (unsigned long long)conf->seq_start);
-	sa->win = w;
-	if (by_udp(l, s))
-		e.flags |= SA_IN_F_UDP;
-	if (l->conf.input == INPUT_SOCKET)
-		e.flags |= SA_IN_F_SOCKET;
-	err = worker_call(d->workers[l->worker], in_to_worker, w);
-	return err ? err : load_sa_in_set(d->load, htonl(conf->spi), &e);
-}
-
-static int install_out(struct daemon *d, struct sa *sa, const struct sa_conf *c)
-{
-	struct wsa_out *w = calloc(1, sizeof *w);
-	int err;
-
-	if (!w)
-		return -ENOMEM;
-	w->slot = sa->slot;
-	w->sgen = sa->sgen;
-	w->ctr = &load_sactr(d->load)[sa->slot];
-	life_init(&w->life, &c->life, now_ns());
-	err = sa_out_init(&w->sa, c);
-	if (err) {
-		free(w);
-		return err;
-	}
-	w->sa.seq_limit = sa->seq_limit;
-	w->sa.iv_limit = sa->iv_limit;
-	sa->wout = w;
-	sad_remote_changed(d, sa->link);
-	return 0;
-}
-
-int sad_use(struct daemon *d, struct sa *sa)
-{
-	int err = worker_call(d->workers[sa->link->worker], out_to_worker, sa);
-
-	if (err)
-		return err;
-	sa->link->out = sa;
-	sa->link->switched_ns = now_ns();
-	sad_event(d, sa, "sa-in-use", LIFE_NONE);
-	return 0;
-}
-
-static int next_to_worker(struct worker *w, void *arg)
-{
-	struct sa *sa = arg;
-
-	sa->link->w->next = sa->wout;
-	sa->link->w->next_probe_ns = 0;
-	return 0;
-}
-
-void sad_ask(struct daemon *d, struct sa *sa)
-{
-	worker_call(d->workers[sa->link->worker], next_to_worker, sa);
-}
+/* ---- what envelopes are called ---- */
 
 static void env_forget(struct daemon *d, struct sa *sa)
 {
@@ -326,21 +194,32 @@ void sad_remote_changed(struct daemon *d, struct link *l)
 			env_follow(d, sa, remote);
 }
 
+/* ---- in service ---- */
+
+int sad_use(struct daemon *d, struct sa *sa)
+{
+	int err = sa->backend->use(d, sa);
+
+	if (err)
+		return err;
+	sa->link->out = sa;
+	sa->link->switched_ns = now_ns();
+	sad_event(d, sa, "sa-in-use", LIFE_NONE);
+	return 0;
+}
+
+void sad_ask(struct daemon *d, struct sa *sa)
+{
+	sa->backend->ask(d, sa);
+}
+
 static void sa_uninstall(struct daemon *d, struct sa *sa)
 {
-	struct worker *w = d->workers[sa->link->worker];
-
-	if (sa->dir == SA_IN && sa->win) {
-		load_sa_in_del(d->load, htonl(sa->spi));
-		worker_call(w, in_from_worker, sa->win);
-		sa_in_fini(&sa->win->sa);
-		free(sa->win);
-	} else if (sa->wout) {
+	if (sa->dir == SA_OUT)
 		env_forget(d, sa);
-		worker_call(w, out_from_worker, sa);
-		sa_out_fini(&sa->wout->sa);
-		free(sa->wout);
-	}
+	if (sa->installed)
+		sa->backend->uninstall(d, sa);
+	sa->installed = false;
 	ledger_close(sa->ledger);
 }
 
@@ -467,6 +346,8 @@ static int install(struct daemon *d, struct sa *sa, const struct sa_spec *s, str
 {
 	int err;
 
+	if (sa->link->no_backend)
+		return refuse(sa, -EOPNOTSUPP, sa->link->backend_why, errs);
 	if (key_in_use(d, c))
 		return refuse(sa, -EEXIST,
 			      "this key is loaded already: every SA needs a key of its own (ipsecctl static pair)", errs);
@@ -479,12 +360,18 @@ static int install(struct daemon *d, struct sa *sa, const struct sa_spec *s, str
 		return err;
 	err = slot_bind(d, sa, c);
 	if (!err) {
+		sa->ctr = &load_sactr(d->load)[sa->slot];
 		bind_life(d, sa, c);
-		err = c->dir == SA_IN ? install_in(d, sa, s, c) : install_out(d, sa, c);
+		sa->backend = backend_of(sa->link);
+		err = sa->backend->install(d, sa, s, c);
 	}
+	if (!sa->installed)
+		sa->ctr = NULL;
 	if (err)
 		return refuse(sa, err, err == -ENOSPC ? "no SA slot left: raise max-links" : strerror(-err), errs);
 	sa->live = true;
+	if (sa->dir == SA_OUT)
+		sad_remote_changed(d, sa->link);
 	sad_event(d, sa, "sa-added", LIFE_NONE);
 	if (sa->dir == SA_OUT && !aead_encrypts(aead_by_alg(sa->alg)->kind))
 		log_warnx("%s: out sa 0x%08x: %s: this suite does not encrypt: whoever taps the wire reads every packet",
@@ -521,9 +408,9 @@ void sad_query(const struct sa *sa, struct sa_use *u)
 	const struct sa_ctr *c;
 
 	*u = (struct sa_use){0};
-	if (!sa->win && !sa->wout)
+	if (!sa->ctr)
 		return;
-	c = counters(sa);
+	c = sa->ctr;
 	*u = (struct sa_use){relaxed(&c->pkts), relaxed(&c->bytes), relaxed(&c->last_used_ns)};
 }
 
@@ -595,11 +482,11 @@ void sad_remove(struct daemon *d, struct sa *sa)
 		at = &(*at)->next;
 	*at = sa->next;
 	/* the window goes with the slot: from now on the durable mark guards what was received */
-	if (sa->win && sa->ledger)
-		ledger_mark_in(sa->ledger, sa->win->ctr->top);
+	if (sa->dir == SA_IN && sa->ctr && sa->ledger)
+		ledger_mark_in(sa->ledger, sa->ctr->top);
 	if (sa->link->out == sa)
 		sa->link->out = NULL;
-	if (sa->win || sa->wout)
+	if (sa->installed)
 		sad_event(d, sa, "sa-removed", LIFE_NONE);
 	sa_uninstall(d, sa);
 	slot_free(d, sa);
@@ -615,16 +502,10 @@ void sad_flush_link(struct daemon *d, struct link *l)
 
 void sad_close(struct daemon *d, struct sa *sa)
 {
-	if (sa->win && sa->ledger)
-		ledger_mark_in(sa->ledger, sa->win->ctr->top);
-	if (sa->win) {
-		sa_in_fini(&sa->win->sa);
-		free(sa->win);
-	}
-	if (sa->wout) {
-		sa_out_fini(&sa->wout->sa);
-		free(sa->wout);
-	}
+	if (sa->dir == SA_IN && sa->ctr && sa->ledger)
+		ledger_mark_in(sa->ledger, sa->ctr->top);
+	if (sa->installed)
+		sa->backend->close(sa);
 	ledger_close(sa->ledger);
 	sa_free(sa);
 }
@@ -674,7 +555,7 @@ struct sa *sad_in(const struct link *l)
 
 bool sad_heard(const struct sa *sa)
 {
-	return sa->dir == SA_IN && sa->live && relaxed(&counters(sa)->pkts) > sa->first_pkts;
+	return sa->dir == SA_IN && sa->live && relaxed(&sa->ctr->pkts) > sa->first_pkts;
 }
 
 struct esp_layout sad_layout(const struct link *l)
@@ -686,28 +567,18 @@ struct esp_layout sad_layout(const struct link *l)
 
 /* ---- durable marks ---- */
 
-static int limits_to_worker(struct worker *w, void *arg)
-{
-	struct sa *sa = arg;
-
-	sa->wout->sa.seq_limit = sa->seq_limit;
-	sa->wout->sa.iv_limit = sa->iv_limit;
-	return 0;
-}
-
-/* The worker's counters, read without asking it: they only grow, so a stale value reserves early. */
 static void reserve(struct daemon *d, struct sa *sa)
 {
-	uint64_t seq = __atomic_load_n(&sa->wout->sa.seq, __ATOMIC_RELAXED);
-	uint64_t iv = __atomic_load_n(&sa->wout->sa.iv, __ATOMIC_RELAXED);
+	uint64_t seq, iv;
 	uint64_t step = sa->esn ? LEDGER_SEQ_STEP : LEDGER_SEQ_STEP_NO_ESN;
 	int err;
 
+	sa->backend->used(sa, &seq, &iv);
 	if (sa->seq_limit - seq > step / 2 && sa->iv_limit - iv > LEDGER_IV_STEP / 2)
 		return;
 	err = ledger_reserve(sa->ledger, seq, iv, &sa->seq_limit, &sa->iv_limit);
 	if (!err) {
-		worker_call(d->workers[sa->link->worker], limits_to_worker, sa);
+		sa->backend->limits(d, sa);
 		return;
 	}
 	if (!sa->refused[0])
@@ -722,7 +593,7 @@ static void reserve(struct daemon *d, struct sa *sa)
  */
 static void raise_mark(struct sa *sa)
 {
-	uint64_t top = relaxed(&sa->win->ctr->top);
+	uint64_t top = relaxed(&sa->ctr->top);
 	uint64_t moved = top - sa->last_top;
 	uint64_t step = MARK_MIN_STEP;
 
@@ -755,7 +626,7 @@ static uint64_t ahead(uint64_t used, uint64_t durable, uint64_t moved, uint64_t 
 
 static void store_use(struct sa *sa)
 {
-	const struct sa_ctr *c = counters(sa);
+	const struct sa_ctr *c = sa->ctr;
 	uint64_t pkts = relaxed(&c->pkts), bytes = relaxed(&c->bytes), had_pkts, had_bytes;
 	uint64_t to_pkts, to_bytes;
 
@@ -779,7 +650,7 @@ static uint64_t last_number(const struct sa *sa)
 /* The numbers of RFC 4303 3.3.3 are a lifetime, too; soft when seven eighths are used. */
 static enum life_cause soft_reached(const struct sa *sa, uint64_t now)
 {
-	const struct sa_ctr *c = counters(sa);
+	const struct sa_ctr *c = sa->ctr;
 	enum life_cause cause = life_soft(&sa->life.soft, sa->soft_ns, now, relaxed(&c->bytes), relaxed(&c->pkts));
 
 	if (!cause && relaxed(&c->top) > last_number(sa) / 8 * 7)
@@ -789,33 +660,19 @@ static enum life_cause soft_reached(const struct sa *sa, uint64_t now)
 
 static enum life_cause hard_reached(const struct sa *sa, uint64_t now)
 {
-	enum life_cause cause = life_over(sa->dir == SA_OUT ? &sa->wout->life : &sa->win->life, now);
+	enum life_cause cause = sa->backend->over(sa, now);
 
 	/* inbound ones may still get what was late */
-	if (!cause && sa->dir == SA_OUT && relaxed(&counters(sa)->top) == last_number(sa))
+	if (!cause && sa->dir == SA_OUT && relaxed(&sa->ctr->top) == last_number(sa))
 		cause = LIFE_SEQUENCE;
 	return cause;
-}
-
-/* From here on every packet is refused with the reason; the key is not needed for that. */
-static int end_in_worker(struct worker *w, void *arg)
-{
-	struct sa *sa = arg;
-	struct life *life = sa->dir == SA_OUT ? &sa->wout->life : &sa->win->life;
-
-	atomic_store_explicit(&life->over, sa->ended, memory_order_relaxed);
-	if (sa->dir == SA_OUT)
-		sa_out_end(&sa->wout->sa);
-	else
-		sa_in_end(&sa->win->sa);
-	return 0;
 }
 
 static void end_sa(struct daemon *d, struct sa *sa, enum life_cause cause)
 {
 	sa->ended = cause;
 	sa->live = false;
-	worker_call(d->workers[sa->link->worker], end_in_worker, sa);
+	sa->backend->end(d, sa);
 	if (sa->ledger && (cause == LIFE_PACKETS || cause == LIFE_BYTES))
 		ledger_use(sa->ledger, cause == LIFE_PACKETS ? sa->life.hard.pkts : 0,
 			   cause == LIFE_BYTES ? sa->life.hard.bytes : 0);
@@ -845,6 +702,13 @@ static void watch_life(struct daemon *d, struct sa *sa, uint64_t now)
 		d->on_life(d, sa, false);
 }
 
+void sad_look(struct daemon *d, struct link *l)
+{
+	for (struct sa *sa = l->sas; sa; sa = sa->next)
+		if (sa->installed)
+			sa->backend->look(d, sa);
+}
+
 void sad_tick(struct daemon *d, struct link *l)
 {
 	uint64_t now = now_ns();
@@ -853,6 +717,7 @@ void sad_tick(struct daemon *d, struct link *l)
 		if (!sa->live)
 			continue;
 		links_beat(d); /* what is made durable waits for a disk */
+		sa->backend->look(d, sa);
 		if (sa->ledger && sa->dir == SA_OUT)
 			reserve(d, sa);
 		else if (sa->ledger)

@@ -65,6 +65,8 @@ void sad_query(const struct sa *sa, struct sa_use *u);
  * Return: 0, or -errno with sentences in errs
  */
 int sad_load_static(struct daemon *d, struct link *l, const char *file, FILE *errs);
+/** sad_look() - what its SAs have counted, as of now; sad_tick() does that, too */
+void sad_look(struct daemon *d, struct link *l);
 /** sad_use() - packets of its link leave on this outbound SA from now on; event `sa-in-use`. Return: 0 or -errno */
 int sad_use(struct daemon *d, struct sa *sa);
 /** sad_ask() - send probes on this outbound SA, beside the one in use: has the peer got it? */

@@ -49,7 +49,6 @@ bool verbs_remote(const struct link *l, unsigned int i, struct in6_addr *a, uint
 
 const char *verbs_alg(enum aead_alg a);
 const char *verbs_encap(enum encap e);
-const char *verbs_backend(enum link_backend b);
 const char *verbs_liveness(enum liveness_mode m);
 
 #endif

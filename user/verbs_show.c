@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include "backend.h"
 #include "ike.h"
 #include "load.h"
 #include "log.h"
@@ -42,11 +43,6 @@ const char *verbs_encap(enum encap e)
 	return e == ENCAP_UDP ? "udp" : "esp";
 }
 
-const char *verbs_backend(enum link_backend b)
-{
-	return b == BACKEND_XFRM ? "xfrm" : "afxdp";
-}
-
 const char *verbs_liveness(enum liveness_mode m)
 {
 	return m == LIVE_OFF ? "off" : m == LIVE_PING ? "ping" : "probe";
@@ -68,7 +64,7 @@ struct books {
 /* Which way a packet was going when a BPF program dropped it on a link's account. */
 static bool drop_is_inbound(enum drop r)
 {
-	return r == DROP_PLAIN_FOR_PROTECTED;
+	return r == DROP_PLAIN_FOR_PROTECTED || r == DROP_INNER_SRC;
 }
 
 static void read_wctr(struct wlink_ctr *to, const struct wlink_ctr *from)
@@ -78,6 +74,19 @@ static void read_wctr(struct wlink_ctr *to, const struct wlink_ctr *from)
 
 	for (size_t i = 0; i < sizeof *to / sizeof *dst; i++)
 		dst[i] = LOAD(src[i]);
+}
+
+/* What the kernel's ESP has carried is traffic like any other; what came out of it was counted on its way to ipsecN. */
+static void add_kernel(struct books *k)
+{
+	/* an echo of ours may have died on its way to the state, too */
+	uint64_t sent = k->w.out_kernel_pkts - MIN(k->w.out_kernel_pkts, k->w.kernel_probes);
+
+	k->in_funnel += (int64_t)(k->b.kernel_segs - sent);
+	k->w.out_pkts += sent;
+	k->w.out_bytes += k->w.out_kernel_bytes - MIN(k->w.out_kernel_bytes, k->w.kernel_probe_bytes);
+	k->w.in_pkts += k->b.opened_segs;
+	k->w.in_bytes += k->w.in_kernel_bytes - MIN(k->w.in_kernel_bytes, k->w.kernel_echo_bytes);
 }
 
 /* The receiving side first: then a packet under way shows as in_funnel, never as one too many. */
@@ -91,6 +100,7 @@ static void read_books(const struct daemon *d, const struct link *l, struct book
 	k->in_funnel =
 		(int64_t)(k->b.tap_segs - k->w.out_tap_segs + k->b.xsk_segs - k->w.out_xsk_segs);
 	k->wire_lost = (int64_t)(k->b.wire_pkts - k->w.in_xsk_pkts);
+	add_kernel(k);
 	for (int r = 1; r < DROP_MAX; r++) {
 		k->drops_out[r] = k->w.drops_out[r];
 		k->drops_in[r] = k->w.drops_in[r];
@@ -98,15 +108,17 @@ static void read_books(const struct daemon *d, const struct link *l, struct book
 			continue;
 		k->in_total += k->drops_in[r];
 		if (drop_is_inbound(r)) {
-			/* died before it was steered: not part of the inward sum */
 			k->drops_in[r] += k->b.drops[r];
+			/* the others died before they were steered: not part of the inward sum */
+			if (r == DROP_INNER_SRC)
+				k->in_total += k->b.drops[r];
 		} else {
 			k->drops_out[r] += k->b.drops[r];
 		}
 		k->out_total += k->drops_out[r];
 	}
 	k->out_balance = (int64_t)(k->b.raw_segs - k->w.out_pkts - k->out_total) - k->in_funnel;
-	k->in_balance = (int64_t)(k->w.in_xsk_pkts + k->w.in_sock_pkts - k->w.in_pkts -
+	k->in_balance = (int64_t)(k->w.in_xsk_pkts + k->w.in_sock_pkts + k->w.in_kernel_pkts - k->w.in_pkts -
 				  k->w.in_probes - k->in_total);
 }
 
@@ -131,13 +143,6 @@ const struct sa *verbs_sa_out(const struct link *l)
 	return l->out;
 }
 
-static const struct sa_ctr *sa_counters(const struct sa *s)
-{
-	if (s->dir == SA_OUT)
-		return s->wout ? s->wout->ctr : NULL;
-	return s->win ? s->win->ctr : NULL;
-}
-
 static void put_limit(json_t *o, const char *key, uint64_t v)
 {
 	vj_put(o, key, v ? json_integer((json_int_t)v) : NULL);
@@ -155,7 +160,7 @@ static json_t *json_limit(const struct life_limit *l)
 
 static json_t *json_life(const struct sa *s, uint64_t now)
 {
-	const struct life *l = s->dir == SA_OUT ? s->wout ? &s->wout->life : NULL : s->win ? &s->win->life : NULL;
+	uint64_t end_ns = s->installed ? s->backend->end_ns(s) : 0;
 	json_t *o = json_object();
 
 	vj_put(o, "soft", json_limit(&s->life.soft));
@@ -163,14 +168,14 @@ static json_t *json_life(const struct sa *s, uint64_t now)
 	vj_str(o, "soft_reached", life_name(s->soft));
 	vj_str(o, "ended", life_name(s->ended));
 	/* a moment of the future is an age seen from there */
-	vj_age(o, "left_s", l && s->life.hard.time_s ? now : 0, l ? l->end_ns : 0);
+	vj_age(o, "left_s", end_ns && s->life.hard.time_s ? now : 0, end_ns);
 	return o;
 }
 
 static json_t *json_sa(const struct sa *s, uint64_t now)
 {
 	static const struct sa_ctr none;
-	const struct sa_ctr *c = sa_counters(s);
+	const struct sa_ctr *c = s->ctr;
 	json_t *o = json_object();
 	char fp[20];
 
@@ -281,7 +286,7 @@ static json_t *json_liveness(const struct link *l, uint64_t now)
 	uint64_t rtt = LOAD_ATOMIC(v->rtt_ns);
 	json_t *o = json_object();
 
-	vj_str(o, "mode", verbs_liveness(l->conf.liveness));
+	vj_str(o, "mode", verbs_liveness(link_liveness(l)));
 	vj_int(o, "interval_ms", l->conf.live_ms);
 	vj_int(o, "count", l->conf.live_count);
 	vj_put(o, "rtt_us", rtt ? json_integer(rtt / 1000) : NULL);
@@ -364,7 +369,9 @@ static void put_device(json_t *o, const struct link *l)
 	vj_int(o, "mtu", l->mtu);
 	vj_put(o, "mss_clamp", json_clamp(l));
 	vj_str(o, "netns", l->conf.netns);
-	vj_str(o, "backend", verbs_backend(l->conf.backend));
+	vj_str(o, "backend", backend_name(l->backend));
+	vj_str(o, "backend_configured", backend_name(l->conf.backend));
+	vj_str(o, "backend_why", l->backend_why[0] ? l->backend_why : NULL);
 	vj_int(o, "worker", l->worker);
 	vj_int(o, "ifindex", l->ifindex);
 }
@@ -475,17 +482,21 @@ static json_t *each_link(struct verbs *v, json_t *args,
 
 	*bad = NULL;
 	if (name) {
-		const struct link *l = links_by_name(v->d, name);
+		struct link *l = links_by_name(v->d, name);
 
-		if (l)
+		if (l) {
+			sad_look(v->d, l);
 			json_array_append_new(a, fn(v, l));
+		}
 		else
 			*bad = verbs_no_link(name);
 		return a;
 	}
 	for (unsigned int i = 0; i < v->d->max_links; i++)
-		if (v->d->links[i])
+		if (v->d->links[i]) {
+			sad_look(v->d, v->d->links[i]);
 			json_array_append_new(a, fn(v, v->d->links[i]));
+		}
 	return a;
 }
 
@@ -546,7 +557,7 @@ static json_t *conservation_in(const struct books *k)
 {
 	json_t *o = json_object();
 
-	vj_int(o, "wire_in", k->w.in_xsk_pkts + k->w.in_sock_pkts);
+	vj_int(o, "wire_in", k->w.in_xsk_pkts + k->w.in_sock_pkts + k->w.in_kernel_pkts);
 	vj_int(o, "steered", k->b.wire_pkts);
 	put_sint(o, "in_funnel", k->wire_lost);
 	vj_int(o, "delivered", k->w.in_pkts);

@@ -264,7 +264,7 @@ static json_t *json_why_sa(const struct sa *s)
 	vj_hex(o, "spi", s->spi, 8);
 	vj_str(o, "alg", verbs_alg(s->alg));
 	vj_bool(o, "esn", s->esn);
-	vj_int(o, "seq", s->wout && s->wout->ctr ? LOAD(s->wout->ctr->top) : 0);
+	vj_int(o, "seq", s->ctr ? LOAD(s->ctr->top) : 0);
 	return o;
 }
 

@@ -94,6 +94,7 @@ struct wsa_out {
 struct wlink {
 	uint16_t id, gen;
 	bool admin_up;
+	bool kernel;              /* its SAs are the kernel's: of them the worker knows nothing, it only sends echoes */
 	struct wsa_out *out;      /* SA in use, NULL = none */
 	struct wsa_out *next;     /* its successor, while the peer is asked whether it has it; or NULL */
 	struct wsa_in *in;        /* the newest inbound one: its floor is told to the peer */
@@ -123,6 +124,9 @@ struct wlink {
 
 /* paths[WPATH_BACK]: to where the last question came from that came by none of the paths; answers go there */
 enum { WPATH_BACK = PATHS_MAX };
+
+/* of the echoes that stand for probes (liveness = ping), network order */
+#define PROBE_ECHO_ID(link) htons((uint16_t)(0xe500u ^ (link)))
 
 struct worker;
 struct load;

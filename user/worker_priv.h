@@ -176,6 +176,13 @@ void probe_tick(struct worker *w, struct wlink *l);
 bool probe_read(struct probe *p, const uint8_t *data, uint32_t len);
 /** probe_input() - an authentic probe came in on l, as m says; newest: none before it had a higher number. p is used up */
 void probe_input(struct worker *w, struct wlink *l, struct probe *p, const struct rx_meta *m, bool newest);
+/**
+ * probe_ping() - is this inner packet such an echo of the peer, and for us? Then it is answered here, and consumed
+ * The stack could not: its answer would go into a device that has no carrier until it has come.
+ */
+bool probe_ping(struct worker *w, struct wlink *l, const uint8_t *ip, uint32_t len);
+/** probe_opened() - the kernel has opened what looked like either */
+void probe_opened(struct worker *w, struct wlink *l, const uint8_t *ip, uint32_t len);
 /** probe_ping_reply() - is this inner packet the answer to our echo? Then it is consumed */
 bool probe_ping_reply(struct worker *w, struct wlink *l, const uint8_t *ip, uint32_t len);
 

@@ -21,6 +21,7 @@ enum {
 	SLOT_IN = 0x12345,
 	SPI = 0x1001,        /* ours, worker 0 */
 	SPI_SOCKET = 0x1002, /* ours, but input = socket */
+	SPI_KERNEL = 0x1005, /* the kernel's own ESP has it */
 	SPI_GONE = 0x1003,   /* ours, of a worker without a funnel */
 	SPI_OUT = 0x2001,    /* of our own envelopes on LINK_ID, to 198.51.100.7 and 2001:db8::7 */
 	SPI_OTHER = 0x2002,  /* of another link's envelopes */
@@ -43,6 +44,7 @@ struct row {
 	uint32_t settings;
 	uint32_t gso_size, gso_segs;
 	bool no_link; /* the device belongs to none */
+	bool no_xfrm; /* and has no xfrm device */
 };
 
 #define IN4        .src = "10.1.0.1", .dst = "10.2.0.1"
@@ -189,7 +191,41 @@ static const struct row rows[] = {
 	 {IN4, UDP, .payload = 4}, ACT_DROP, UNCHANGED,
 	 MOVED(SEGS(1, 32), {LINK_DROP(WORKER_GONE), 1}), .worker = WORKER_MAX},
 
+	{"classify: the kernel encrypts", PROG_classify,
+	 {IN4, UDP, .payload = 4}, ACT_REDIRECT, UNCHANGED, MOVED(SEGS(1, 32), {LINK(kernel_segs), 1}), .link_flags = LINK_F_KERNEL},
+	{"classify: the kernel encrypts, super-packet over ipv6", PROG_classify,
+	 {.src = "fd01::2", .dst = "fd02::1", UDP, .payload = 2500}, ACT_REDIRECT, UNCHANGED,
+	 MOVED(SEGS(3, 2548 + 2 * 48), {LINK(kernel_segs), 3}), .link_flags = LINK_F_KERNEL, .gso_size = 1000},
+	{"classify: the kernel encrypts, but has no device", PROG_classify,
+	 {IN4, UDP, .payload = 4}, ACT_DROP, UNCHANGED, MOVED(SEGS(1, 32), {LINK_DROP(LINK_DOWN), 1}),
+	 .link_flags = LINK_F_KERNEL, .no_xfrm = true},
+	{"classify: the kernel would encrypt, without an SA", PROG_classify,
+	 {IN4, UDP, .payload = 4}, ACT_DROP, UNCHANGED, MOVED(SEGS(1, 32), {LINK_DROP(NO_SA), 1}),
+	 .link_flags = LINK_F_KERNEL, .link_flags_off = LINK_F_OUT_SA},
+
 	/* --- deliver --- */
+	{"deliver: an echo for the kernel to seal", PROG_deliver,
+	 {IN4, UDP, .payload = 4, .stamp = {LINK_ID, GEN, .kind = STAMP_SEAL}}, ACT_REDIRECT, UNCHANGED,
+	 MOVED({LINK(deliver_pkts), 0}), .link_flags = LINK_F_KERNEL},
+	{"deliver: an echo to seal where a worker encrypts", PROG_deliver,
+	 {IN4, UDP, .payload = 4, .stamp = {LINK_ID, GEN, .kind = STAMP_SEAL}}, ACT_DROP, UNCHANGED,
+	 MOVED({GLOB_DROP(NO_LINK), 1})},
+
+	/* --- opened --- */
+	{"opened: ipv4", PROG_opened, {IN4, UDP, .payload = 4}, ACT_REDIRECT, DELIVERED,
+	 MOVED({LINK(deliver_pkts), 1}, {LINK(opened_segs), 1}), .link_flags = LINK_F_KERNEL},
+	{"opened: ipv6", PROG_opened, {IN6, UDP, .payload = 4}, ACT_REDIRECT, DELIVERED,
+	 MOVED({LINK(deliver_pkts), 1}, {LINK(opened_segs), 1}), .link_flags = LINK_F_KERNEL},
+	{"opened: a source that the peer may use", PROG_opened, {IN4, UDP, .payload = 4}, ACT_REDIRECT, DELIVERED,
+	 MOVED({LINK(deliver_pkts), 1}, {LINK(opened_segs), 1}), .link_flags = LINK_F_KERNEL | LINK_F_INNER},
+	{"opened: a source that it may not", PROG_opened,
+	 {.src = "10.3.0.1", .dst = "10.2.0.1", UDP, .payload = 4}, ACT_DROP, DELIVERED,
+	 MOVED({LINK_DROP(INNER_SRC), 1}), .link_flags = LINK_F_KERNEL | LINK_F_INNER},
+	{"opened: an ipv6 source that it may not", PROG_opened, {IN6, UDP, .payload = 4}, ACT_DROP, DELIVERED,
+	 MOVED({LINK_DROP(INNER_SRC), 1}), .link_flags = LINK_F_KERNEL | LINK_F_INNER},
+	{"opened: where a worker encrypts", PROG_opened, {IN4, UDP, .payload = 4}, ACT_DROP, UNCHANGED,
+	 MOVED({GLOB_DROP(NO_LINK), 1})},
+
 	{"deliver: ipv4", PROG_deliver,
 	 {IN4, UDP, .payload = 4, .stamp = {LINK_ID, GEN, .kind = STAMP_DELIVER}}, ACT_REDIRECT,
 	 DELIVERED, MOVED({LINK(deliver_pkts), 1})},
@@ -233,6 +269,10 @@ static const struct row rows[] = {
 	{"wire: one byte more", PROG_wire_in, {OUR4, ESP, .spi = SPI_JUMBO, .payload = 3981}, PASSED},
 	{"wire: input = socket for the SA", PROG_wire_in,
 	 {OUR4, ESP, .spi = SPI_SOCKET, .payload = 60}, PASSED},
+	{"wire: the kernel's own SA", PROG_wire_in, {OUR4, ESP, .spi = SPI_KERNEL, .payload = 60}, PASSED,
+	 .settings = SETTINGS_F_ESP_OURS},
+	{"wire: the kernel's own SA in udp keeps its port", PROG_wire_in,
+	 {OUR4, UDP, .sport = 999, .dport = 4500, .spi = SPI_KERNEL, .payload = 60}, PASSED},
 	{"wire: input = socket for all", PROG_wire_in,
 	 {OUR4, ESP, .spi = SPI, .payload = 60}, PASSED, .settings = SETTINGS_F_SOCKET},
 	{"wire: unknown SPI still dies with input = socket", PROG_wire_in,
@@ -445,7 +485,7 @@ static void tables_set(void)
 	struct in6_addr us4 = addr("192.0.2.1"), us6 = addr("2001:db8::1");
 	struct in6_addr them4 = addr("198.51.100.7"), them6 = addr("2001:db8::7");
 	struct in6_addr peer = addr("10.2.9.9");
-	struct prefix both4 = prefix("10.2.0.0/16"), out4 = prefix("10.3.0.0/16"),
+	struct prefix inner4 = prefix("10.1.0.0/16"), both4 = prefix("10.2.0.0/16"), out4 = prefix("10.3.0.0/16"),
 		      both6 = prefix("fd02::/48"), all6 = prefix("::/0");
 	struct sa_in_ent in = {.slot = SLOT_IN, .sgen = 4, .link = LINK_ID};
 	struct worker_ent tap = {.tap_ifindex = 100},
@@ -468,6 +508,10 @@ static void tables_set(void)
 	bad |= load_sa_in_set(ld, htonl(SPI_GONE), &in);
 	in.flags = SA_IN_F_SOCKET;
 	bad |= load_sa_in_set(ld, htonl(SPI_SOCKET), &in);
+	in.flags = SA_IN_F_KERNEL;
+	bad |= load_sa_in_set(ld, htonl(SPI_KERNEL), &in);
+	bad |= load_inner_set(ld, LINK_ID, &inner4);
+	bad |= load_inner_set(ld, LINK_ID + 1, &all6); /* another link's does not count */
 	assert_int_equal(bad, 0);
 	assert_int_equal(load_wire_dev_set(ld, 0, LO), 0);
 	assert_int_equal(load_wire_dev_set(ld, 2, LO), 0);
@@ -484,6 +528,7 @@ static void row_set(const struct row *r)
 		.out_slot = SLOT_OUT,
 		.out_sgen = 2,
 		.gen = GEN,
+		.x_ifindex = r->no_xfrm ? 0 : LO,
 	};
 	uint32_t lo = LO;
 

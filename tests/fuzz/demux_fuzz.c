@@ -85,7 +85,7 @@ __u64 bpf_xdp_get_buff_len(struct xdp_md *ctx)
 	return ctx->data_end - ctx->data;
 }
 
-/* of `deliver`, which is not run here */
+/* of `deliver` and `opened`, which are not run here */
 long bpf_skb_load_bytes(const void *skb, __u32 offset, void *to, __u32 len)
 {
 	return -1;
@@ -112,6 +112,16 @@ long bpf_l4_csum_replace(struct __sk_buff *skb, __u32 offset, __u64 from, __u64 
 }
 
 long bpf_loop(__u32 n, void *fn, void *ctx, __u64 flags)
+{
+	return -1;
+}
+
+long bpf_skb_change_head(struct __sk_buff *skb, __u32 len, __u64 flags)
+{
+	return -1;
+}
+
+long bpf_redirect(__u32 ifindex, __u64 flags)
 {
 	return -1;
 }

@@ -20,7 +20,6 @@
 #define verbs_remote   t_verbs_remote
 #define verbs_alg      t_verbs_alg
 #define verbs_encap    t_verbs_encap
-#define verbs_backend  t_verbs_backend
 #define verbs_liveness t_verbs_liveness
 #define verb_show      t_verb_show
 #define verb_path_list t_verb_path_list
@@ -67,6 +66,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include "backend.h"
 #include "control.h"
 #include "load.h"
 
@@ -122,10 +122,7 @@ static void fake_link_free(struct link *l)
 		struct sa *s = l->sas;
 
 		l->sas = s->next;
-		if (s->wout)
-			free(s->wout->ctr);
-		if (s->win)
-			free(s->win->ctr);
+		free(s->ctr);
 		free(s->wout);
 		free(s->win);
 		free(s);
@@ -146,6 +143,9 @@ static void fake_sa(struct link *l, enum sa_dir dir, uint32_t spi)
 	c->pkts = 81000;
 	c->bytes = 81000 * 1400ull;
 	c->last_used_ns = now_ns() - 200000000;
+	s->backend = &backend_afxdp;
+	s->installed = true;
+	s->ctr = c;
 	s->link = l;
 	s->dir = dir;
 	s->spi = spi;

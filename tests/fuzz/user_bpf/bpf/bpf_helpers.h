@@ -6,6 +6,7 @@
 #define SEC(name) __attribute__((unused))
 #define __uint(name, val) int(*name)[val]
 #define __type(name, val) typeof(val) *name
+#define barrier_var(var) ((void)(var))
 
 void *bpf_map_lookup_elem(void *map, const void *key);
 long bpf_redirect_map(void *map, __u64 key, __u64 flags);
@@ -16,6 +17,8 @@ long bpf_skb_change_type(struct __sk_buff *skb, __u32 type);
 long bpf_skb_pull_data(struct __sk_buff *skb, __u32 len);
 long bpf_l4_csum_replace(struct __sk_buff *skb, __u32 offset, __u64 from, __u64 to, __u64 flags);
 long bpf_loop(__u32 n, void *fn, void *ctx, __u64 flags);
+long bpf_skb_change_head(struct __sk_buff *skb, __u32 len, __u64 flags);
+long bpf_redirect(__u32 ifindex, __u64 flags);
 long bpf_redirect_peer(__u32 ifindex, __u64 flags);
 __u64 bpf_ktime_get_boot_ns(void);
 

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * xfrm: what we send is what iproute2 6.1 sends for the same wish, to the byte, whatever the order of attributes;
+ * what the kernel answers is read; keys go nowhere else.
+ *
+ * Golden bytes: `ip xfrm ...` as given, its sendmsg() in hex.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include "crypto_rig.h"
+#include "xfrm.h"
+#include <libmnl/libmnl.h>
+#include <linux/xfrm.h>
+
+#include "xfrm_golden.h"
+
+static struct in6_addr ip(const char *s)
+{
+	struct in6_addr a;
+
+	assert_int_equal(addr_parse(s, &a), 0);
+	return a;
+}
+
+/* Bytes 1, 2, 3 ... as keys; the salt goes on where the key ends. */
+static struct sa_conf conf(enum aead_alg alg, enum sa_dir dir)
+{
+	const struct aead_desc *d = aead_by_alg(alg);
+	struct sa_conf c = {.dir = dir, .spi = 0x12345678, .alg = alg, .esn = true, .window = 64};
+
+	for (size_t i = 0; i < aead_key_bytes(d); i++)
+		c.key[i] = (uint8_t)(i + 1);
+	for (size_t i = 0; i < d->salt_len; i++)
+		c.salt[i] = (uint8_t)(d->key_len + i + 1);
+	return c;
+}
+
+static struct xstate state(const struct sa_conf *c, const char *src, const char *dst)
+{
+	return (struct xstate){.conf = c, .src = ip(src), .dst = ip(dst), .if_id = 0xe5010007};
+}
+
+/* The fixed part equal, and the same attributes with the same bytes. */
+static void same_message(const struct nlmsghdr *h, const char *golden, size_t head)
+{
+	_Alignas(8) uint8_t buf[XFRM_MSG_LEN];
+	const struct nlmsghdr *g = (const struct nlmsghdr *)buf;
+	const struct nlattr *a, *b;
+	size_t len = rig_hex(golden, buf, sizeof buf);
+	unsigned int n = 0, m = 0;
+
+	assert_non_null(h);
+	assert_int_equal(len, g->nlmsg_len);
+	assert_int_equal(h->nlmsg_type, g->nlmsg_type);
+	assert_memory_equal(mnl_nlmsg_get_payload(h), mnl_nlmsg_get_payload(g), head);
+	mnl_attr_for_each(a, g, head)
+	{
+		const struct nlattr *found = NULL;
+
+		n++;
+		mnl_attr_for_each(b, h, head)
+			if (mnl_attr_get_type(b) == mnl_attr_get_type(a))
+				found = b;
+		if (!found)
+			fail_msg("no attribute %u", mnl_attr_get_type(a));
+		if (mnl_attr_get_payload_len(found) != mnl_attr_get_payload_len(a))
+			fail_msg("attribute %u: %u bytes, not %u", mnl_attr_get_type(a), mnl_attr_get_payload_len(found),
+				 mnl_attr_get_payload_len(a));
+		assert_memory_equal(mnl_attr_get_payload(found), mnl_attr_get_payload(a), mnl_attr_get_payload_len(a));
+	}
+	mnl_attr_for_each(b, h, head)
+		m++;
+	assert_int_equal(m, n);
+}
+
+static void same_state(const struct xstate *s, const char *golden)
+{
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+
+	same_message(xfrm_state_msg(buf, s), golden, sizeof(struct xfrm_usersa_info));
+}
+
+static void test_states(void **st)
+{
+	struct sa_conf c = conf(AEAD_AES_GCM_256, SA_OUT);
+	struct xstate s = state(&c, "198.51.100.1", "198.51.100.2");
+
+	s.seq = 0x500000007;
+	s.mark = 0x51;
+	same_state(&s, GOLDEN_GCM256_OUT);
+	c = conf(AEAD_AES_GCM_128, SA_IN);
+	s = state(&c, "2001:db8::1", "2001:db8::2");
+	same_state(&s, GOLDEN_GCM128_IN6);
+	c = conf(AEAD_CHACHA20_POLY1305, SA_OUT);
+	s = state(&c, "198.51.100.1", "198.51.100.2");
+	s.sport = s.dport = 4500;
+	s.hard_pkts = 1000;
+	s.no_ecn = s.no_pmtu = true;
+	same_state(&s, GOLDEN_CHACHA_UDP);
+	c = conf(AEAD_AES_GMAC_256, SA_OUT);
+	same_state(&(struct xstate){.conf = &c, .src = s.src, .dst = s.dst, .if_id = s.if_id}, GOLDEN_GMAC);
+	c = conf(AEAD_CBC_256_SHA512, SA_OUT);
+	same_state(&(struct xstate){.conf = &c, .src = s.src, .dst = s.dst, .if_id = s.if_id}, GOLDEN_CBC);
+	c = conf(AEAD_NULL_SHA256, SA_OUT);
+	same_state(&(struct xstate){.conf = &c, .src = s.src, .dst = s.dst, .if_id = s.if_id}, GOLDEN_NULL);
+}
+
+static void test_policies(void **st)
+{
+	struct xpolicy p = {.out = true, .is4 = true, .if_id = 0xe5010007, .src = ip("198.51.100.1"), .dst = ip("198.51.100.2"),
+			    .outer4 = true, .spi = 0x12345678};
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+
+	same_message(xfrm_policy_msg(buf, &p), GOLDEN_POLICY_OUT, sizeof(struct xfrm_userpolicy_info));
+	same_message(xfrm_policy_del_msg(buf, &p), GOLDEN_POLICY_DEL, sizeof(struct xfrm_userpolicy_id));
+	p = (struct xpolicy){.if_id = 0xe5010007, .outer4 = true};
+	same_message(xfrm_policy_msg(buf, &p), GOLDEN_POLICY_IN6, sizeof(struct xfrm_userpolicy_info));
+}
+
+static void test_delete(void **st)
+{
+	struct in6_addr dst = ip("198.51.100.2");
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+	struct nlmsghdr *h = xfrm_state_del_msg(buf, &dst, 0x12345678);
+	uint8_t want[XFRM_MSG_LEN];
+
+	/* iproute2 adds the source, which the kernel does not look at */
+	rig_hex(GOLDEN_DELETE, want, sizeof want);
+	assert_int_equal(h->nlmsg_type, ((struct nlmsghdr *)want)->nlmsg_type);
+	assert_memory_equal(mnl_nlmsg_get_payload(h), want + MNL_NLMSG_HDRLEN, sizeof(struct xfrm_usersa_id));
+}
+
+/* What is not above seq counts as seen; and what the kernel has no words for makes no message. */
+static void test_numbers(void **st)
+{
+	struct sa_conf c = conf(AEAD_AES_GCM_128, SA_IN);
+	struct xstate s = state(&c, "198.51.100.2", "198.51.100.1");
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+	const struct xfrm_replay_state_esn *r = NULL;
+	const struct nlattr *a;
+	struct nlmsghdr *h;
+
+	s.seq = 0x1200000034;
+	c.window = 4096;
+	h = xfrm_state_msg(buf, &s);
+	mnl_attr_for_each(a, h, sizeof(struct xfrm_usersa_info))
+		if (mnl_attr_get_type(a) == XFRMA_REPLAY_ESN_VAL)
+			r = mnl_attr_get_payload(a);
+	assert_non_null(r);
+	assert_int_equal(r->seq, 0x34);
+	assert_int_equal(r->seq_hi, 0x12);
+	assert_int_equal(r->oseq | r->oseq_hi, 0);
+	assert_int_equal(r->bmp_len, 128);
+	for (unsigned int i = 0; i < r->bmp_len; i++)
+		assert_int_equal(r->bmp[i], UINT32_MAX);
+	c.window = 4097;
+	assert_null(xfrm_state_msg(buf, &s));
+	c.window = 0;
+	assert_null(xfrm_state_msg(buf, &s));
+	c.window = 64;
+	c.alg = AEAD_NONE;
+	assert_null(xfrm_state_msg(buf, &s));
+}
+
+static bool holds(const uint8_t *p, size_t len, const uint8_t *key, size_t key_len)
+{
+	for (size_t i = 0; i + key_len <= len; i++)
+		if (!memcmp(p + i, key, key_len))
+			return true;
+	return false;
+}
+
+/* An update of limits names the state and carries no key; the message that makes it does. */
+static void test_limits_without_key(void **st)
+{
+	struct sa_conf c = conf(AEAD_AES_GCM_256, SA_OUT);
+	struct xstate s = state(&c, "198.51.100.1", "198.51.100.2");
+	_Alignas(8) char buf[XFRM_MSG_LEN] = {0};
+	struct nlmsghdr *h = xfrm_state_msg(buf, &s);
+
+	assert_true(holds((uint8_t *)h, h->nlmsg_len, c.key, 32));
+	memset(buf, 0, sizeof buf);
+	s.hard_pkts = 77;
+	h = xfrm_limit_msg(buf, &s);
+	assert_int_equal(h->nlmsg_type, XFRM_MSG_UPDSA);
+	assert_int_equal(((struct xfrm_usersa_info *)mnl_nlmsg_get_payload(h))->lft.hard_packet_limit, 77);
+	assert_false(holds((uint8_t *)buf, sizeof buf, c.key, 8));
+	assert_false(holds((uint8_t *)buf, sizeof buf, c.salt, 4));
+	assert_int_equal(c.key[0], 1); /* the caller's stays */
+}
+
+static void test_use(void **st)
+{
+	struct xfrm_replay_state_esn r = {.bmp_len = 1, .oseq = 9, .oseq_hi = 1, .seq = 7, .seq_hi = 2};
+	struct xfrm_lifetime_cur cur = {.packets = 5, .bytes = 600};
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
+	struct xuse u;
+
+	h->nlmsg_type = XFRM_MSG_NEWAE;
+	mnl_nlmsg_put_extra_header(h, sizeof(struct xfrm_aevent_id));
+	mnl_attr_put(h, XFRMA_REPLAY_ESN_VAL, sizeof r, &r);
+	assert_false(xfrm_use_read(h, SA_OUT, &u));
+	mnl_attr_put(h, XFRMA_LTIME_VAL, sizeof cur, &cur);
+	assert_true(xfrm_use_read(h, SA_OUT, &u));
+	assert_true(u.seq == 0x100000009 && u.pkts == 5 && u.bytes == 600);
+	assert_true(xfrm_use_read(h, SA_IN, &u) && u.seq == 0x200000007);
+	h->nlmsg_type = XFRM_MSG_NEWSA;
+	assert_false(xfrm_use_read(h, SA_OUT, &u));
+}
+
+/* Every instance its own, none near the small numbers people use. */
+static void test_if_ids(void **st)
+{
+	assert_int_not_equal(xfrm_if_id("default"), xfrm_if_id("lab"));
+	assert_int_equal(xfrm_if_id("default") & ~XFRM_IF_ID_MASK, 0);
+	assert_int_equal(xfrm_if_id("default") >> 28, 0xe);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_states),	cmocka_unit_test(test_policies), cmocka_unit_test(test_delete),
+		cmocka_unit_test(test_numbers), cmocka_unit_test(test_limits_without_key),
+		cmocka_unit_test(test_use),	cmocka_unit_test(test_if_ids),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

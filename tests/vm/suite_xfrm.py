@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`backend = xfrm`: the kernel carries a link of ipsecd. One end afxdp, one end xfrm, hosts behind both.
+
+Nothing in the clear whatever is taken away, what both ends count agrees, and the books of both balance.
+"""
+import contextlib
+import json
+import os
+import re
+import secrets
+import signal
+
+import bed  # NS.run without nsenter, noqa: F401
+import xfrm
+from conftest import Lab
+from guest import Case, Shared
+from lib import leak
+from lib.traffic import ping, tcp_transfer
+from lib.util import sh, wait_until
+
+LIVE = "ping 1s x 8"
+IF_ID = re.compile(r"if_id (0x[0-9a-f]+)")
+
+
+class Pair:
+    """gwA by its workers, gwB by its kernel; or as told."""
+
+    def __init__(self, alg="aes-gcm-256", back=("afxdp", "xfrm"), mtu=1500, **over):
+        self.lab = Lab("xfrm")
+        try:
+            t = self.t = self.lab.two_hosts(mtu=mtu)
+            self.a, self.b, self.h1, self.h2 = t.a, t.b, t.h1, t.h2
+            t.pair, *files = self.lab.pair_files(alg=alg)
+            for ns, side, f, backend in zip((t.a, t.b), "ab", files, back):
+                over_side = {"liveness": LIVE, "backend": backend, **over}
+                setattr(self, f"d{side}", self.lab.daemon(ns, [t.link(side, f, **over_side)], keys=[f], start=False))
+            for d in (self.da, self.db):
+                d.start(timeout=60)
+            wait_until(lambda: self.da.is_up() and self.db.is_up(), 40, self.trouble, poll=0.3)
+            for d in (self.da, self.db):
+                d.wait_up(timeout=10)
+            seen = []  # until twice the same: nothing is under way
+            self.lost = wait_until(lambda: seen.append(self.gaps()) or len(seen) > 1 and seen[-1] == seen[-2] and seen[-1], 20, lambda: seen, poll=0.2)
+        except BaseException:
+            self.close()
+            raise
+
+    def ends(self, back=False):
+        return (self.h2, self.h1) if back else (self.h1, self.h2)
+
+    def address(self, v, back=False):
+        side = "1" if back else "2"
+        return f"10.{side}.0.2" if v == 4 else f"fd0{side}::2"
+
+    def ping(self, v, back=False, **kw):
+        return ping(self.ends(back)[0], self.address(v, back), interval=0.05, timeout=5, **kw)
+
+    def need(self, v, back=False, **kw):
+        wait_until(lambda: self.ping(v, back, count=1), 30, lambda: f"ping v{v} back={back}: {self.trouble()}")
+        assert self.ping(v, back, **kw), f"answers missing: {self.trouble()}"
+
+    def sas(self, d):
+        return {s["dir"]: s for s in d.link()["sas"]}
+
+    def books(self, d):
+        return d.json("drops")["conservation"][0]
+
+    def counts(self):
+        a, b = self.sas(self.da), self.sas(self.db)
+        return [(a["out"]["packets"], b["in"]["packets"]), (b["out"]["packets"], a["in"]["packets"])]
+
+    def gaps(self):
+        return [x - y for x, y in self.counts()]
+
+    def agree(self, gaps):
+        """What one end sent the other took, envelope by envelope, but for what was lost before the other was there."""
+        wait_until(lambda: self.gaps() == gaps, 20, lambda: f"{self.counts()}, not apart by {gaps}; {self.trouble()}", poll=0.3)
+        return self.counts()
+
+    def leaks(self):
+        return {k: v["leaks"] for k, v in self.lab.tap.report()["taps"].items() if v["leaks"]}
+
+    def dark(self, *what):
+        """Nobody gets through, and nothing is in the clear."""
+        assert not any(self.ping(v, back, count=3) for v in (4, 6) for back in (False, True)), f"{what}: it goes on"
+        assert not self.leaks(), f"{what}: LEAK {self.leaks()}"
+
+    def trouble(self):
+        out = []
+        for d in (self.da, self.db):
+            out.append(f"{d.ns.role}: {json.dumps(d.link(check=False))}\n{json.dumps(self.books(d)) if d.running() else 'dead'}\n{d.log()[-1500:]}")
+        out.append(f"xfrm_stat {({k: v for k, v in xfrm.stat(self.b).items() if v})}")
+        out.append(self.b.out("ip -s xfrm policy") + re.sub("0x[0-9a-f]{30,}", "KEY", self.b.out("ip -s xfrm state")))
+        out.append(sh(["nsenter", f"--net={self.db.backend}", "--", "ip", "-s", "-d", "link"]).stdout)
+        for d in (self.da, self.db):
+            j = d.json("drops", check=False) or {}
+            out.append(str([{r: n for r, n in b.items() if n} for l in j["links"] for b in (l["in"], l["out"])] +
+                           [{r: n for r, n in j["global"]["drops"].items() if n}]))
+        return "\n".join(out)
+
+    def close(self):
+        self.lab.close()
+
+
+pair = Shared(Pair).get
+kernels = Shared(lambda: Pair(back=("xfrm", "xfrm"))).get
+
+
+@contextlib.contextmanager
+def asleep(d):
+    """Neither daemon nor guardian: nobody heals what is taken away, and no carrier falls."""
+    pids = d.guardians() + [d.proc.pid]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in reversed(pids):
+            os.kill(pid, signal.SIGCONT)
+
+
+def up(case):
+    p = pair()
+    assert p.da.link()["backend"] == "afxdp" and p.db.link()["backend"] == "xfrm"
+    assert p.db.link()["liveness"]["mode"] == "ping" and p.db.link()["backend_why"] is None
+    states = p.b.out("ip -d xfrm state")
+    assert states.count("proto esp") == 2 and len(set(IF_ID.findall(states))) == 1, states.count("proto esp")
+    # the device shows nothing of it
+    d = [json.loads(ns.out("ip -j -d link show ipsec1"))[0] for ns in (p.a, p.b)]
+    assert d[0]["mtu"] == d[1]["mtu"] and d[0]["linkinfo"]["info_kind"] == d[1]["linkinfo"]["info_kind"] == "veth"
+    case.note(f"mtu {d[1]['mtu']}")
+
+
+def pings(get):
+    def both_ways(case):
+        p = get()
+        for v in (4, 6):
+            for back in (False, True):
+                p.need(v, back, count=5)
+        assert not p.leaks()
+    return both_ways
+
+
+def tcps(get):
+    def both_ways(case):
+        p = get()
+        for v in (4, 6):
+            for back in (False, True):
+                src, dst = p.ends(back)
+                sent, got = tcp_transfer(src, dst, p.address(v, back), 2 << 20)
+                assert sent == got, p.trouble()
+        assert not p.leaks()
+    return both_ways
+
+
+def counters(get):
+    def agree(case):
+        p = get()
+        seen = p.agree(p.lost)
+        for d in (p.da, p.db):
+            # what the kernel's device dropped, it counts itself: an echo before there was a policy; another may be under way
+            wait_until(lambda: not leak.imbalance(d), 10, lambda: f"{d.ns.role}: {leak.imbalance(d)} {p.trouble()}", poll=0.1)
+            l = d.link()
+            assert l["rx"]["packets"] and l["tx"]["packets"] and l["rx"]["bytes"] and l["tx"]["bytes"]
+            assert not l["drops_in_total"], (d.json("drops")["links"], p.trouble())
+        moved = {k: v for k, v in xfrm.stat(p.b).items() if v}
+        assert not moved, f"the kernel's XFRM counted {moved}"
+        case.note(f"(sent, taken) {seen}")
+    return agree
+
+
+def counts_are_exact(case):
+    """n datagrams are n packets everywhere somebody counts, and as many bytes. Last: IPv6 is gone from the devices."""
+    p = pair()
+    n, size = 50, 333
+    before = [(d.link(), p.sas(d)) for d in (p.da, p.db)]
+    for d in (p.da, p.db):
+        d.ns.sysctl_set("net.ipv6.conf.ipsec1.disable_ipv6", 1)
+    tx = p.h2.socket(2, 2)
+    p.lab.sink(p.h1, 4242)
+    for _ in range(n):
+        tx.sendto(secrets.token_bytes(size), (p.address(4, back=True), 4242))
+    tx.close()
+
+    def more(i, way):
+        now = (p.da, p.db)[i].link()
+        return now[way]["packets"] - before[i][0][way]["packets"], now[way]["bytes"] - before[i][0][way]["bytes"]
+    want = n, n * (size + 28)
+    wait_until(lambda: more(1, "tx") == want and more(0, "rx") == want, 20, lambda: f"{more(1, 'tx')} {more(0, 'rx')} of {want}")
+
+
+def foreign_source(case):
+    """RFC 4301 5.2: the peer may not use a source that `inner` does not name."""
+    p = pair()
+    before = p.db.json("drops")["links"][0]["in"]["inner-src"]
+    p.h1.ip("addr add 10.77.0.9/32 dev lo")
+    p.a.ip("route add 10.77.0.9/32 via 10.1.0.2")
+    assert not p.h1.ok(["ping", "-c", "3", "-i", "0.1", "-W", "1", "-I", "10.77.0.9", "10.2.0.2"])
+    wait_until(lambda: p.db.json("drops")["links"][0]["in"]["inner-src"] >= before + 3, 10, p.trouble)
+    p.need(4)
+
+
+def rekey(case):
+    """A renewal by file: the end that is told to switches, the other hears it and follows, the old pair goes."""
+    p = pair()
+    p.need(4)
+    flaps = p.da.link()["flaps"], p.db.link()["flaps"]
+    new, *files = p.lab.pair_files(tag="new")
+    for d, f in zip((p.da, p.db), files):
+        d.add_keys(f)
+        d.init_state(f)
+        d.json("sa", "add", "ipsec1", f)
+    assert p.ping(4, count=3) and p.ping(4, back=True, count=3), "both pairs stand, the old one is used"
+    p.db.json("sa", "rekey", "ipsec1", files[1], "--now")
+
+    def settled():
+        spis = [sorted(int(s["spi"], 16) for s in d.link()["sas"]) for d in (p.da, p.db)]
+        return all(s == sorted((new.a.spi, new.b.spi)) for s in spis)
+    wait_until(settled, 40, lambda: p.trouble(), poll=0.3)
+    states = p.b.out("ip xfrm state")
+    assert states.count("proto esp") == 2 and all(f"spi {s:#010x}" in states for s in (new.a.spi, new.b.spi))
+    p.need(4, count=5)
+    p.need(6, back=True, count=5)
+    assert (p.da.link()["flaps"], p.db.link()["flaps"]) == flaps, "no link went down for it"
+
+
+def no_state(case):
+    """Deleted by somebody: nothing leaves, and the daemon makes it again behind the numbers that were used."""
+    p = pair()
+    p.need(4)
+    old = p.sas(p.db)["out"]["seq"]
+    with asleep(p.db):
+        p.b.ip("xfrm state flush")
+        p.dark("no state")
+    p.da.wait_up(timeout=40)
+    p.db.wait_up(timeout=40)
+    p.need(4)
+    p.need(6, back=True)
+    assert p.sas(p.db)["out"]["seq"] > old + (1 << 16)
+    assert "made again" in p.db.log()
+
+
+def no_policy(case):
+    p = pair()
+    ours = IF_ID.search(p.b.out("ip -d xfrm state"))[1]
+    with asleep(p.db):
+        for v in ("0.0.0.0/0", "::/0"):
+            p.b.ip(f"xfrm policy delete src {v} dst {v} dir out if_id {ours}")
+        p.dark("no policy")
+
+
+def no_device(case):
+    p = kernels()
+    p.need(4)
+    sh(["nsenter", f"--net={p.db.backend}", "--", "ip", "link", "del", "x1"])
+    assert not p.leaks()
+    p.need(4)
+    p.need(6, back=True)
+    assert not p.leaks() and "making it again" in p.db.log(), p.db.log()[-800:]
+
+
+def killed(case):
+    """Carriers fall, nothing passes in the clear; a successor goes on with the same states."""
+    p = kernels()
+    p.need(4)
+    spis = sorted(s["spi"] for s in p.db.link()["sas"])
+    p.db.kill()
+    wait_until(lambda: p.db.oper() in ("LOWERLAYERDOWN", "DOWN"), 10, "carrier down")
+    p.dark("killed")
+    p.db.start(timeout=60)
+    p.db.wait_up(timeout=40)
+    assert sorted(s["spi"] for s in p.db.link()["sas"]) == spis
+    for v in (4, 6):
+        p.need(v)
+        p.need(v, back=True)
+    assert not p.leaks()
+
+
+def released(case):
+    """Nothing of ours stays in the kernel."""
+    p = kernels()
+    p.db.stop()
+    assert "proto esp" in p.b.out("ip xfrm state"), "the states are for the successor"
+    p.db.release()
+    left = p.b.out("ip -d xfrm state") + p.b.out("ip -d xfrm policy")
+    assert "if_id" not in left, re.sub("0x[0-9a-f]{30,}", "KEY", left)
+
+
+def invariants(get):
+    def hold(case):
+        p = get()
+        leak.check_keys([d for d in (p.da, p.db) if d.running()])
+        p.lab.verify_taps()
+    return hold
+
+
+def named(name, fn):
+    return Case(name, fn, limit=150)
+
+
+def cases(job):
+    first = [("up", up), ("ping", pings(pair)), ("tcp", tcps(pair)), ("counters", counters(pair)), ("foreign_source", foreign_source), ("rekey", rekey),
+             ("no_state", no_state), ("no_policy", no_policy), ("invariants", invariants(pair)), ("counts_are_exact", counts_are_exact)]
+    second = [("both_ping", pings(kernels)), ("both_tcp", tcps(kernels)), ("both_counters", counters(kernels)), ("no_device", no_device),
+              ("killed", killed), ("both_invariants", invariants(kernels)), ("released", released)]
+    return [named(n, fn) for n, fn in first + second]

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
+#include "backend.h"
+#include "safile.h"
+#include "xfrm.h"
+
+const char *backend_name(enum link_backend b)
+{
+	static const char *const names[] = {[BACKEND_AFXDP] = "afxdp", [BACKEND_XFRM] = "xfrm", [BACKEND_AUTO] = "auto"};
+
+	return names[b];
+}
+
+const struct backend *backend_of(const struct link *l)
+{
+	return l->backend == BACKEND_XFRM ? &backend_xfrm : &backend_afxdp;
+}
+
+static int ask_kernel(struct daemon *d)
+{
+	if (!d->kernel_esp.asked)
+		d->kernel_esp.err = xfrm_probe(d->backend_fd, d->nl_k, d->kernel_esp.why, sizeof d->kernel_esp.why);
+	d->kernel_esp.asked = true;
+	return d->kernel_esp.err;
+}
+
+static const char *of_paths(const struct link_conf *c)
+{
+	if (c->n_paths != 1)
+		return "it follows one path, there are several";
+	if (c->paths[0].any)
+		return "it learns no address from packets (path = any)";
+	return c->paths[0].encap == ENCAP_UDP ? "encap udp is not driven yet" : NULL;
+}
+
+/* What of this link only a worker does. Return: the words, NULL = nothing */
+static const char *workers_only(const struct link_conf *c)
+{
+	enum sa_mode mode;
+
+	if (c->tfc)
+		return "it pads nothing (tfc)";
+	if (c->cover)
+		return "it sends no dummies (cover)";
+	if (c->outer.dscp_fixed || c->outer.ttl || c->outer.ttl_copy || c->outer.df == DF_SET)
+		return "it takes no word on the outer header but ecn and df = copy, clear";
+	if (c->ike[0]) /* it may find a NAT, and then wants UDP */
+		return "SAs of an IKE daemon are not driven yet (ike)";
+	if (c->liveness != LIVE_OFF && !c->address.set && !c->address6.set)
+		return "liveness is by echo there, and needs address or address6";
+	if (c->sa_file[0] && !safile_mode(c->sa_file, &mode) && mode == SA_TRANSPORT)
+		return "transport mode is not driven yet";
+	return of_paths(c);
+}
+
+int backend_choose(struct daemon *d, const struct link_conf *c, enum link_backend *b, char *why, size_t len, FILE *errs)
+{
+	const char *cannot;
+
+	why[0] = 0;
+	*b = BACKEND_AFXDP;
+	if (c->backend == BACKEND_AFXDP)
+		return 0;
+	cannot = ask_kernel(d) ? d->kernel_esp.why : workers_only(c);
+	if (!cannot) {
+		*b = BACKEND_XFRM;
+		return 0;
+	}
+	snprintf(why, len, "%s%s", d->kernel_esp.err ? "" : "the kernel cannot carry it: ", cannot);
+	if (c->backend == BACKEND_AUTO)
+		return 0;
+	*b = BACKEND_XFRM;
+	fprintf(errs, "%s: backend = xfrm: %s; backend = auto takes the workers instead, backend = afxdp asks for them\n",
+		c->name, why);
+	return -EOPNOTSUPP;
+}

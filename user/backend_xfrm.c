@@ -1,0 +1,545 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * backend_xfrm - SAs that the kernel has: states and policies in the underlay namespace, reached by an xfrm
+ * device xN of the link that lies beside its bN in the backend namespace.
+ *
+ * out: classify hands raw packets to xN; its policies name the state in use by SPI, so that without that very state
+ *      nothing leaves (XfrmOutNoStates). in: opened (ipsec_in.bpf.c) takes what comes out of xN to ipsecN.
+ * A state is bound to outer addresses: where the path leads elsewhere, the SA becomes another state that goes on
+ * behind the first one's numbers. For that, and until a path is known, its key stays in secret memory, as a worker's does.
+ */
+#include <errno.h>
+#include <linux/netlink.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "backend.h"
+#include "load.h"
+#include "log.h"
+#include "ns.h"
+#include "secmem.h"
+#include "xfrm.h"
+
+enum {
+	SKIP = 1 << 16,      /* numbers left out where the one last used is not known exactly */
+	LATE = 4,            /* the same of what was taken in */
+	ROUTE_METRIC = 1000, /* plus the link's id: one default route per device, all different */
+};
+
+/* struct ksa - the kernel's half of an SA */
+struct ksa {
+	struct sa_conf *conf;     /* in secret memory, until its life is over */
+	struct in6_addr src, dst; /* outer, as its state has them; unspecified = there is no state */
+	struct xuse seen;         /* of that state, at the last look */
+	uint64_t was_pkts, was_bytes; /* counted before that state */
+	uint64_t step;            /* by how much the numbers grew between the last two looks */
+	struct life life;
+};
+
+static uint32_t if_id(const struct daemon *d, const struct link *l)
+{
+	return xfrm_if_id(d->instance) | l->id;
+}
+
+static int request(struct daemon *d, struct nlmsghdr *h, nl_msg_fn fn, void *arg)
+{
+	return h ? nl_request(d->nl_x, h, fn, arg) : -EOPNOTSUPP;
+}
+
+static bool set(const struct in6_addr *a)
+{
+	return !IN6_IS_ADDR_UNSPECIFIED(a);
+}
+
+static bool same(const struct in6_addr *a, const struct in6_addr *b)
+{
+	return !memcmp(a, b, sizeof *a);
+}
+
+/* ---- what a state has counted ---- */
+
+struct answer {
+	enum sa_dir dir;
+	struct xuse use;
+	bool there;
+};
+
+static int read_use(void *arg, const struct nlmsghdr *h)
+{
+	struct answer *a = arg;
+
+	a->there |= xfrm_use_read(h, a->dir, &a->use);
+	return 0;
+}
+
+/* Return: 0, -ESRCH = no such state, -errno */
+static int ask_use(struct daemon *d, const struct sa *sa, const struct in6_addr *dst, struct xuse *u)
+{
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+	struct answer a = {.dir = sa->dir};
+	int err = request(d, xfrm_use_msg(buf, dst, sa->spi), read_use, &a);
+
+	if (!err && !a.there)
+		err = -ESRCH;
+	if (!err)
+		*u = a.use;
+	return err;
+}
+
+static void put(__u64 *to, uint64_t v)
+{
+	__atomic_store_n(to, v, __ATOMIC_RELAXED);
+}
+
+static void count(struct sa *sa, const struct xuse *u)
+{
+	struct ksa *k = sa->kernel;
+	struct wlink_ctr *c = sa->link->w->ctr;
+	uint64_t pkts = u->pkts - k->seen.pkts, bytes = u->bytes - k->seen.bytes;
+
+	put(sa->dir == SA_OUT ? &c->out_kernel_pkts : &c->in_kernel_pkts,
+	    (sa->dir == SA_OUT ? c->out_kernel_pkts : c->in_kernel_pkts) + pkts);
+	put(sa->dir == SA_OUT ? &c->out_kernel_bytes : &c->in_kernel_bytes,
+	    (sa->dir == SA_OUT ? c->out_kernel_bytes : c->in_kernel_bytes) + bytes);
+	k->step = u->seq > sa->ctr->top ? u->seq - sa->ctr->top : 0;
+	k->seen = *u;
+	put(&sa->ctr->pkts, k->was_pkts + u->pkts);
+	put(&sa->ctr->bytes, k->was_bytes + u->bytes);
+	put(&sa->ctr->top, MAX(sa->ctr->top, u->seq));
+	if (pkts)
+		put(&sa->ctr->last_used_ns, now_ns());
+	k->life.pkts = sa->ctr->pkts;
+	k->life.bytes = sa->ctr->bytes;
+}
+
+/* ---- states ---- */
+
+/* Where the path in use leads. Return: false = not known (yet) */
+static bool ends(const struct link *l, enum sa_dir dir, struct in6_addr *src, struct in6_addr *dst)
+{
+	const struct link_path *p = &l->paths[l->cur_path];
+	struct in6_addr own;
+
+	if (!l->n_paths || !set(&p->remote) || p->conf.encap == ENCAP_UDP)
+		return false;
+	own = p->conf.has_local ? p->conf.local : p->src;
+	if (!set(&own) || addr_is4(&own) != addr_is4(&p->remote))
+		return false;
+	*src = dir == SA_OUT ? own : p->remote;
+	*dst = dir == SA_OUT ? p->remote : own;
+	return true;
+}
+
+/* How many packets more it may carry. Return: 0 = no limit; UINT64_MAX = none at all */
+static uint64_t packets_left(const struct sa *sa, uint64_t seq)
+{
+	uint64_t left = UINT64_MAX;
+
+	if (sa->life.hard.pkts)
+		left = sa->life.hard.pkts > sa->ctr->pkts ? sa->life.hard.pkts - sa->ctr->pkts : 0;
+	if (sa->dir == SA_OUT)
+		left = MIN(left, sa->seq_limit > seq ? sa->seq_limit - seq : 0);
+	return left == 0 ? UINT64_MAX : left == UINT64_MAX ? 0 : left;
+}
+
+static struct xstate state_of(const struct daemon *d, const struct sa *sa)
+{
+	const struct link *l = sa->link;
+
+	return (struct xstate){.conf = sa->kernel->conf, .src = sa->kernel->src, .dst = sa->kernel->dst, .if_id = if_id(d, l),
+			       .mark = l->n_paths ? l->paths[l->cur_path].conf.fwmark : 0,
+			       .no_ecn = l->conf.outer.ecn_off, .no_pmtu = l->conf.outer.df == DF_CLEAR};
+}
+
+static void remove_state(struct daemon *d, struct sa *sa)
+{
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+	struct ksa *k = sa->kernel;
+
+	if (!set(&k->dst))
+		return;
+	request(d, xfrm_state_del_msg(buf, &k->dst, sa->spi), NULL, NULL);
+	k->src = k->dst = in6addr_any;
+	k->was_pkts = sa->ctr->pkts;
+	k->was_bytes = sa->ctr->bytes;
+	k->seen = (struct xuse){0};
+}
+
+/* A new state, behind every number that any state of this SA may have used or taken. */
+static int add_state(struct daemon *d, struct sa *sa, uint64_t skip)
+{
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+	struct xstate s = state_of(d, sa);
+	struct nlmsghdr *h;
+	uint64_t first = sa->kernel->conf->seq_start;
+	int err;
+
+	if (sa->dir == SA_OUT)
+		s.seq = MAX(first ? first - 1 : 0, sa->ctr->top ? sa->ctr->top + skip : 0);
+	else
+		s.seq = MAX(first, sa->ctr->top + skip);
+	s.hard_pkts = packets_left(sa, s.seq);
+	if (s.hard_pkts == UINT64_MAX)
+		return -EDQUOT;
+	h = xfrm_state_msg(buf, &s);
+	err = request(d, h, NULL, NULL);
+	explicit_bzero(buf, sizeof buf);
+	if (!err)
+		put(&sa->ctr->top, s.seq);
+	return err;
+}
+
+/* A predecessor's state for this very SA goes on: the same numbers, the same IVs. */
+static bool adopt_state(struct daemon *d, struct sa *sa, const struct in6_addr *src, const struct in6_addr *dst)
+{
+	struct ksa *k = sa->kernel;
+	struct xuse u;
+
+	if (!sa->adopted || set(&k->dst) || ask_use(d, sa, dst, &u))
+		return false;
+	k->src = *src;
+	k->dst = *dst;
+	k->seen = u; /* what it carried meanwhile is in no book of ours */
+	k->was_pkts = sa->ctr->pkts - MIN(u.pkts, sa->ctr->pkts);
+	k->was_bytes = sa->ctr->bytes - MIN(u.bytes, sa->ctr->bytes);
+	return true;
+}
+
+/* Make the kernel's state what SA and path say. */
+static int place(struct daemon *d, struct sa *sa)
+{
+	struct ksa *k = sa->kernel;
+	struct in6_addr src, dst;
+	bool moves = set(&k->dst);
+	struct xuse u;
+	int err;
+
+	if (!k->conf || !ends(sa->link, sa->dir, &src, &dst) || (same(&src, &k->src) && same(&dst, &k->dst)))
+		return 0;
+	if (moves && !ask_use(d, sa, &k->dst, &u))
+		count(sa, &u);
+	remove_state(d, sa);
+	if (adopt_state(d, sa, &src, &dst))
+		return 0;
+	k->src = src;
+	k->dst = dst;
+	err = add_state(d, sa, sa->dir == SA_OUT && (moves || sa->adopted) ? SKIP : 0);
+	if (err)
+		k->src = k->dst = in6addr_any;
+	return err;
+}
+
+/* ---- policies ---- */
+
+static int put_policies(struct daemon *d, struct link *l, bool out, uint32_t spi, const struct in6_addr *src,
+			const struct in6_addr *dst)
+{
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+	struct xpolicy p = {.out = out, .if_id = if_id(d, l), .spi = spi, .src = *src, .dst = *dst,
+			    .outer4 = addr_is4(l->n_paths ? &l->paths[l->cur_path].remote : dst)};
+	int err;
+
+	p.is4 = true;
+	err = request(d, xfrm_policy_msg(buf, &p), NULL, NULL);
+	p.is4 = false;
+	return err ? err : request(d, xfrm_policy_msg(buf, &p), NULL, NULL);
+}
+
+static void del_policies(struct daemon *d, struct link *l, bool out)
+{
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+	struct xpolicy p = {.out = out, .if_id = if_id(d, l)};
+
+	for (int i = 0; i < 2; i++) {
+		p.is4 = i;
+		request(d, xfrm_policy_del_msg(buf, &p), NULL, NULL);
+	}
+}
+
+/* What the out policies say is computed from the SA in use and where its state stands. */
+static int point(struct daemon *d, struct link *l, const struct sa *sa)
+{
+	const struct ksa *k = sa ? sa->kernel : NULL;
+	int err;
+
+	if (!k || !set(&k->dst)) {
+		if (l->x.sa)
+			del_policies(d, l, true);
+		l->x.sa = NULL;
+		return 0;
+	}
+	if (l->x.sa == sa && same(&l->x.src, &k->src) && same(&l->x.dst, &k->dst))
+		return 0;
+	err = put_policies(d, l, true, sa->spi, &k->src, &k->dst);
+	if (err)
+		return err;
+	l->x.sa = sa;
+	l->x.src = k->src;
+	l->x.dst = k->dst;
+	return 0;
+}
+
+/* ---- SAs ---- */
+
+static void forget(struct sa *sa)
+{
+	if (!sa->kernel)
+		return;
+	secmem_free(sa->kernel->conf);
+	free(sa->kernel);
+	sa->kernel = NULL;
+}
+
+static int install(struct daemon *d, struct sa *sa, const struct sa_spec *s, const struct sa_conf *c)
+{
+	struct sa_in_ent e = {.slot = sa->slot, .sgen = sa->sgen, .link = sa->link->id, .worker = sa->link->worker,
+			      .flags = SA_IN_F_KERNEL};
+	struct ksa *k;
+	int err;
+
+	if (c->mode == SA_TRANSPORT || s->udp)
+		return -EOPNOTSUPP;
+	k = calloc(1, sizeof *k);
+	if (!k)
+		return -ENOMEM;
+	sa->kernel = k;
+	sa->installed = true;
+	k->conf = secmem_alloc(sizeof *k->conf);
+	if (!k->conf)
+		return -ENOMEM;
+	*k->conf = *c;
+	life_init(&k->life, &c->life, now_ns());
+	sa->last_top = sa->ctr->top;
+	sa->first_pkts = sa->ctr->pkts;
+	err = place(d, sa);
+	if (!err && sa->dir == SA_IN)
+		err = load_sa_in_set(d->load, htonl(sa->spi), &e);
+	return err;
+}
+
+static int use(struct daemon *d, struct sa *sa)
+{
+	return point(d, sa->link, sa);
+}
+
+/* Whether the peer has it cannot be asked: the kernel sends no dummies. IKE knows it anyway. */
+static void ask(struct daemon *d, struct sa *sa)
+{
+	(void)d;
+	log_info("%s: out sa 0x%08x: the kernel cannot ask the peer whether it has it: ipsecctl sa rekey --now once it has",
+		 sa->link->conf.name, sa->spi);
+}
+
+/* It is gone, and not by us: its limit in the kernel, or somebody's `ip xfrm state flush`. */
+static void lost(struct daemon *d, struct sa *sa)
+{
+	struct ksa *k = sa->kernel;
+	const struct life_limit *hard = &sa->life.hard;
+	int err;
+
+	k->src = k->dst = in6addr_any;
+	k->was_pkts = sa->ctr->pkts;
+	k->was_bytes = sa->ctr->bytes;
+	k->seen = (struct xuse){0};
+	if (hard->pkts || hard->bytes) {
+		atomic_store_explicit(&k->life.over, hard->pkts ? LIFE_PACKETS : LIFE_BYTES, memory_order_relaxed);
+		return;
+	}
+	sa->adopted = false;
+	if (!ends(sa->link, sa->dir, &k->src, &k->dst))
+		return;
+	/* in: what it may have taken since the last look; a mark far above would keep out a peer that says little */
+	err = add_state(d, sa, sa->dir == SA_OUT ? SKIP : 2 * k->step + LATE);
+	if (err)
+		k->src = k->dst = in6addr_any;
+	log_warnx("%s: %s sa 0x%08x: the kernel's state was deleted by somebody: %s", sa->link->conf.name,
+		  sa->dir == SA_OUT ? "out" : "in", sa->spi, err ? strerror(-err) : "made again");
+}
+
+static void look(struct daemon *d, struct sa *sa)
+{
+	struct xuse u;
+	int err;
+
+	if (!set(&sa->kernel->dst))
+		return;
+	err = ask_use(d, sa, &sa->kernel->dst, &u);
+	if (!err)
+		count(sa, &u);
+	else if (err == -ESRCH)
+		lost(d, sa);
+}
+
+static void limits(struct daemon *d, struct sa *sa)
+{
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+	struct xstate s = state_of(d, sa);
+	uint64_t left;
+
+	if (!set(&sa->kernel->dst))
+		return;
+	look(d, sa);
+	left = packets_left(sa, sa->ctr->top);
+	if (left == UINT64_MAX)
+		return;
+	s.hard_pkts = left ? sa->kernel->seen.pkts + left : 0;
+	request(d, xfrm_limit_msg(buf, &s), NULL, NULL);
+}
+
+/* IVs are the kernel's: numbers mixed with a random start of each state. */
+static void used(const struct sa *sa, uint64_t *seq, uint64_t *iv)
+{
+	*seq = sa->ctr->top;
+	*iv = 0;
+}
+
+static enum life_cause over(const struct sa *sa, uint64_t now)
+{
+	return life_over(&sa->kernel->life, now);
+}
+
+static uint64_t end_ns(const struct sa *sa)
+{
+	return sa->kernel->life.end_ns;
+}
+
+static void end(struct daemon *d, struct sa *sa)
+{
+	remove_state(d, sa);
+	secmem_free(sa->kernel->conf);
+	sa->kernel->conf = NULL;
+}
+
+static void uninstall(struct daemon *d, struct sa *sa)
+{
+	if (sa->dir == SA_IN)
+		load_sa_in_del(d->load, htonl(sa->spi));
+	if (sa->link->x.sa == sa)
+		point(d, sa->link, NULL);
+	if (set(&sa->kernel->dst))
+		look(d, sa);
+	remove_state(d, sa);
+	forget(sa);
+}
+
+/*
+ * ---- the device of a link ----
+ *
+ * It stays up also when links are down: what is decrypted without it comes out at the uplink, to be refused there by
+ * the policy check (XfrmInNoPols), and nobody should have to count on that.
+ */
+
+static void x_name(const struct link *l, char name[IFNAMSIZ])
+{
+	snprintf(name, IFNAMSIZ, "x%u", l->conf.number);
+}
+
+static int attach(void *arg)
+{
+	struct link *l = ((void **)arg)[0];
+	struct daemon *d = ((void **)arg)[1];
+
+	return load_attach_opened(d->load, l->x.ifindex);
+}
+
+/* IPv6 asks the backend's routing table even to send into it. */
+static int raise_device(struct daemon *d, struct link *l)
+{
+	struct nl_sysctl s = {.family = "ipv6", .name = "disable_ipv6", .value = "0"};
+	struct nl_route r = {.type = NL_RT_UNICAST, .oif = l->x.ifindex, .metric = ROUTE_METRIC + l->id, .proto = NL_PROTO_ESPWIRE};
+	char name[IFNAMSIZ];
+	int err;
+
+	x_name(l, name);
+	err = nl_link_set_up(d->nl_k, l->x.ifindex, true) ?: nl_sysctls(d->nl_k, name, &s, 1) ?: nl_route_add(d->nl_k, &r);
+	l->x.ready = !err;
+	return err;
+}
+
+static int make_device(struct daemon *d, struct link *l)
+{
+	void *arg[] = {l, d};
+	char name[IFNAMSIZ];
+	struct nl_link x;
+	int err;
+
+	x_name(l, name);
+	if (!nl_link_get(d->nl_k, name, &x)) /* a predecessor's, perhaps of another id */
+		nl_link_del(d->nl_k, x.ifindex);
+	err = nl_xfrm_add(d->nl_u, name, if_id(d, l), d->backend_fd);
+	if (!err)
+		err = nl_link_get(d->nl_k, name, &x);
+	if (err)
+		return err;
+	l->x.ifindex = x.ifindex;
+	nl_link_set_mtu(d->nl_k, x.ifindex, 65535 - 100); /* ipsecN's decides */
+	return ns_call(d->backend_fd, attach, arg);
+}
+
+static bool holds(const struct prefixes *s, const struct prefix *p)
+{
+	for (unsigned int i = 0; i < s->n; i++)
+		if (s->p[i].len == p->len && s->p[i].is4 == p->is4 && same(&s->p[i].addr, &p->addr))
+			return true;
+	return false;
+}
+
+/* The new ones first, so that no source falls between. */
+static int set_inner(struct daemon *d, struct link *l)
+{
+	struct prefixes now = {0}, was = l->x.inner;
+	int err = link_inner(l, &now.p, &now.n);
+
+	for (unsigned int i = 0; i < now.n && !err; i++)
+		err = load_inner_set(d->load, l->id, &now.p[i]);
+	for (unsigned int i = 0; i < was.n; i++)
+		if (!holds(&now, &was.p[i]))
+			load_inner_del(d->load, l->id, &was.p[i]);
+	free(was.p);
+	l->x.inner = now;
+	return err;
+}
+
+static int link_follow(struct daemon *d, struct link *l)
+{
+	int err = d->nl_x ? 0 : nl_open_bus(&d->nl_x, d->underlay_fd, NETLINK_XFRM);
+	bool fresh = !l->x.ifindex;
+
+	if (!err && fresh)
+		err = make_device(d, l);
+	if (!err && fresh)
+		err = put_policies(d, l, false, 0, &in6addr_any, &in6addr_any);
+	if (!err)
+		err = set_inner(d, l);
+	if (!err && !l->x.ready)
+		err = raise_device(d, l);
+	for (struct sa *sa = l->sas; sa && !err; sa = sa->next)
+		if (sa->kernel)
+			err = place(d, sa);
+	if (!err && l->out && l->out->kernel)
+		err = point(d, l, l->out);
+	if (err)
+		log_rl("%s: backend xfrm: %s %s", l->conf.name, strerror(-err), nl_err(d->nl_x));
+	return err;
+}
+
+static void link_leave(struct daemon *d, struct link *l)
+{
+	if (!d->nl_x)
+		return;
+	point(d, l, NULL);
+	del_policies(d, l, false);
+	if (l->x.ifindex)
+		nl_link_del(d->nl_k, l->x.ifindex);
+	l->x.ifindex = 0;
+	l->x.ready = false;
+	for (unsigned int i = 0; i < l->x.inner.n; i++)
+		load_inner_del(d->load, l->id, &l->x.inner.p[i]);
+	free(l->x.inner.p);
+	l->x.inner = (struct prefixes){0};
+}
+
+const struct backend backend_xfrm = {
+	.id = BACKEND_XFRM, .install = install, .use = use, .ask = ask, .look = look, .limits = limits, .used = used,
+	.over = over, .end_ns = end_ns, .end = end, .uninstall = uninstall, .close = forget, .link = link_follow,
+	.unlink = link_leave,
+};

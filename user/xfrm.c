@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "xfrm.h" /* first: linux/xfrm.h must find netinet/in.h included */
+#include <errno.h>
+#include <libmnl/libmnl.h>
+#include <linux/netlink.h>
+#include <linux/udp.h>
+#include <linux/xfrm.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+#define DEFAULT_PRIORITY 100
+
+/* ---- addresses ---- */
+
+static uint16_t family(const struct in6_addr *a)
+{
+	return addr_is4(a) ? AF_INET : AF_INET6;
+}
+
+static void put_addr(xfrm_address_t *to, const struct in6_addr *a)
+{
+	memset(to, 0, sizeof *to);
+	if (addr_is4(a))
+		memcpy(&to->a4, a->s6_addr + 12, sizeof to->a4);
+	else
+		memcpy(to->a6, a, sizeof to->a6);
+}
+
+/* ---- suites ---- */
+
+static const char *aead_words(enum aead_alg alg)
+{
+	switch (alg) {
+	case AEAD_AES_GCM_128:
+	case AEAD_AES_GCM_256:
+		return "rfc4106(gcm(aes))";
+	case AEAD_AES_GMAC_128:
+	case AEAD_AES_GMAC_256:
+		return "rfc4543(gcm(aes))";
+	case AEAD_CHACHA20_POLY1305:
+		return "rfc7539esp(chacha20,poly1305)";
+	default:
+		return NULL;
+	}
+}
+
+static const char *hmac_words(enum aead_alg alg)
+{
+	switch (alg) {
+	case AEAD_CBC_128_SHA1:
+	case AEAD_CBC_256_SHA1:
+		return "hmac(sha1)";
+	case AEAD_CBC_128_SHA256:
+	case AEAD_CBC_256_SHA256:
+	case AEAD_NULL_SHA256:
+		return "hmac(sha256)";
+	case AEAD_CBC_256_SHA384:
+	case AEAD_NULL_SHA384:
+		return "hmac(sha384)";
+	case AEAD_CBC_256_SHA512:
+	case AEAD_NULL_SHA512:
+		return "hmac(sha512)";
+	default:
+		return NULL;
+	}
+}
+
+static void put_aead(struct nlmsghdr *h, const struct sa_conf *c, const struct aead_desc *a)
+{
+	struct {
+		struct xfrm_algo_aead alg;
+		uint8_t key[AEAD_KEY_MAX + AEAD_SALT_LEN];
+	} p = {0};
+	size_t n = a->key_len;
+
+	snprintf(p.alg.alg_name, sizeof p.alg.alg_name, "%s", aead_words(c->alg));
+	memcpy(p.alg.alg_key, c->key, n);
+	memcpy(p.alg.alg_key + n, c->salt, a->salt_len);
+	n += a->salt_len;
+	p.alg.alg_key_len = n * 8;
+	p.alg.alg_icv_len = a->icv_len * 8;
+	mnl_attr_put(h, XFRMA_ALG_AEAD, sizeof p.alg + n, &p);
+	explicit_bzero(&p, sizeof p);
+}
+
+static void put_cipher(struct nlmsghdr *h, const struct sa_conf *c, const struct aead_desc *a)
+{
+	struct {
+		struct xfrm_algo alg;
+		uint8_t key[AEAD_KEY_MAX];
+	} p = {0};
+
+	snprintf(p.alg.alg_name, sizeof p.alg.alg_name, "%s", a->key_len ? "cbc(aes)" : "ecb(cipher_null)");
+	memcpy(p.alg.alg_key, c->key, a->key_len);
+	p.alg.alg_key_len = a->key_len * 8;
+	mnl_attr_put(h, XFRMA_ALG_CRYPT, sizeof p.alg + a->key_len, &p);
+	explicit_bzero(&p, sizeof p);
+}
+
+static void put_hmac(struct nlmsghdr *h, const struct sa_conf *c, const struct aead_desc *a)
+{
+	struct {
+		struct xfrm_algo_auth alg;
+		uint8_t key[AEAD_KEY_MAX];
+	} p = {0};
+
+	snprintf(p.alg.alg_name, sizeof p.alg.alg_name, "%s", hmac_words(c->alg));
+	memcpy(p.alg.alg_key, c->key + a->key_len, a->auth_key_len);
+	p.alg.alg_key_len = a->auth_key_len * 8;
+	p.alg.alg_trunc_len = a->icv_len * 8;
+	mnl_attr_put(h, XFRMA_ALG_AUTH_TRUNC, sizeof p.alg + a->auth_key_len, &p);
+	explicit_bzero(&p, sizeof p);
+}
+
+static bool put_suite(struct nlmsghdr *h, const struct sa_conf *c)
+{
+	const struct aead_desc *a = aead_by_alg(c->alg);
+
+	if (a && aead_words(c->alg)) {
+		put_aead(h, c, a);
+		return true;
+	}
+	if (!a || !hmac_words(c->alg))
+		return false;
+	put_cipher(h, c, a);
+	put_hmac(h, c, a);
+	return true;
+}
+
+/* ---- states ---- */
+
+/* All numbers up to seq count as seen: what was heard before this state was made is not taken twice (I2). */
+static bool put_numbers(struct nlmsghdr *h, const struct xstate *s)
+{
+	struct {
+		struct xfrm_replay_state_esn esn;
+		uint32_t bmp[XFRM_WINDOW_MAX / 32];
+	} p = {0};
+	bool out = s->conf->dir == SA_OUT;
+	uint32_t window = out ? XFRM_WINDOW_OUT : s->conf->window;
+
+	if (!window || window > XFRM_WINDOW_MAX)
+		return false;
+	p.esn.bmp_len = (window + 31) / 32;
+	p.esn.replay_window = window;
+	if (out) {
+		p.esn.oseq = (uint32_t)s->seq;
+		p.esn.oseq_hi = (uint32_t)(s->seq >> 32);
+	} else {
+		p.esn.seq = (uint32_t)s->seq;
+		p.esn.seq_hi = (uint32_t)(s->seq >> 32);
+		if (s->seq)
+			memset(p.esn.bmp, 0xff, p.esn.bmp_len * sizeof p.esn.bmp[0]);
+	}
+	/* without its words the bitmap is empty */
+	mnl_attr_put(h, XFRMA_REPLAY_ESN_VAL, sizeof p.esn + (out || !s->seq ? 0 : p.esn.bmp_len * sizeof p.esn.bmp[0]), &p);
+	return true;
+}
+
+static void put_encap(struct nlmsghdr *h, const struct xstate *s)
+{
+	struct xfrm_encap_tmpl e = {.encap_type = UDP_ENCAP_ESPINUDP, .encap_sport = htons(s->sport),
+				    .encap_dport = htons(s->dport)};
+
+	if (s->sport)
+		mnl_attr_put(h, XFRMA_ENCAP, sizeof e, &e);
+}
+
+static void put_no_limit(struct xfrm_lifetime_cfg *l)
+{
+	l->soft_byte_limit = l->hard_byte_limit = XFRM_INF;
+	l->soft_packet_limit = l->hard_packet_limit = XFRM_INF;
+}
+
+static struct nlmsghdr *state_msg(void *buf, uint16_t type, const struct xstate *s)
+{
+	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
+	struct xfrm_usersa_info i = {0}; /* 64-bit members behind a 4-byte aligned header */
+
+	h->nlmsg_type = type;
+	put_addr(&i.id.daddr, &s->dst);
+	put_addr(&i.saddr, &s->src);
+	i.id.spi = htonl(s->conf->spi);
+	i.id.proto = IPPROTO_ESP;
+	i.family = family(&s->dst);
+	i.reqid = s->if_id;
+	i.mode = s->conf->mode == SA_TRANSPORT ? XFRM_MODE_TRANSPORT : XFRM_MODE_TUNNEL;
+	put_no_limit(&i.lft);
+	if (s->hard_pkts)
+		i.lft.hard_packet_limit = s->hard_pkts;
+	i.flags = (s->conf->esn ? XFRM_STATE_ESN : 0) | (s->no_ecn ? XFRM_STATE_NOECN : 0) |
+		  (s->no_pmtu ? XFRM_STATE_NOPMTUDISC : 0);
+	if (s->conf->mode == SA_TUNNEL)
+		i.flags |= XFRM_STATE_AF_UNSPEC;
+	memcpy(mnl_nlmsg_put_extra_header(h, sizeof i), &i, sizeof i);
+	if (!put_suite(h, s->conf) || !put_numbers(h, s))
+		return NULL;
+	put_encap(h, s);
+	mnl_attr_put_u32(h, XFRMA_IF_ID, s->if_id);
+	if (s->mark && s->conf->dir == SA_OUT)
+		mnl_attr_put_u32(h, XFRMA_SET_MARK, s->mark);
+	return h;
+}
+
+struct nlmsghdr *xfrm_state_msg(void *buf, const struct xstate *s)
+{
+	return state_msg(buf, XFRM_MSG_NEWSA, s);
+}
+
+struct nlmsghdr *xfrm_limit_msg(void *buf, const struct xstate *s)
+{
+	struct sa_conf blank = *s->conf;
+	struct xstate t = *s;
+
+	sa_conf_wipe(&blank);
+	t.conf = &blank;
+	return state_msg(buf, XFRM_MSG_UPDSA, &t);
+}
+
+static struct nlmsghdr *about_state(void *buf, uint16_t type, size_t head, const struct in6_addr *dst, uint32_t spi)
+{
+	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
+	struct xfrm_usersa_id id = {.spi = htonl(spi), .family = family(dst), .proto = IPPROTO_ESP};
+
+	h->nlmsg_type = type;
+	put_addr(&id.daddr, dst);
+	memcpy(mnl_nlmsg_put_extra_header(h, head), &id, sizeof id); /* struct xfrm_aevent_id begins with it */
+	return h;
+}
+
+struct nlmsghdr *xfrm_state_del_msg(void *buf, const struct in6_addr *dst, uint32_t spi)
+{
+	return about_state(buf, XFRM_MSG_DELSA, sizeof(struct xfrm_usersa_id), dst, spi);
+}
+
+struct nlmsghdr *xfrm_use_msg(void *buf, const struct in6_addr *dst, uint32_t spi)
+{
+	return about_state(buf, XFRM_MSG_GETAE, sizeof(struct xfrm_aevent_id), dst, spi);
+}
+
+bool xfrm_use_read(const struct nlmsghdr *h, enum sa_dir dir, struct xuse *u)
+{
+	struct xfrm_replay_state_esn r;
+	struct xfrm_lifetime_cur c;
+	unsigned int seen = 0;
+	const struct nlattr *a;
+
+	*u = (struct xuse){0};
+	if (h->nlmsg_type != XFRM_MSG_NEWAE || mnl_nlmsg_get_payload_len(h) < sizeof(struct xfrm_aevent_id))
+		return false;
+	mnl_attr_for_each(a, h, sizeof(struct xfrm_aevent_id))
+	{
+		uint16_t type = mnl_attr_get_type(a), len = mnl_attr_get_payload_len(a);
+
+		if (type == XFRMA_LTIME_VAL && len >= sizeof c) {
+			memcpy(&c, mnl_attr_get_payload(a), sizeof c);
+			u->pkts = c.packets;
+			u->bytes = c.bytes;
+			seen |= 1;
+		} else if (type == XFRMA_REPLAY_ESN_VAL && len >= sizeof r) {
+			memcpy(&r, mnl_attr_get_payload(a), sizeof r);
+			u->seq = dir == SA_OUT ? (uint64_t)r.oseq_hi << 32 | r.oseq : (uint64_t)r.seq_hi << 32 | r.seq;
+			seen |= 2;
+		}
+	}
+	return seen == 3;
+}
+
+/* ---- policies ---- */
+
+static void put_selector(struct xfrm_selector *s, const struct xpolicy *p)
+{
+	s->family = p->is4 ? AF_INET : AF_INET6; /* 0/0 or ::/0 both ways */
+}
+
+static struct xfrm_user_tmpl template(const struct xpolicy *p)
+{
+	struct xfrm_user_tmpl t = {.family = p->outer4 ? AF_INET : AF_INET6, .reqid = p->if_id,
+				   .mode = p->mode == SA_TRANSPORT ? XFRM_MODE_TRANSPORT : XFRM_MODE_TUNNEL,
+				   .aalgos = UINT32_MAX, .ealgos = UINT32_MAX, .calgos = UINT32_MAX};
+
+	t.id.proto = IPPROTO_ESP;
+	if (!p->out)
+		return t;
+	t.id.spi = htonl(p->spi);
+	put_addr(&t.id.daddr, &p->dst);
+	put_addr(&t.saddr, &p->src);
+	return t;
+}
+
+struct nlmsghdr *xfrm_policy_msg(void *buf, const struct xpolicy *p)
+{
+	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
+	struct xfrm_user_tmpl t = template(p);
+	struct xfrm_userpolicy_info i = {0};
+
+	h->nlmsg_type = XFRM_MSG_UPDPOLICY;
+	put_selector(&i.sel, p);
+	put_no_limit(&i.lft);
+	i.priority = DEFAULT_PRIORITY;
+	i.dir = p->out ? XFRM_POLICY_OUT : XFRM_POLICY_IN;
+	i.action = XFRM_POLICY_ALLOW;
+	i.share = XFRM_SHARE_ANY;
+	memcpy(mnl_nlmsg_put_extra_header(h, sizeof i), &i, sizeof i);
+	mnl_attr_put(h, XFRMA_TMPL, sizeof t, &t);
+	mnl_attr_put_u32(h, XFRMA_IF_ID, p->if_id);
+	return h;
+}
+
+struct nlmsghdr *xfrm_policy_del_msg(void *buf, const struct xpolicy *p)
+{
+	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
+	struct xfrm_userpolicy_id id = {0};
+
+	h->nlmsg_type = XFRM_MSG_DELPOLICY;
+	put_selector(&id.sel, p);
+	id.dir = p->out ? XFRM_POLICY_OUT : XFRM_POLICY_IN;
+	memcpy(mnl_nlmsg_put_extra_header(h, sizeof id), &id, sizeof id);
+	mnl_attr_put_u32(h, XFRMA_IF_ID, p->if_id);
+	return h;
+}
+
+/* ---- everything of ours ---- */
+
+uint32_t xfrm_if_id(const char *instance)
+{
+	uint32_t h = 2166136261u; /* FNV-1a */
+
+	for (; *instance; instance++)
+		h = (h ^ (uint8_t)*instance) * 16777619u;
+	return 0xe0000000u | ((h ^ h >> 12) & 0xfff) << 16;
+}
+
+/* Of a state or policy: what it takes to delete it. */
+struct found {
+	uint32_t if_id, spi;
+	struct in6_addr dst;
+	bool out, is4;
+};
+
+static uint32_t if_id_of(const struct nlmsghdr *h, size_t head)
+{
+	const struct nlattr *a;
+
+	mnl_attr_for_each(a, h, head)
+		if (mnl_attr_get_type(a) == XFRMA_IF_ID && mnl_attr_get_payload_len(a) >= sizeof(uint32_t))
+			return mnl_attr_get_u32(a);
+	return 0;
+}
+
+static bool read_state(const struct nlmsghdr *h, void *row)
+{
+	struct xfrm_usersa_info i;
+	struct found *f = row;
+
+	if (h->nlmsg_type != XFRM_MSG_NEWSA || mnl_nlmsg_get_payload_len(h) < sizeof i)
+		return false;
+	memcpy(&i, mnl_nlmsg_get_payload(h), sizeof i);
+	f->if_id = if_id_of(h, sizeof i);
+	f->spi = ntohl(i.id.spi);
+	if (i.family == AF_INET6)
+		memcpy(&f->dst, i.id.daddr.a6, sizeof f->dst);
+	else
+		f->dst = addr_from4((struct in_addr){i.id.daddr.a4});
+	return i.id.proto == IPPROTO_ESP;
+}
+
+static bool read_policy(const struct nlmsghdr *h, void *row)
+{
+	struct xfrm_userpolicy_info i;
+	struct found *f = row;
+
+	if (h->nlmsg_type != XFRM_MSG_NEWPOLICY || mnl_nlmsg_get_payload_len(h) < sizeof i)
+		return false;
+	memcpy(&i, mnl_nlmsg_get_payload(h), sizeof i);
+	f->if_id = if_id_of(h, sizeof i);
+	f->out = i.dir == XFRM_POLICY_OUT;
+	f->is4 = i.sel.family == AF_INET;
+	return i.dir == XFRM_POLICY_OUT || i.dir == XFRM_POLICY_IN;
+}
+
+static int each_found(struct nl *bus, uint16_t type, size_t head, nl_row_fn read, uint32_t mask, uint32_t if_id)
+{
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
+	struct found *f;
+	void *rows;
+	size_t n;
+	int err, first = 0;
+
+	h->nlmsg_type = type;
+	mnl_nlmsg_put_extra_header(h, head);
+	err = nl_dump(bus, h, sizeof *f, read, &rows, &n);
+	nl_wipe(bus);
+	if (err)
+		return err;
+	f = rows;
+	for (size_t i = 0; i < n; i++) {
+		struct xpolicy p = {.out = f[i].out, .is4 = f[i].is4, .if_id = f[i].if_id};
+
+		if ((f[i].if_id & mask) != if_id)
+			continue;
+		err = nl_request(bus, type == XFRM_MSG_GETSA ? xfrm_state_del_msg(buf, &f[i].dst, f[i].spi)
+							     : xfrm_policy_del_msg(buf, &p), NULL, NULL);
+		first = first ? first : err == -ENOENT || err == -ESRCH ? 0 : err;
+	}
+	free(rows);
+	return first;
+}
+
+int xfrm_sweep(struct nl *bus, uint32_t mask, uint32_t if_id)
+{
+	int err = each_found(bus, XFRM_MSG_GETPOLICY, sizeof(struct xfrm_userpolicy_id), read_policy, mask, if_id);
+
+	return each_found(bus, XFRM_MSG_GETSA, 0, read_state, mask, if_id) ?: err;
+}
+
+/* ---- what this kernel can ---- */
+
+enum { PROBE_IF_ID = 0xe590ffff };
+
+static int try_state(struct nl *bus)
+{
+	struct sa_conf c = {.dir = SA_OUT, .alg = AEAD_AES_GCM_128, .esn = true, .window = XFRM_WINDOW_OUT};
+	struct xstate s = {.conf = &c, .if_id = PROBE_IF_ID};
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+	int err;
+
+	if (getrandom(c.key, sizeof c.key, 0) < 0 || getrandom(&c.spi, sizeof c.spi, 0) < 0)
+		return -errno;
+	c.spi |= SPI_MIN;
+	addr_parse("192.0.2.1", &s.src);
+	addr_parse("192.0.2.2", &s.dst);
+	err = nl_request(bus, xfrm_state_msg(buf, &s), NULL, NULL);
+	if (!err)
+		nl_request(bus, xfrm_state_del_msg(buf, &s.dst, c.spi), NULL, NULL);
+	return err;
+}
+
+static int try_device(struct nl *nl)
+{
+	struct nl_link made;
+	int err = nl_xfrm_add(nl, "xprobe", PROBE_IF_ID, -1);
+
+	if (!err && !nl_link_get(nl, "xprobe", &made))
+		nl_link_del(nl, made.ifindex);
+	return err;
+}
+
+int xfrm_probe(int netns_fd, struct nl *nl, char *why, size_t len)
+{
+	struct nl *bus;
+	int err = nl_open_bus(&bus, netns_fd, NETLINK_XFRM);
+
+	if (err) {
+		snprintf(why, len, "this kernel has no XFRM (CONFIG_XFRM_USER): %s", strerror(-err));
+		return -EOPNOTSUPP;
+	}
+	err = try_state(bus);
+	nl_close(bus);
+	if (err) {
+		snprintf(why, len, "this kernel does no ESP (CONFIG_INET_ESP, module esp4): %s", strerror(-err));
+		return -EOPNOTSUPP;
+	}
+	err = try_device(nl);
+	if (err) {
+		snprintf(why, len, "this kernel has no xfrm devices (CONFIG_XFRM_INTERFACE): %s", strerror(-err));
+		return -EOPNOTSUPP;
+	}
+	return 0;
+}

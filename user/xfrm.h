@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * xfrm - the kernel's IPsec in its own words: netlink messages that make states and policies, what its
+ * states count, and whether this kernel can at all.
+ *
+ * The *_msg() functions are pure. Whoever sends a message with a key in it wipes the buffer. Requests go
+ * through nl.h's transport (NETLINK_XFRM), one bus per namespace; control thread only.
+ * RFC 4301 4.4.2, linux/xfrm.h.
+ */
+#ifndef XFRM_H
+#define XFRM_H
+
+#include "nl.h"
+#include "sa.h"
+
+enum {
+	XFRM_MSG_LEN = 2048,     /* room for any message here */
+	XFRM_WINDOW_MAX = 4096,  /* the kernel's largest */
+	XFRM_WINDOW_OUT = 32,    /* it wants one of outbound states with ESN, too */
+};
+
+/** struct xstate - one SA as the kernel is told of it */
+struct xstate {
+	const struct sa_conf *conf;   /* direction, SPI, suite, keys, mode, ESN, window; secret */
+	struct in6_addr src, dst;     /* outer, of one family */
+	uint32_t if_id;               /* of the xfrm device; also its reqid */
+	uint32_t mark;                /* out: fwmark of envelopes, 0 = none */
+	uint16_t sport, dport;        /* in UDP, host order; 0 = bare ESP */
+	uint64_t seq;                 /* out: last number used; in: nothing up to here is taken */
+	uint64_t hard_pkts;           /* no packet after so many, 0 = no limit */
+	bool no_ecn, no_pmtu;         /* ecn = off; df = clear */
+};
+
+/** struct xpolicy - what an xfrm device may send, or take in: all of one inner family */
+struct xpolicy {
+	bool out, is4;
+	uint32_t if_id;
+	struct in6_addr src, dst; /* outer, of the states; in: src and dst unspecified = any */
+	bool outer4;              /* their family */
+	uint32_t spi;             /* out: of the state in use, host order */
+	enum sa_mode mode;
+};
+
+/** struct xuse - what a state has counted */
+struct xuse {
+	uint64_t pkts, bytes;
+	uint64_t seq; /* out: last number used; in: the highest taken */
+};
+
+/** xfrm_state_msg() - into buf[XFRM_MSG_LEN], aligned to 8. NULL: a suite or window the kernel has no words for */
+struct nlmsghdr *xfrm_state_msg(void *buf, const struct xstate *s);
+/**
+ * xfrm_limit_msg() - of a state that stands, all that it may be told anew: its limits; as xfrm_state_msg()
+ * No key goes over the wire: what the kernel does not look at is zero.
+ */
+struct nlmsghdr *xfrm_limit_msg(void *buf, const struct xstate *s);
+struct nlmsghdr *xfrm_state_del_msg(void *buf, const struct in6_addr *dst, uint32_t spi);
+/** xfrm_use_msg() - ask for counters and numbers: the one request whose answer holds no key */
+struct nlmsghdr *xfrm_use_msg(void *buf, const struct in6_addr *dst, uint32_t spi);
+/** xfrm_use_read() - the answer. Return: is it one? */
+bool xfrm_use_read(const struct nlmsghdr *h, enum sa_dir dir, struct xuse *u);
+/** xfrm_policy_msg() - adds, or replaces an equal one's template */
+struct nlmsghdr *xfrm_policy_msg(void *buf, const struct xpolicy *p);
+struct nlmsghdr *xfrm_policy_del_msg(void *buf, const struct xpolicy *p);
+
+enum { XFRM_IF_ID_MASK = 0xffff0000 };
+/** xfrm_if_id() - those of an instance; the lower half is the link's. Far from what people count with */
+uint32_t xfrm_if_id(const char *instance);
+/** xfrm_sweep() - delete every state and policy whose if_id is this one under the mask. Return: 0 or the first -errno */
+int xfrm_sweep(struct nl *bus, uint32_t mask, uint32_t if_id);
+
+/**
+ * xfrm_probe() - does this kernel do ESP, and has it xfrm devices?
+ * Tried, not guessed: a state and a device are made in a namespace of ours and taken away again. May load modules.
+ * @why: what is missing, as a sentence without its end
+ * Return: 0 or -EOPNOTSUPP
+ */
+int xfrm_probe(int netns_fd, struct nl *nl, char *why, size_t len);
+
+#endif
