@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The test layers above the unit tests, and `make test` that runs them all.
-NET_TOOLS := $(B)/net/sniff $(B)/net/mapbytes $(B)/net/impair $(B)/net/mutate $(B)/net/flow $(B)/net/clockshift.so
+NET_TOOLS := $(B)/net/sniff $(B)/net/mapbytes $(B)/net/impair $(B)/net/mutate $(B)/net/flow $(B)/net/clockshift.so \
+	$(B)/net/nlcount.so
 
 $(B)/net:
 	$(Q)mkdir -p $@

@@ -12,6 +12,7 @@
 #include "log.h"
 #include "ns.h"
 #include "path.h"
+#include "roll.h"
 
 enum { VETH_TXQLEN = 1000 };
 
@@ -79,24 +80,33 @@ void device_workload_close(struct link *l)
 	l->own_nl = false;
 }
 
-/* Is the device that bears our name really one of ours: a veth whose far end is bN in the backend? */
-static int adopt(struct daemon *d, struct link *l)
+/*
+ * Is the device that bears our name really one of ours: a veth whose far end is bN in the backend?
+ * @roll: NULL = ask the kernel
+ */
+static int adopt(struct daemon *d, struct link *l, const struct roll *roll)
 {
 	struct nl_link w, b;
 	char bn[IFNAMSIZ];
 	int err;
 
-	err = nl_link_get(l->nl, l->conf.name, &w);
+	err = roll_link(roll, l->nl, l->conf.name, &w);
 	if (err)
 		return err;
 	b_name(l, bn);
-	if (strcmp(w.kind, "veth") || nl_link_get(d->nl_k, bn, &b) || b.peer_ifindex != w.ifindex ||
+	if (strcmp(w.kind, "veth") || roll_link(roll, d->nl_k, bn, &b) || b.peer_ifindex != w.ifindex ||
 	    w.peer_ifindex != b.ifindex)
 		return -EEXIST;
 	links_place(d, l, w.ifindex, b.ifindex);
 	l->mtu = w.mtu;
 	l->carrier = b.flags & IFF_UP;
 	return 0;
+}
+
+void device_find(struct daemon *d, struct link *l)
+{
+	if (!l->conf.netns[0] && !device_workload(d, l, stderr))
+		adopt(d, l, d->roll);
 }
 
 /* A pair whose other end is called bN and lies beside it was made for us: addresses and firewall came first. */
@@ -120,24 +130,15 @@ static int create(struct daemon *d, struct link *l, bool take)
 	b_name(l, bn);
 	if (take && !offered(l, bn))
 		return -EEXIST;
-	if (!nl_link_get(d->nl_k, bn, &b)) /* its other half is gone or lies in a lost namespace */
+	if (!roll_link(d->roll, d->nl_k, bn, &b)) /* its other half is gone or lies in a lost namespace */
 		nl_link_del(d->nl_k, b.ifindex);
 	err = take ? nl_veth_take(l->nl, &v) : nl_veth_add(l->nl, &v);
-	return err ? err : adopt(d, l);
-}
-
-static int attach(void *arg)
-{
-	struct link *l = ((void **)arg)[0];
-	struct daemon *d = ((void **)arg)[1];
-
-	return load_attach_classify(d->load, l->b_ifindex);
+	return err ? err : adopt(d, l, NULL);
 }
 
 int device_make(struct daemon *d, struct link *l, FILE *errs)
 {
-	void *arg[] = {l, d};
-	int err = adopt(d, l);
+	int err = adopt(d, l, d->roll);
 
 	if (err == -ENODEV || err == -ENOENT)
 		err = create(d, l, false);
@@ -152,20 +153,26 @@ int device_make(struct daemon *d, struct link *l, FILE *errs)
 		fprintf(errs, "%s: cannot make the device: %s %s\n", l->conf.name, strerror(-err), nl_err(l->nl));
 	if (err)
 		return err;
-	err = ns_call(d->backend_fd, attach, arg);
+	err = load_attach_classify(d->load, d->nl_k, l->b_ifindex);
+	if (err == -ENODEV && d->roll) { /* it went since the roll was called: ask for each from now on */
+		roll_free(d->roll);
+		d->roll = NULL;
+		d->protect_dirty = true;
+		return device_make(d, l, errs);
+	}
 	if (err)
 		fprintf(errs, "%s: cannot attach the classifier: %s\n", l->conf.name, strerror(-err));
 	return err;
 }
 
-static void set_address(struct link *l, const struct p2p *p, bool add)
+static void set_address(struct daemon *d, struct link *l, const struct p2p *p, bool add)
 {
-	struct nl_addr a = {.ifindex = l->ifindex, .local = p->own, .peer = p->far};
+	struct nl_addr a = {.ifindex = l->ifindex, .local = p->own, .peer = p->far,
+			    .prefix_len = addr_is4(&p->own) ? 32 : 128};
 	int err;
 
-	if (!p->set)
+	if (!p->set || (add && roll_addr(d->roll, l->nl, &a)))
 		return;
-	a.prefix_len = addr_is4(&p->own) ? 32 : 128;
 	err = add ? nl_addr_add(l->nl, &a) : nl_addr_del(l->nl, &a);
 	if (err && add)
 		log_warnx("%s: address: %s %s", l->conf.name, strerror(-err), nl_err(l->nl));
@@ -176,7 +183,8 @@ static void set_link_local(struct daemon *d, struct link *l)
 	struct nl_addr a = {.ifindex = l->ifindex, .prefix_len = 64, .scope = RT_SCOPE_LINK};
 
 	a.local = a.peer = link_local(d, l);
-	nl_addr_add(l->nl, &a); /* a host without IPv6 does without */
+	if (!roll_addr(d->roll, l->nl, &a))
+		nl_addr_add(l->nl, &a); /* a host without IPv6 does without */
 }
 
 static bool same_p2p(const struct p2p *a, const struct p2p *b)
@@ -184,14 +192,17 @@ static bool same_p2p(const struct p2p *a, const struct p2p *b)
 	return a->set == b->set && (!a->set || (!memcmp(&a->own, &b->own, 16) && !memcmp(&a->far, &b->far, 16)));
 }
 
-static void set_routes(struct link *l, const struct link_conf *c, bool add)
+static void set_routes(struct daemon *d, struct link *l, const struct link_conf *c, bool add)
 {
 	for (unsigned int i = 0; i < c->routes.n; i++) {
 		struct nl_route r = {.dst = c->routes.p[i], .type = NL_RT_UNICAST, .oif = l->ifindex,
 				     .metric = c->metric, .proto = NL_PROTO_ESPWIRE};
 		char buf[INET6_ADDRSTRLEN + 4];
-		int err = add ? nl_route_add(l->nl, &r) : nl_route_del(l->nl, &r);
+		int err;
 
+		if (add && roll_route(d->roll, l->nl, &r))
+			continue;
+		err = add ? nl_route_add(l->nl, &r) : nl_route_del(l->nl, &r);
 		if (err && add && err != -ENETDOWN)
 			log_warnx("%s: route %s: %s %s", l->conf.name, prefix_str(&r.dst, buf), strerror(-err),
 				  nl_err(l->nl));
@@ -201,7 +212,7 @@ static void set_routes(struct link *l, const struct link_conf *c, bool add)
 void device_restore(struct daemon *d, struct link *l)
 {
 	set_link_local(d, l);
-	set_routes(l, &l->conf, true);
+	set_routes(d, l, &l->conf, true);
 }
 
 static void set_sysctls(struct link *l)
@@ -222,47 +233,51 @@ static void set_sysctls(struct link *l)
 			  s[0].name);
 }
 
+enum { ALL_ON = NL_ON_LINKDOWN4 | NL_ON_NO_XFRM | NL_ON_LINKDOWN6 | NL_ON_KEEP_ADDR6 };
+
 /*
  * What the device has already is not set again: every word to it, even the same one, makes the kernel
  * walk over all its IPv6 routes, those of the other thousand links too.
  */
-static int raise(struct link *l)
+static int raise(struct daemon *d, struct link *l)
 {
+	char alt[IFNAMSIZ + 8];
 	struct nl_link now;
+	int err;
 
-	if (nl_link_get_index(l->nl, l->ifindex, &now))
-		memset(&now, 0, sizeof now);
+	if (roll_link(d->roll, l->nl, l->conf.name, &now) || now.ifindex != l->ifindex)
+		memset(&now, 0, sizeof now); /* made since */
+	snprintf(alt, sizeof alt, "ipsec:%u", l->conf.number);
+	err = strcmp(now.altname, alt) ? nl_link_altname_add(l->nl, l->ifindex, alt) : 0;
+	if (err)
+		log_warnx("%s: altname %s: %s", l->conf.name, alt, strerror(-err));
 	if (strcmp(now.alias, l->conf.peer))
 		nl_link_set_alias(l->nl, l->ifindex, l->conf.peer);
-	set_sysctls(l);
+	if ((now.on & ALL_ON) != ALL_ON)
+		set_sysctls(l);
 	return now.flags & IFF_UP ? 0 : nl_link_set_up(l->nl, l->ifindex, true);
 }
 
 int device_config(struct daemon *d, struct link *l, const struct link_conf *old, FILE *errs)
 {
-	char alt[IFNAMSIZ + 8];
 	int err;
 
 	if (old) {
 		if (!same_p2p(&old->address, &l->conf.address))
-			set_address(l, &old->address, false);
+			set_address(d, l, &old->address, false);
 		if (!same_p2p(&old->address6, &l->conf.address6))
-			set_address(l, &old->address6, false);
-		set_routes(l, old, false);
+			set_address(d, l, &old->address6, false);
+		set_routes(d, l, old, false);
 	}
-	snprintf(alt, sizeof alt, "ipsec:%u", l->conf.number);
-	err = nl_link_altname_add(l->nl, l->ifindex, alt);
-	if (err)
-		log_warnx("%s: altname %s: %s", l->conf.name, alt, strerror(-err));
-	err = raise(l);
+	err = raise(d, l);
 	if (err) {
 		fprintf(errs, "%s: cannot set it up: %s\n", l->conf.name, strerror(-err));
 		return err;
 	}
 	set_link_local(d, l);
-	set_address(l, &l->conf.address, true);
-	set_address(l, &l->conf.address6, true);
-	set_routes(l, &l->conf, true);
+	set_address(d, l, &l->conf.address, true);
+	set_address(d, l, &l->conf.address6, true);
+	set_routes(d, l, &l->conf, true);
 	return 0;
 }
 

@@ -19,6 +19,8 @@ enum { DEVICE_GROUP = 0xe59 /* interface group of all backend ends */ };
  * Return: 0 or -errno, reason in errs
  */
 int device_make(struct daemon *d, struct link *l, FILE *errs);
+/** device_find() - of a link in the underlay's namespace, the device that a predecessor left: ifindex, b_ifindex */
+void device_find(struct daemon *d, struct link *l);
 /** device_config() - addresses, names, routes, sysctls as l->conf says; removes those that old (or NULL) had and conf has not */
 int device_config(struct daemon *d, struct link *l, const struct link_conf *old, FILE *errs);
 void device_set_mtu(struct daemon *d, struct link *l, uint32_t mtu);

@@ -21,6 +21,7 @@
 #include "path.h"
 #include "protect.h"
 #include "rekey.h"
+#include "roll.h"
 #include "sad.h"
 #include "underlay.h"
 #include "wish.h"
@@ -385,7 +386,7 @@ static int standing_b(struct daemon *d, const struct link_conf *c)
 	struct nl_link b;
 
 	snprintf(name, sizeof name, "b%u", c->number);
-	return nl_link_get(d->nl_k, name, &b) ? 0 : b.ifindex;
+	return roll_link(d->roll, d->nl_k, name, &b) ? 0 : b.ifindex;
 }
 
 /* ---- adding ---- */
@@ -427,6 +428,7 @@ static struct link *new_link(struct daemon *d, const struct link_conf *c, FILE *
 	path_recall(d, l);
 	wish_recall(d, l);
 	l->transport = sad_is_transport(l);
+	device_find(d, l); /* the protection laid before it is made goes on to allow what stands */
 	return l;
 }
 
@@ -680,33 +682,52 @@ static int remove_missing(struct daemon *d, const struct conf *c, json_t *report
 	return n;
 }
 
-/* New links in three strokes, so that protection is applied twice and not twice per link. */
-static int add_new(struct daemon *d, const struct conf *c, FILE *errs, json_t *report)
+/* Return: how many could not be made */
+static int new_links(struct daemon *d, const struct conf *c, struct link **fresh, unsigned int *n, FILE *errs, json_t *report)
 {
-	struct link **fresh = calloc(c->n_links + 1, sizeof *fresh);
-	unsigned int n = 0;
 	int errors = 0;
 
-	if (!fresh)
-		return 1;
 	for (unsigned int i = 0; i < c->n_links; i++) {
 		if (by_device(d, &c->links[i]))
 			continue;
-		fresh[n] = new_link(d, &c->links[i], errs);
-		if (!fresh[n]) {
+		fresh[*n] = new_link(d, &c->links[i], errs);
+		if (!fresh[*n]) {
 			errors++;
 			continue;
 		}
 		tell(report, c->links[i].name, "add");
-		n++;
+		(*n)++;
 	}
+	return errors;
+}
+
+enum { FEW = 16 /* links that are asked for one by one */ };
+
+/* New links in three strokes, so that protection is applied twice and not twice per link; once if all their devices stand. */
+static int add_new(struct daemon *d, const struct conf *c, FILE *errs, json_t *report)
+{
+	struct link **fresh = calloc(c->n_links + 1, sizeof *fresh);
+	unsigned int n = 0, stood = 0;
+	int errors;
+
+	if (!fresh)
+		return 1;
+	if (c->n_links > d->n_links + FEW)
+		d->roll = roll_call(d->nl_u, d->nl_k);
+	errors = new_links(d, c, fresh, &n, errs, report);
+	for (unsigned int i = 0; i < n; i++)
+		stood += fresh[i]->ifindex != 0;
 	if (n && protect_apply(d))
 		fprintf(errs, "a layer of protection is missing: ipsecctl doctor names it\n");
 	ahead_begin(d, fresh, n);
+	nl_hold(d->nl_u);
 	for (unsigned int i = 0; i < n; i++)
 		errors += raise_link(d, fresh[i], errs) ? 1 : 0;
+	nl_let_go(d->nl_u);
 	ahead_end(d);
-	if (n)
+	roll_free(d->roll);
+	d->roll = NULL;
+	if (stood < n)
 		protect_apply(d);
 	for (unsigned int i = 0; i < n; i++)
 		event(d, fresh[i], "link-added");
@@ -902,9 +923,11 @@ void links_routes_changed(struct daemon *d)
 	uint64_t start = now_ns();
 
 	d->routes_dirty = d->own_moved = false;
+	nl_hold(d->nl_u);
 	for (unsigned int i = 0; i < d->max_links; i++)
 		if (d->links[i])
 			path_lookup(d, d->links[i]);
+	nl_let_go(d->nl_u);
 	path_loops(d);
 	for (unsigned int i = 0; i < d->max_links; i++) {
 		struct link *l = d->links[i];

@@ -20,6 +20,7 @@
 #include "ipsec_shared.h"
 #include "util.h"
 
+struct nl;
 struct load;
 
 struct load_conf {
@@ -110,8 +111,8 @@ int load_filter_fd(struct load *l);
 
 /* --- attachments: idempotent; attaching again swaps the program without a gap --- */
 
-/** load_attach_classify() - TC ingress of a link's backend end. Inside the backend netns */
-int load_attach_classify(struct load *l, uint32_t ifindex);
+/** load_attach_classify() - TC ingress of a link's backend end. @nl: of the backend netns */
+int load_attach_classify(struct load *l, struct nl *nl, uint32_t ifindex);
 /** load_attach_deliver() - TC ingress of a TAP or raw funnel (sending end). Inside the backend netns */
 int load_attach_deliver(struct load *l, uint32_t ifindex);
 /** load_attach_opened() - TC ingress of a link's xfrm device. Inside the backend netns */

@@ -121,9 +121,12 @@ static bool tc_there(uint32_t ifindex, enum bpf_tc_attach_point point, uint32_t 
 	return !bpf_tc_query(&hook, &opts);
 }
 
-int load_attach_classify(struct load *l, uint32_t ifindex)
+/* There are thousands of these: by a socket that is open, from where we are. */
+int load_attach_classify(struct load *l, struct nl *nl, uint32_t ifindex)
 {
-	return tc_attach(ifindex, BPF_TC_INGRESS, TC_PRIO, l->prog[PROG_classify]);
+	const struct tc_bpf t = {.prio = TC_PRIO, .handle = TC_OURS, .name = "classify", .prog = l->prog[PROG_classify]};
+
+	return nl_tc_bpf(nl, (int)ifindex, &t);
 }
 
 int load_attach_deliver(struct load *l, uint32_t ifindex)

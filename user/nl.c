@@ -12,13 +12,16 @@
 #include <fcntl.h>
 #include <libmnl/libmnl.h>
 #include <linux/ethtool.h>
+#include <linux/if_ether.h>
 #include <linux/fib_rules.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
+#include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/netlink.h>
-#include <linux/rtnetlink.h>
+#include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
+#include <linux/rtnetlink.h>
 #include <linux/sockios.h>
 #include <linux/veth.h>
 #include <pthread.h>
@@ -44,6 +47,7 @@ enum {
 	REPLY_SECONDS = 10,
 	MON_RCVBUF = 4 << 20,
 	METRIC6_DEFAULT = 1024, /* what IPv6 makes of metric 0 */
+	HELD_DEVS = 16, /* over so many do envelopes leave, mostly over one */
 };
 
 struct nl {
@@ -52,6 +56,7 @@ struct nl {
 	uint32_t seq;
 	int netns_fd; /* ours: for sysctl */
 	int ioctl_fd;
+	struct held *held; /* nl_hold(); NULL = ask each time */
 	struct nl *far; /* last peer namespace of nl_veth_add(), kept for the next thousand */
 	dev_t far_dev;
 	ino_t far_ino;
@@ -145,6 +150,7 @@ void nl_close(struct nl *nl)
 {
 	if (!nl)
 		return;
+	nl_let_go(nl);
 	nl_close(nl->far);
 	if (nl->sock)
 		mnl_socket_close(nl->sock);
@@ -397,17 +403,57 @@ static uint8_t family_of(const struct in6_addr *a)
 
 /* ---- devices ---- */
 
-static uint32_t mtu6_of(const struct nlattr *af_spec)
+/* struct inet_confs - a device's settings of both families, as long as its message has them */
+struct inet_confs {
+	const uint32_t *v4, *v6;
+	unsigned int n4, n6;
+};
+
+static void take_conf(const struct nlattr *a, const uint32_t **v, unsigned int *n)
 {
-	const struct nlattr *af[AF_INET6 + 1], *in6[IFLA_INET6_MAX + 1];
-	const uint32_t *conf;
+	*v = a ? mnl_attr_get_payload(a) : NULL;
+	*n = a ? mnl_attr_get_payload_len(a) / sizeof **v : 0;
+}
+
+static struct inet_confs inet_confs(const struct nlattr *af_spec)
+{
+	const struct nlattr *af[AF_INET6 + 1], *in[IFLA_INET_MAX + 1], *in6[IFLA_INET6_MAX + 1];
+	struct inet_confs c;
 
 	index_nest(af, AF_INET6, af_spec);
+	index_nest(in, IFLA_INET_MAX, af[AF_INET]);
 	index_nest(in6, IFLA_INET6_MAX, af[AF_INET6]);
-	if (!in6[IFLA_INET6_CONF] || mnl_attr_get_payload_len(in6[IFLA_INET6_CONF]) <= DEVCONF_MTU6 * sizeof *conf)
-		return 0;
-	conf = mnl_attr_get_payload(in6[IFLA_INET6_CONF]);
-	return conf[DEVCONF_MTU6];
+	take_conf(in[IFLA_INET_CONF], &c.v4, &c.n4);
+	take_conf(in6[IFLA_INET6_CONF], &c.v6, &c.n6);
+	return c;
+}
+
+static uint32_t conf_at(const uint32_t *v, unsigned int n, unsigned int i)
+{
+	return i < n ? v[i] : 0;
+}
+
+static unsigned int what_is_on(const struct inet_confs *c)
+{
+	return (conf_at(c->v4, c->n4, IPV4_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN - 1) ? NL_ON_LINKDOWN4 : 0) |
+	       (conf_at(c->v4, c->n4, IPV4_DEVCONF_NOXFRM - 1) ? NL_ON_NO_XFRM : 0) |
+	       (conf_at(c->v6, c->n6, DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN) ? NL_ON_LINKDOWN6 : 0) |
+	       (conf_at(c->v6, c->n6, DEVCONF_KEEP_ADDR_ON_DOWN) ? NL_ON_KEEP_ADDR6 : 0);
+}
+
+static void first_altname(const struct nlattr *props, char *buf, size_t len)
+{
+	const struct nlattr *a;
+
+	if (!props)
+		return;
+	mnl_attr_for_each_nested(a, props)
+	{
+		if (mnl_attr_get_type(a) != IFLA_ALT_IFNAME)
+			continue;
+		str_of(a, buf, len);
+		return;
+	}
 }
 
 static bool parse_link(const struct nlmsghdr *h, void *row)
@@ -416,6 +462,7 @@ static bool parse_link(const struct nlmsghdr *h, void *row)
 	const struct nlattr *tb[IFLA_MAX + 1], *info[IFLA_INFO_MAX + 1];
 	struct rtnl_link_stats64 st = {0};
 	struct nl_link *l = row;
+	struct inet_confs confs;
 
 	if (h->nlmsg_type != RTM_NEWLINK && h->nlmsg_type != RTM_DELLINK)
 		return false;
@@ -428,12 +475,15 @@ static bool parse_link(const struct nlmsghdr *h, void *row)
 	l->flags = ifi->ifi_flags;
 	l->deleted = h->nlmsg_type == RTM_DELLINK;
 	l->mtu = u32_of(tb[IFLA_MTU]);
-	l->mtu6 = mtu6_of(tb[IFLA_AF_SPEC]);
+	confs = inet_confs(tb[IFLA_AF_SPEC]);
+	l->mtu6 = conf_at(confs.v6, confs.n6, DEVCONF_MTU6);
+	l->on = what_is_on(&confs);
 	l->operstate = u8_of(tb[IFLA_OPERSTATE]);
 	l->peer_ifindex = (int)u32_of(tb[IFLA_LINK]);
 	l->peer_elsewhere = tb[IFLA_LINK_NETNSID];
 	str_of(tb[IFLA_IFNAME], l->name, sizeof l->name);
 	str_of(tb[IFLA_IFALIAS], l->alias, sizeof l->alias);
+	first_altname(tb[IFLA_PROP_LIST], l->altname, sizeof l->altname);
 	str_of(info[IFLA_INFO_KIND], l->kind, sizeof l->kind);
 	if (tb[IFLA_ADDRESS] && mnl_attr_get_payload_len(tb[IFLA_ADDRESS]) == sizeof l->mac)
 		memcpy(l->mac, mnl_attr_get_payload(tb[IFLA_ADDRESS]), sizeof l->mac);
@@ -1012,6 +1062,50 @@ int nl_tc_filters(struct nl *nl, int ifindex)
 	return sum;
 }
 
+static int clsact_add(struct nl *nl, int ifindex)
+{
+	struct req r;
+	struct tcmsg *tc = req_init(&r, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, sizeof *tc);
+	int err;
+
+	tc->tcm_ifindex = ifindex;
+	tc->tcm_parent = TC_H_CLSACT;
+	tc->tcm_handle = TC_H_MAKE(TC_H_CLSACT, 0);
+	mnl_attr_put_strz(r.h, TCA_KIND, "clsact");
+	err = nl_request(nl, r.h, NULL, NULL);
+	return err == -EEXIST ? 0 : err;
+}
+
+static int tc_bpf_put(struct nl *nl, int ifindex, const struct tc_bpf *t)
+{
+	struct req r;
+	struct tcmsg *tc = req_init(&r, RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_REPLACE, sizeof *tc);
+	struct nlattr *options;
+
+	tc->tcm_family = AF_UNSPEC;
+	tc->tcm_ifindex = ifindex;
+	tc->tcm_handle = t->handle;
+	tc->tcm_parent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS);
+	tc->tcm_info = TC_H_MAKE(t->prio << 16, htons(ETH_P_ALL));
+	mnl_attr_put_strz(r.h, TCA_KIND, "bpf");
+	options = mnl_attr_nest_start(r.h, TCA_OPTIONS);
+	mnl_attr_put_u32(r.h, TCA_BPF_FD, (uint32_t)t->prog);
+	mnl_attr_put_strz(r.h, TCA_BPF_NAME, t->name);
+	mnl_attr_put_u32(r.h, TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT);
+	mnl_attr_nest_end(r.h, options);
+	return nl_request(nl, r.h, NULL, NULL);
+}
+
+int nl_tc_bpf(struct nl *nl, int ifindex, const struct tc_bpf *t)
+{
+	int err = tc_bpf_put(nl, ifindex, t);
+
+	if (err != -EINVAL && err != -ENOENT) /* "Parent Qdisc doesn't exists" */
+		return err;
+	err = clsact_add(nl, ifindex);
+	return err ? err : tc_bpf_put(nl, ifindex, t);
+}
+
 static int route_rows(struct nl *nl, int family, uint8_t proto, uint32_t table, void **rows,
 		      size_t *n)
 {
@@ -1117,6 +1211,11 @@ static bool same_way(const struct nl_route *a, const struct nl_route *b)
 		return false;
 	return (!a->has_via || !memcmp(&a->via, &b->via, 16)) &&
 	       (!a->has_src || !memcmp(&a->src, &b->src, 16));
+}
+
+bool nl_route_same(const struct nl_route *a, const struct nl_route *b)
+{
+	return same_place(a, b) && same_way(a, b);
 }
 
 /*
@@ -1278,25 +1377,100 @@ static int look_in_table(struct nl *nl, uint32_t table, const struct in6_addr *d
 	return err ? err : found;
 }
 
+/* struct held - what route queries need beside the route, as it was when the first of a round needed it */
+struct held {
+	uint8_t refused; /* a protocol that the kernel does not take in the question */
+	struct {
+		bool known;
+		struct rule *v;
+		size_t n;
+	} rules[2]; /* IPv4, IPv6 */
+	struct nl_link dev[HELD_DEVS];
+	unsigned int n_devs; /* ever held: the oldest gives way */
+};
+
+void nl_hold(struct nl *nl)
+{
+	nl_let_go(nl);
+	nl->held = calloc(1, sizeof *nl->held);
+}
+
+void nl_let_go(struct nl *nl)
+{
+	if (!nl->held)
+		return;
+	free(nl->held->rules[0].v);
+	free(nl->held->rules[1].v);
+	free(nl->held);
+	nl->held = NULL;
+}
+
+static int ask_rules(struct nl *nl, uint8_t family, struct rule **rules, size_t *n)
+{
+	struct rtmsg *rtm;
+	struct req q;
+	void *rows;
+	int err;
+
+	rtm = req_init(&q, RTM_GETRULE, 0, sizeof *rtm);
+	rtm->rtm_family = family;
+	err = nl_dump(nl, q.h, sizeof(struct rule), parse_rule, &rows, n);
+	*rules = rows;
+	return err;
+}
+
+/* @own: the array, to be freed, when nobody holds it */
+static int get_rules(struct nl *nl, uint8_t family, const struct rule **rules, size_t *n, struct rule **own)
+{
+	unsigned int i = family == AF_INET6;
+	struct held *h = nl->held;
+	int err = 0;
+
+	*own = NULL;
+	if (!h) {
+		err = ask_rules(nl, family, own, n);
+		*rules = *own;
+		return err;
+	}
+	if (!h->rules[i].known)
+		err = ask_rules(nl, family, &h->rules[i].v, &h->rules[i].n);
+	h->rules[i].known = !err;
+	*rules = h->rules[i].v;
+	*n = h->rules[i].n;
+	return err;
+}
+
+static int get_dev(struct nl *nl, int ifindex, struct nl_link *out)
+{
+	struct held *h = nl->held;
+	int err;
+
+	for (unsigned int i = 0; h && i < MIN(h->n_devs, (unsigned int)HELD_DEVS); i++) {
+		if (h->dev[i].ifindex != ifindex)
+			continue;
+		*out = h->dev[i];
+		return 0;
+	}
+	err = nl_link_get_index(nl, ifindex, out);
+	if (!err && h)
+		h->dev[h->n_devs++ % HELD_DEVS] = *out;
+	return err;
+}
+
 /* What a rule on this protocol says, in the order of the rules. Return: 0, or -ENOENT when none says anything */
 static int by_proto_rule(struct nl *nl, const struct in6_addr *dst, const struct in6_addr *src, uint32_t mark,
 			 uint8_t ipproto, struct nl_route *out)
 {
+	const struct rule *rules;
 	int err, found = -ENOENT;
-	struct rule *rules;
-	struct rtmsg *rtm;
-	struct req q;
-	void *rows;
+	struct rule *own;
 	size_t n;
 
-	rtm = req_init(&q, RTM_GETRULE, 0, sizeof *rtm);
-	rtm->rtm_family = family_of(dst);
-	err = nl_dump(nl, q.h, sizeof(struct rule), parse_rule, &rows, &n);
-	rules = rows;
+	err = get_rules(nl, family_of(dst), &rules, &n, &own);
 	for (size_t i = 0; !err && found && i < n; i++)
 		if (rule_fits(&rules[i], dst, src, mark, ipproto))
 			found = look_in_table(nl, rules[i].table, dst, out);
-	free(rows);
+	free(own);
 	if (found)
 		return -ENOENT;
 	if (out->type != NL_RT_UNICAST)
@@ -1311,9 +1485,13 @@ int nl_route_get(struct nl *nl, const struct in6_addr *dst, const struct in6_add
 	struct nl_link dev;
 	int err;
 
-	err = route_query(nl, dst, src_or_null, fwmark, ipproto, dport, 0, out);
+	err = -EOPNOTSUPP;
+	if (!nl->held || !ipproto || nl->held->refused != ipproto)
+		err = route_query(nl, dst, src_or_null, fwmark, ipproto, dport, 0, out);
 	/* the kernel takes TCP, UDP and ICMP here and nothing else */
 	if (err == -EOPNOTSUPP && ipproto) {
+		if (nl->held)
+			nl->held->refused = ipproto;
 		err = by_proto_rule(nl, dst, src_or_null, fwmark, ipproto, out);
 		if (err)
 			err = route_query(nl, dst, src_or_null, fwmark, 0, 0, 0, out);
@@ -1326,7 +1504,7 @@ int nl_route_get(struct nl *nl, const struct in6_addr *dst, const struct in6_add
 	/* what was learned hides what the route says */
 	if (out->learned && !route_query(nl, dst, src_or_null, fwmark, ipproto, dport, RTM_F_FIB_MATCH, &fib))
 		out->route_mtu = fib.mtu;
-	if (!nl_link_get_index(nl, out->oif, &dev)) {
+	if (!get_dev(nl, out->oif, &dev)) {
 		memcpy(out->dev, dev.name, sizeof out->dev);
 		out->dev_mtu = dev.mtu;
 		if (!addr_is4(dst) && dev.mtu6)

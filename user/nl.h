@@ -39,6 +39,7 @@ int nl_dump(struct nl *nl, struct nlmsghdr *h, size_t row_size, nl_row_fn parse,
 
 /* ---- devices ---- */
 enum { NL_LOWER_UP = 1 << 16 }; /* linux/if.h's IFF_LOWER_UP, which net/if.h lacks */
+enum { NL_ON_LINKDOWN4 = 1, NL_ON_NO_XFRM = 2, NL_ON_LINKDOWN6 = 4, NL_ON_KEEP_ADDR6 = 8 }; /* ignore_routes_with_linkdown, disable_xfrm; keep_addr_on_down */
 struct nl_link {
 	int ifindex;
 	char name[IFNAMSIZ];
@@ -51,6 +52,8 @@ struct nl_link {
 	int peer_ifindex;  /* IFLA_LINK, 0 = none */
 	bool peer_elsewhere; /* in another namespace */
 	char alias[128];
+	char altname[IFNAMSIZ + 8]; /* the first of them, "" = none */
+	unsigned int on;   /* NL_ON_*: sysctls of the device */
 	uint64_t tx_dropped, rx_dropped, tx_packets, rx_packets;
 	bool deleted;      /* in notifications */
 };
@@ -121,6 +124,16 @@ struct nl_route {
 };
 int nl_route_add(struct nl *nl, const struct nl_route *r); /* replaces an equal one (dst, table, metric) of ours; never other people's */
 int nl_route_del(struct nl *nl, const struct nl_route *r);
+/** nl_route_same() - would nl_route_add() of the one find the other and leave it? */
+bool nl_route_same(const struct nl_route *a, const struct nl_route *b);
+/** struct tc_bpf - a BPF program in a device's clsact, known by its priority and handle */
+struct tc_bpf {
+	uint32_t prio, handle;
+	const char *name;
+	int prog;
+};
+/** nl_tc_bpf() - direct action, at the ingress, in place of the one that stands there; a clsact is made if there is none */
+int nl_tc_bpf(struct nl *nl, int ifindex, const struct tc_bpf *t);
 /** nl_tc_filters() - filters in the device's clsact, whoever's. Return: how many, or -errno */
 int nl_tc_filters(struct nl *nl, int ifindex);
 int nl_route_each(struct nl *nl, int family, void (*fn)(void *arg, const struct nl_route *r), void *arg); /* 0 = both; all tables, all types */
@@ -135,6 +148,13 @@ int nl_route_each_proto(struct nl *nl, int family, uint8_t proto,
  */
 int nl_route_get(struct nl *nl, const struct in6_addr *dst, const struct in6_addr *src_or_null, uint32_t fwmark, uint8_t ipproto,
 		 uint16_t dport, struct nl_route *out);
+
+/**
+ * nl_hold() - until nl_let_go(), nl_route_get() asks once for rules and devices, and not with every route: for a round
+ * of thousands, by one thread. What changes meanwhile is found in the next round.
+ */
+void nl_hold(struct nl *nl);
+void nl_let_go(struct nl *nl);
 
 /* ---- sysctl of that namespace (runs a thread inside it; /proc/sys) ---- */
 

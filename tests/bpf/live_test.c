@@ -26,6 +26,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <xdp/xsk.h>
+#include "nl.h"
 
 enum {
 	LINK_ID = 4, /* even: the first byte of a stamp must look like a foreign unicast MAC */
@@ -291,8 +292,18 @@ static void tables_set(void)
 
 static void attach_backend(void)
 {
+	struct nl *nl;
+	int n;
+
 	in(K);
-	assert_int_equal(load_attach_classify(ld, b_if), 0);
+	assert_int_equal(nl_open(&nl, -1), 0);
+	assert_int_equal(load_attach_classify(ld, nl, b_if), 0); /* makes the clsact */
+	n = nl_tc_filters(nl, b_if);
+	assert_true(n > 0);
+	assert_int_equal(load_attach_classify(ld, nl, b_if), 0); /* and is put in place of itself */
+	assert_int_equal(nl_tc_filters(nl, b_if), n);
+	assert_int_equal(load_attach_classify(ld, nl, 9999), -ENODEV);
+	nl_close(nl);
 	assert_int_equal(load_attach_deliver(ld, tap_if), 0);
 	assert_int_equal(load_attach_deliver(ld, r0_if), 0);
 	assert_int_equal(load_attach_funnel(ld, r1_if), 0);

@@ -572,7 +572,26 @@ static void test_route_get(void **state)
 	/* a protocol the kernel refuses in the question */
 	assert_int_equal(nl_route_get(a, &far, NULL, 0x51, 50, 0, &r), 0);
 	assert_int_equal(r.oif, l.ifindex);
-	assert_int_equal(sh(fd_a, "ip route add unreachable 198.51.100.7/32"), 0);
+	/* held: rules and devices are those of the first question, routes those of each */
+	nl_hold(a);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(nl_route_get(a, &far, NULL, 0x51, 50, 0, &r), 0);
+		assert_int_equal(r.oif, l.ifindex);
+		assert_int_equal(nl_route_get(a, &far, NULL, 0, 50, 0, &r), 0);
+		assert_int_equal(r.oif, wild.ifindex);
+		assert_int_equal(r.mtu, 1400);
+	}
+	assert_int_equal(sh(fd_a, "ip rule add ipproto 50 table 52 && ip link set wild mtu 1399"), 0);
+	assert_int_equal(nl_route_get(a, &far, NULL, 0, 50, 0, &r), 0);
+	assert_int_equal(r.oif, wild.ifindex);
+	assert_int_equal(r.mtu, 1400);
+	nl_let_go(a);
+	assert_int_equal(nl_route_get(a, &far, NULL, 0, 50, 0, &r), 0);
+	assert_int_equal(r.oif, l.ifindex);
+	assert_int_equal(sh(fd_a, "ip rule del ipproto 50 table 52"), 0);
+	assert_int_equal(nl_route_get(a, &far, NULL, 0, 50, 0, &r), 0);
+	assert_int_equal(r.mtu, 1399);
+	assert_int_equal(sh(fd_a, "ip link set wild mtu 1400 && ip route add unreachable 198.51.100.7/32"), 0);
 	assert_int_equal(nl_route_get(a, &far, NULL, 0, 17, 4500, &r), -EHOSTUNREACH);
 	assert_int_equal(sh(fd_a, "ip -6 route add 2001:db8:7::/48 via 2001:db8::2 mtu 1290"), 0);
 	assert_int_equal(nl_route_get(a, &far6, NULL, 0, 17, 4500, &r), 0);
