@@ -70,6 +70,9 @@ static void begin(const struct ahead *a, struct begun *b, struct sa_conf *c, FIL
 		ledger_close(l);
 		return;
 	}
+	/* the first mark of a new one: sad_tick() would wait for the disk thousands of times in one tick */
+	if (c->dir == SA_IN && !ledger_mark(l) && ledger_mark_in(l, LEDGER_MARK_STEP))
+		fprintf(errs, "first mark\n"); /* the tick tries again, and tells */
 	b->ledger = l;
 	b->seq_start = c->seq_start;
 	b->iv_start = c->iv_start;

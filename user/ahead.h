@@ -4,7 +4,8 @@
  *
  * A ledger that begins waits for its disk twice, some milliseconds each; a restarted gateway has
  * thousands, and the disk serves sixteen who wait almost as fast as one. What is opened here is what
- * ledger_begin() would open; the control thread takes it when it comes to the SA.
+ * ledger_begin() would open, and a receiver's first mark is durable; the control thread takes it when it
+ * comes to the SA.
  */
 #ifndef AHEAD_H
 #define AHEAD_H

@@ -34,7 +34,8 @@
 struct ledger;
 
 enum { LEDGER_SEQ_STEP = 1 << 20, LEDGER_SEQ_STEP_NO_ESN = 1 << 18, LEDGER_IV_STEP = 1 << 22,
-       LEDGER_IV_SHIFT = 22 /* unix_ms << this */ };
+       LEDGER_IV_SHIFT = 22, /* unix_ms << this */
+       LEDGER_MARK_STEP = 1024 /* so far at least a receive mark is ahead of its window */ };
 #define LEDGER_CLOCK_MIN 1735689600000u /* 2025-01-01: a clock before that was never set */
 
 /** ledger_clock_ms - wall clock in ms since 1970; tests put their own here */

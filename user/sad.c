@@ -10,7 +10,7 @@
 #include "safile.h"
 #include "sad.h"
 
-enum { MARK_MIN_STEP = 1024, MARK_JUMP = 1 << 18, USED_MIN_BYTES = 1 << 20 };
+enum { MARK_JUMP = 1 << 18, USED_MIN_BYTES = 1 << 20 };
 
 /* ---- events ---- */
 
@@ -595,7 +595,7 @@ static void raise_mark(struct sa *sa)
 {
 	uint64_t top = relaxed(&sa->ctr->top);
 	uint64_t moved = top - sa->last_top;
-	uint64_t step = MARK_MIN_STEP;
+	uint64_t step = LEDGER_MARK_STEP;
 
 	if (moved < MARK_JUMP) /* more is a sender that restarted, not a rate */
 		step = MAX(moved * 40, step);
@@ -633,7 +633,7 @@ static void store_use(struct sa *sa)
 	if (!counts_use(&sa->life))
 		return;
 	ledger_used(sa->ledger, &had_pkts, &had_bytes);
-	to_pkts = ahead(pkts, had_pkts, pkts - sa->last_pkts, MARK_MIN_STEP, sa->life.hard.pkts);
+	to_pkts = ahead(pkts, had_pkts, pkts - sa->last_pkts, LEDGER_MARK_STEP, sa->life.hard.pkts);
 	to_bytes = ahead(bytes, had_bytes, bytes - sa->last_bytes, USED_MIN_BYTES, sa->life.hard.bytes);
 	sa->last_pkts = pkts;
 	sa->last_bytes = bytes;

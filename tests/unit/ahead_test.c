@@ -66,13 +66,14 @@ static bool take(unsigned int i, bool out, struct ledger **l)
 {
 	uint64_t seq = 0, iv = 0;
 	struct sa_conf c[2] = {0};
+	bool ahead;
 
 	*l = NULL;
 	if (safile_load(links[i]->conf.sa_file, &c[1], &c[0], errs))
 		return ahead_take(&d, links[i], &c[out], l, &seq, &iv);
-	if (ahead_take(&d, links[i], &c[out], l, &seq, &iv))
-		n_ahead++;
-	else if (ledger_begin(l, d.state_dir, &c[out], &seq, &iv, errs))
+	ahead = ahead_take(&d, links[i], &c[out], l, &seq, &iv);
+	n_ahead += ahead;
+	if (!ahead && ledger_begin(l, d.state_dir, &c[out], &seq, &iv, errs))
 		return false;
 	if (out) {
 		assert_true(c[1].seq_start >= 1 && c[1].seq_start <= seq);
@@ -80,6 +81,8 @@ static bool take(unsigned int i, bool out, struct ledger **l)
 		assert_int_equal(ledger_mark(*l), seq); /* and that is durable */
 	} else {
 		assert_int_equal(seq, 0);
+		assert_int_equal(c[0].seq_start, 0); /* the window is empty, the mark ahead of it, as sad_tick() has it */
+		assert_int_equal(ledger_mark(*l), ahead ? LEDGER_MARK_STEP : 0);
 	}
 	return true;
 }

@@ -621,16 +621,25 @@ static void mtu_adds_up(void **state)
 
 /* ---- scale ---- */
 
+/* What this process has used: others on the machine take none of it. */
+static uint64_t used_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
+}
+
 static void a_thousand_links_show_quickly(void **state)
 {
 	struct bed *b = bed_new(2000, 2000);
-	uint64_t t = now_ns();
+	uint64_t t = used_ns();
 	json_t *r = ask(b, "show", NULL);
 	char *text = json_dumps(r, JSON_COMPACT | JSON_REAL_PRECISION(12));
 
-	t = (now_ns() - t) / 1000000;
+	t = (used_ns() - t) / 1000000;
 	print_message("2000 links: %u ms, %zu bytes\n", (unsigned int)t, strlen(text));
-	assert_true(t < 1000); /* 200 ms for 1000 links, with room for a loaded or sanitised run */
+	assert_true(t < 1000); /* 200 ms for 1000 links, with room for a sanitised run */
 	free(text);
 	json_decref(r);
 	bed_free(b);
