@@ -3,15 +3,15 @@
  * flow - numbered datagrams at a pace, out of and into one UDP socket: how long was the far end not heard?
  *
  * flow NETNS OWN FAR PORT PPS: from OWN to FAR, IPv4, PORT at either end. Packet n is due n/PPS seconds after the
- * start, whatever became of those before it, so a run of missing numbers is a time as well. Their DSCP is AF11, which
+ * start, whatever became of those before it, so what is missing is a time as well. Their DSCP is AF11, which
  * envelopes copy: who counts those on a wire counts no probe and no hello.
  *
  * Commands on stdin, one a line, each answered by one JSON object on stdout:
- *   mark     forget the longest hole and gap  -> {"ok":true}
+ *   mark     forget what is missing, and the longest silence -> {"ok":true}
  *   stop     send no more                     -> {"ok":true}
- *   report   {"sent":,"refused":,"received":,"late":,"hole":,"gap_ms":}
- * sent counts numbers used; refused those that the stack did not take; hole is the longest run of numbers that were
- * missing when a later one came; gap_ms the longest silence. Ends at end of file.
+ *   report   {"sent":,"refused":,"received":,"late":,"missing":,"gap_ms":}
+ * sent counts numbers used; refused those that the stack did not take; missing, numbers that did not come before a later
+ * one and have not come since; gap_ms the longest silence. Ends at end of file.
  */
 #include <arpa/inet.h>
 #include <endian.h>
@@ -34,7 +34,7 @@ enum { SIZE = 200, BURST = 256, BUFFER = 8 << 20, AF11 = 10 };
 struct flow {
 	int fd;
 	uint64_t pps, start; /* ns */
-	uint64_t sent, refused, received, late, last, hole, gap, heard; /* last: highest number + 1; gap, heard: ns */
+	uint64_t sent, refused, received, late, last, missing, gap, heard; /* last: highest number + 1; gap, heard: ns */
 	bool stopped;
 };
 
@@ -96,10 +96,11 @@ static void hear(struct flow *f, uint64_t n, uint64_t now)
 	f->heard = now;
 	if (n < f->last) {
 		f->late++;
+		if (f->missing)
+			f->missing--;
 		return;
 	}
-	if (n - f->last > f->hole)
-		f->hole = n - f->last;
+	f->missing += n - f->last;
 	f->last = n + 1;
 }
 
@@ -126,13 +127,13 @@ static void answer(struct flow *f, const char *word)
 
 	if (!strcmp(word, "report")) {
 		printf("{\"sent\":%" PRIu64 ",\"refused\":%" PRIu64 ",\"received\":%" PRIu64 ",\"late\":%" PRIu64
-		       ",\"hole\":%" PRIu64 ",\"gap_ms\":%" PRIu64 "}\n",
-		       f->sent, f->refused, f->received, f->late, f->hole,
+		       ",\"missing\":%" PRIu64 ",\"gap_ms\":%" PRIu64 "}\n",
+		       f->sent, f->refused, f->received, f->late, f->missing,
 		       (!f->stopped && silent > f->gap ? silent : f->gap) / 1000000);
 		return;
 	}
 	if (!strcmp(word, "mark"))
-		f->hole = f->gap = 0;
+		f->missing = f->gap = 0;
 	else if (!strcmp(word, "stop"))
 		f->stopped = true;
 	else

@@ -168,6 +168,8 @@ def test_3_1_failover(lab, suite, record_property):
         assert max(lost) <= suite.loss_ms, f"{kill.__name__}: {lost} ms"
         only_by(f, "orient")
         round_trips(f, "orient")
+        if suite is Bird and not FULL:
+            return  # the way back is that of test_3_1_flaps
         kill(f, False)
         all_up(f)
         wait_until(lambda: west.full() == {"ipsec1", "ipsec2"} and by(f, "east"), 20, lambda: f"back by East\n{west.log()}")
@@ -257,20 +259,21 @@ def test_3_1_no_daemon_at_all(lab, record_property):
 @pytest.mark.parametrize("suite", [Frr, Bird], ids=["frr", "bird"])
 def test_3_1_flaps(lab, suite, record_property):
     """Link after link falls and returns: the adjacency does as well, no process is lost, the routes are right in the end."""
-    f = figure4(lab)
+    f = figure4(lab, "100ms x 10")
     west = routers(lab, f, suite)
     both = {"ipsec1", "ipsec2"}
     wait_until(lambda: west.full(2) == west.full(3) == both, 20, lambda: f"{west.full(2)} {west.full(3)}\n{west.log()}")
     pids = {role: {n: p.pid for n, p in r.procs.items()} for role, r in f.routers.items()}
     start = time.monotonic()
-    for n in range(FLAPS):
+    flaps = 1 if suite is Bird and not FULL else FLAPS
+    for n in range(flaps):
         dev = ("ipsec1", "ipsec2")[n % 2]
         f.dw.ctl("link", "down", dev)
         wait_until(lambda: west.full(2) == both - {dev}, 10, lambda: f"flap {n}, down: {west.full(2)}\n{west.log()}")
         wait_until(lambda: hops(f.west, "10.2.0.2") == both - {dev}, 10, lambda: f"flap {n}: {f.west.out('ip route')}")
         f.dw.ctl("link", "up", dev)
         wait_until(lambda: west.full(2) == west.full(3) == both, 20, lambda: f"flap {n}, up: {west.full(2)}\n{west.log()}")
-    record_property("figure", f"{suite.__name__}: {FLAPS} flaps, {(time.monotonic() - start) / FLAPS:.1f} s each until both adjacencies were back")
+    record_property("figure", f"{suite.__name__}: {flaps} flaps, {(time.monotonic() - start) / flaps:.1f} s each until both adjacencies were back")
     wait_until(lambda: hops(f.west, "10.2.0.2") == hops(f.west, "fd02::2") == {"ipsec1"}, 10, lambda: f.west.out("ip route"))
     assert {role: {n: p.pid for n, p in r.procs.items()} for role, r in f.routers.items()} == pids
     assert all(r.alive() for r in f.routers.values())
@@ -295,43 +298,41 @@ class Costs:
             return f.read()
 
 
-def frr_costs(r):
-    j = json.loads(r.vtysh("show ip ospf interface json"))["interfaces"]
-    return {dev: j[dev]["cost"] for dev in ("ipsec1", "ipsec2")}
-
-
 def test_3_1_metric_is_cost_frr(lab):
     """link-costs: at its start, at a change, after a restart of ipsecd and one of FRR."""
-    f = figure4(lab)
+    f = figure4(lab, "100ms x 10")
     f.dw.ctl("link", "set", "ipsec1", "metric", "30")
-    west = routers(lab, f, Frr)
+    west = Frr(lab, f.west, "west", daemons=("ospfd", "ospf6d"))
     dry = Costs(lab, f.dw, west, "--dry-run")
     assert dry.p.wait(timeout=15) == 0 and "ipsec1: ip ospf cost 10 -> 30 (dry run)" in dry.said(), dry.said()
-    assert frr_costs(west) == {"ipsec1": 10, "ipsec2": 20}
+    assert west.costs() == {"ipsec1": 10, "ipsec2": 20}
     c = Costs(lab, f.dw, west)
-    wait_until(lambda: frr_costs(west) == {"ipsec1": 30, "ipsec2": 20}, 5, c.said)
-    wait_until(lambda: hops(f.west, "10.2.0.2") == {"ipsec2"}, 20, lambda: f.west.out("ip route"))
+
+    def both(first, second):
+        want = {"ipsec1": first, "ipsec2": second}
+        wait_until(lambda: west.costs(2) == west.costs(3) == want, 20, lambda: f"{want}: {west.costs(2)} {west.costs(3)}\n{c.said()}")
+    both(30, 20)
     f.dw.ctl("link", "set", "ipsec1", "metric", "7")
-    wait_until(lambda: frr_costs(west) == {"ipsec1": 7, "ipsec2": 20} and hops(f.west, "10.2.0.2") == {"ipsec1"}, 5, c.said)
+    both(7, 20)
     f.dw.kill()
-    wait_until(lambda: "ipsecd does not answer" in c.said(), 5, c.said)
+    wait_until(lambda: "ipsecd does not answer" in c.said(), 10, c.said)
     f.dw.start()  # the configuration says 10
-    wait_until(lambda: frr_costs(west)["ipsec1"] == 10, 10, c.said)
+    both(10, 20)
     f.dw.ctl("link", "set", "ipsec2", "metric", "44")
-    wait_until(lambda: frr_costs(west)["ipsec2"] == 44, 5, c.said)
+    both(10, 44)
     west.kill()
     west.start()
-    wait_until(lambda: frr_costs(west) == {"ipsec1": 10, "ipsec2": 44}, 20, c.said)
+    both(10, 44)
     assert c.p.poll() is None
 
 
 def test_3_1_metric_is_cost_bird(lab):
     """link-costs with BIRD: constants in a file that bird.conf includes."""
-    f = figure4(lab)
-    west = routers(lab, f, Bird)
-    Costs(lab, f.dw, west)
+    f = figure4(lab, "100ms x 10")
+    west = Bird(lab, f.west, "west")
+    c = Costs(lab, f.dw, west)
     constants = f"{west.dir}/link-costs.conf"
-    wait_until(lambda: os.path.exists(constants), 5, "the constants")
+    wait_until(lambda: os.path.exists(constants), 10, "the constants")
     with open(f"{west.dir}/bird.conf") as g:
         text = g.read()
     for n in (1, 2):
@@ -339,6 +340,6 @@ def test_3_1_metric_is_cost_bird(lab):
     with open(f"{west.dir}/bird.conf", "w") as g:
         g.write('include "/run/bird/link-costs.conf";\n' + text)
     assert "Reconfigured" in west.birdc("configure")
-    wait_until(lambda: hops(f.west, "10.2.0.2") == {"ipsec1"}, 20, lambda: f.west.out("ip route"))
-    f.dw.ctl("link", "set", "ipsec1", "metric", "50")
-    wait_until(lambda: hops(f.west, "10.2.0.2") == {"ipsec2"}, 5, lambda: f.west.out("ip route"))
+    for first in (10, 50):
+        f.dw.ctl("link", "set", "ipsec1", "metric", str(first))
+        wait_until(lambda: west.costs(2) == west.costs(3) == {"ipsec1": first, "ipsec2": 20}, 10, lambda: f"{west.costs()}\n{c.said()}")

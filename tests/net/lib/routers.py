@@ -99,6 +99,10 @@ class Frr(Router):
         """Links with a BFD session that is up."""
         return {p["interface"] for p in json.loads(self.vtysh("show bfd peers json")) if p["status"] == "up" and "interface" in p}
 
+    def costs(self, version=2):
+        j = json.loads(self.vtysh("show ip ospf interface json" if version == 2 else "show ipv6 ospf6 interface json") or "{}")
+        return {dev: i["cost"] for dev, i in j.get("interfaces", j).items() if dev.startswith("ipsec") and "cost" in i}
+
     def cost(self, dev, value):
         self.vtysh("configure terminal", f"interface {dev}", f"ip ospf cost {value}", f"ipv6 ospf6 cost {value}")
 
@@ -134,6 +138,10 @@ class Bird(Router):
     def bfd(self):
         return set(re.findall(r"\b(ipsec\d+)\s+Up\b", self.birdc("show", "bfd", "sessions")))
 
+    def costs(self, version=2):
+        text = self.birdc("show", "ospf", "interface", "four" if version == 2 else "six")
+        return {m[1]: int(m[2]) for m in re.finditer(r"Interface (ipsec\d+) .*?Cost: (\d+)", text, re.S)}
+
     def cost(self, dev, value):
         with open(f"{self.dir}/bird.conf") as f:
             text = f.read()
@@ -158,8 +166,8 @@ class Flows:
         return [f.ask("report") for f in self.ends]
 
     def outage(self):
-        """Since mark(), ms without what the other sent: at h1, at h2. By the longest run of missing numbers."""
-        return [r["hole"] * 1000 // self.pps for r in self.report()]
+        """Since mark(), ms without what the other sent: at h1, at h2. By the numbers that are missing, all of them."""
+        return [r["missing"] * 1000 // self.pps for r in self.report()]
 
     def stop(self):
         """No more is sent. Returns packets lost: towards h2, towards h1."""
