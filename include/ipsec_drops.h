@@ -46,7 +46,8 @@
 	  "transport mode: not to the peer itself, or with headers that cannot stay outside")         \
 	X(NO_LISTENER, "no-listener", "IKE came to UDP 4500 and no process is bound to it")           \
 	X(INNER_ICMP, "inner-icmp",                                                                \
-	  "ICMP error about a packet that was not for this link's peer (inner = ...): RFC 4301 6.2")
+	  "ICMP error about a packet that was not for this link's peer (inner = ...): RFC 4301 6.2")  \
+	X(SELECTOR, "selector", "no SA of the link is for such packets, or not this one: RFC 4301 4.4.1.1")
 
 enum drop {
 	DROP_NONE = 0,

@@ -21,7 +21,7 @@ struct begun {
 
 /* struct job - one link's SA file */
 struct job {
-	char file[sizeof((struct link_conf *)0)->sa_file];
+	char file[SA_FILE_MAX];
 	enum state state;
 };
 
@@ -151,10 +151,9 @@ static struct ahead *plan(struct daemon *d, struct link *const *links, unsigned 
 	}
 	memset(a->job_of, 0xff, d->max_links * sizeof *a->job_of);
 	for (unsigned int i = 0; i < n; i++) {
-		if (!links[i]->conf.sa_file[0])
+		if (!link_conf_sa(links[i]->conf.sa_file, NULL, a->jobs[a->n].file)) /* of several the first: others are rare */
 			continue;
-		a->job_of[links[i]->id] = a->n;
-		memcpy(a->jobs[a->n++].file, links[i]->conf.sa_file, sizeof a->jobs[0].file);
+		a->job_of[links[i]->id] = a->n++;
 	}
 	pthread_mutex_init(&a->lock, NULL);
 	pthread_cond_init(&a->done, NULL);

@@ -36,7 +36,10 @@ static const char *of_paths(const struct link_conf *c)
 /* What of this link only a worker does. Return: the words, NULL = nothing */
 static const char *workers_only(const struct link_conf *c)
 {
+	char file[SA_FILE_MAX];
 	enum sa_mode mode;
+	struct sels sels;
+	const char *at;
 
 	if (c->tfc)
 		return "it pads nothing (tfc)";
@@ -48,8 +51,11 @@ static const char *workers_only(const struct link_conf *c)
 		return "SAs of an IKE daemon are not driven yet (ike)";
 	if (c->liveness != LIVE_OFF && !c->address.set && !c->address6.set)
 		return "liveness is by echo there, and needs address or address6";
-	if (c->sa_file[0] && !safile_mode(c->sa_file, &mode) && mode == SA_TRANSPORT)
-		return "transport mode is not driven yet";
+	at = link_conf_sa(c->sa_file, NULL, file);
+	if (at && *at)
+		return "several SA files of one link are not driven yet";
+	if (at && !safile_peek(file, &mode, &sels) && (mode == SA_TRANSPORT || sels.n))
+		return sels.n ? "traffic selectors (for) are not driven yet" : "transport mode is not driven yet";
 	return of_paths(c);
 }
 

@@ -5,6 +5,7 @@
 #include "backend.h"
 #include "load.h"
 #include "log.h"
+#include "saset.h"
 
 static struct worker *worker_of(struct daemon *d, const struct sa *sa)
 {
@@ -21,28 +22,6 @@ static int in_to_worker(struct worker *w, void *arg)
 static int in_from_worker(struct worker *w, void *arg)
 {
 	worker_sa_in_clear(w, arg);
-	return 0;
-}
-
-static int out_to_worker(struct worker *w, void *arg)
-{
-	struct sa *sa = arg;
-
-	sa->link->w->out = sa->wout;
-	sa->link->w->next = NULL;
-	if (sa->window < WINDOW_NARROW)
-		worker_stay(w);
-	return 0;
-}
-
-static int out_from_worker(struct worker *w, void *arg)
-{
-	struct sa *sa = arg;
-
-	if (sa->link->w->out == sa->wout)
-		sa->link->w->out = NULL;
-	if (sa->link->w->next == sa->wout)
-		sa->link->w->next = NULL;
 	return 0;
 }
 
@@ -70,6 +49,7 @@ static int install_in(struct daemon *d, struct sa *sa, const struct sa_spec *s, 
 	w->sgen = sa->sgen;
 	w->link = l->id;
 	w->ctr = ctr;
+	w->set = &sa->set->w;
 	life_init(&w->life, &c->life, now_ns());
 	if (sa->adopted) /* the window itself survived: exact, where the durable mark is only safe */
 		c->seq_start = 0;
@@ -130,7 +110,6 @@ static void uninstall(struct daemon *d, struct sa *sa)
 		free(sa->win);
 	}
 	if (sa->wout) {
-		worker_call(worker_of(d, sa), out_from_worker, sa);
 		sa_out_fini(&sa->wout->sa);
 		free(sa->wout);
 	}
@@ -154,22 +133,13 @@ static void close_sa(struct sa *sa)
 
 static int use(struct daemon *d, struct sa *sa)
 {
-	return worker_call(worker_of(d, sa), out_to_worker, sa);
-}
-
-static int next_to_worker(struct worker *w, void *arg)
-{
-	struct sa *sa = arg;
-
-	(void)w;
-	sa->link->w->next = sa->wout;
-	sa->link->w->next_probe_ns = 0;
+	saset_push(d, sa->link);
 	return 0;
 }
 
 static void ask(struct daemon *d, struct sa *sa)
 {
-	worker_call(worker_of(d, sa), next_to_worker, sa);
+	saset_push(d, sa->link);
 }
 
 /* The worker's counters are sa->ctr itself. */

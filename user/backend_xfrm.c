@@ -296,7 +296,7 @@ static int install(struct daemon *d, struct sa *sa, const struct sa_spec *s, con
 	struct ksa *k;
 	int err;
 
-	if (c->mode == SA_TRANSPORT || s->udp)
+	if (c->mode == SA_TRANSPORT || c->sels.n || s->udp)
 		return -EOPNOTSUPP;
 	k = calloc(1, sizeof *k);
 	if (!k)

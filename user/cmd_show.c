@@ -139,10 +139,14 @@ static void say(const char *label, const char *fmt, ...)
 static void detail_sa(json_t *s)
 {
 	char used[FMT_LEN], bytes[FMT_LEN];
+	json_t *sel;
+	size_t i;
 
 	say("sa", "%s %s %s%s%s  key %s", jstr(s, "dir"), jstr(s, "spi"), jstr(s, "alg"),
 	    jtrue(s, "esn") ? " esn" : "", jtrue(s, "in_use") ? "" : " (not in use)",
 	    jstr(s, "fingerprint"));
+	json_array_foreach (jat(s, "for"), i, sel)
+		say("", "for %s", json_string_value(sel));
 	if (!jnull(s, "refused"))
 		say("", "refused: %s", jstr(s, "refused"));
 	else
@@ -347,6 +351,15 @@ static void sa_row(struct table *t, json_t *s)
 	table_color(t, 4, strcmp(state, "refused") && strcmp(state, "ended") ? NULL : RED);
 }
 
+static void sa_for(json_t *s)
+{
+	json_t *sel;
+	size_t i;
+
+	json_array_foreach (jat(s, "for"), i, sel)
+		printf("%s %s %s for %s\n", jstr(s, "link"), jstr(s, "dir"), jstr(s, "spi"), json_string_value(sel));
+}
+
 int cmd_sa_list(struct ctl *c, int argc, char **argv)
 {
 	json_t *r = ctl_request(c, "show", name_arg(argc, argv)), *flat, *s;
@@ -362,6 +375,8 @@ int cmd_sa_list(struct ctl *c, int argc, char **argv)
 		json_array_foreach (jat(flat, "sas"), i, s)
 			sa_row(t, s);
 		table_print(t, stdout, c->color);
+		json_array_foreach (jat(flat, "sas"), i, s)
+			sa_for(s);
 		json_array_foreach (jat(flat, "sas"), i, s)
 			if (!jnull(s, "refused"))
 				printf("%s %s refused: %s\n", jstr(s, "link"), jstr(s, "dir"),

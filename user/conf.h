@@ -113,7 +113,7 @@ struct link_conf {
 	uint32_t live_ms;        /* interval, default 500 */
 	uint32_t live_count;     /* default 3 */
 	uint32_t keepalive_ms;   /* of silence on a UDP path before a NAT is reminded; default 20 s, 0 = never */
-	char sa_file[SA_FILE_MAX]; /* sa = file:PATH */
+	char sa_file[SA_FILE_MAX]; /* sa = file:PATH ...: link_conf_sa() */
 	char ike[64];            /* sa = ike:NAME or ike = NAME: strongSwan's connection and child */
 	struct ike_auth auth;    /* ike-* */
 	enum input_mode input;
@@ -178,6 +178,13 @@ void link_conf_init(struct link_conf *l);
 void link_conf_free(struct link_conf *l);
 int link_conf_copy(struct link_conf *dst, const struct link_conf *src);
 bool link_conf_equal(const struct link_conf *a, const struct link_conf *b);
+/**
+ * link_conf_sa() - the SA files of a link one after the other
+ * @files: its sa_file; @after: NULL, then what was returned last. Return: NULL, file untouched, behind the last
+ */
+const char *link_conf_sa(const char *files, const char *after, char file[SA_FILE_MAX]);
+/** link_conf_sa_swap() - file is one of them, in the place of old if that was one. Return: 0 or -ENAMETOOLONG */
+int link_conf_sa_swap(struct link_conf *l, const char *old, const char *file);
 /**
  * link_conf_set() - one "key", "value" as in a [link] section
  * Scalars are replaced (sa and ike replace each other), path and lists are appended to.

@@ -99,11 +99,12 @@ static bool same_addr(const struct in6_addr *a, const struct in6_addr *b)
  */
 static const char *why_distinct(const struct link_conf *l, const struct path_conf *pa)
 {
+	char file[SA_FILE_MAX];
 	enum sa_mode mode;
 
-	if (!l->sa_file[0])
+	if (!link_conf_sa(l->sa_file, NULL, file))
 		return "";
-	if (safile_mode(l->sa_file, &mode))
+	if (safile_peek(file, &mode, NULL))
 		return " (transport mode could share it; the SA file cannot be read)";
 	if (mode != SA_TRANSPORT)
 		return " (only transport mode shares them)";
@@ -213,13 +214,16 @@ static void check_ike(struct check *k, const struct link_conf *l)
 
 static void check_link(struct check *k, const struct link_conf *l, uint64_t mentioned)
 {
+	char file[SA_FILE_MAX];
+	const char *at = NULL;
+
 	check_missing(k, l, mentioned);
 	same(k, l, claim(k, l, "name %s", l->name), "the name");
 	if (l->peer[0])
 		same(k, l, claim(k, l, "peer %s", l->peer),
 		     "the peer name (two links to one host: peer = east-2)");
-	if (l->sa_file[0])
-		same(k, l, claim(k, l, "sa %s", l->sa_file), "the SA file");
+	while ((at = link_conf_sa(l->sa_file, at, file)))
+		same(k, l, claim(k, l, "sa %s", file), "the SA file");
 	check_ike(k, l);
 	check_p2p(k, l, &l->address);
 	check_p2p(k, l, &l->address6);

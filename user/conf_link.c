@@ -472,21 +472,71 @@ static int set_ike_start(struct link_conf *l, char *v, struct why *w)
 	return MIN(i, 0);
 }
 
+/* One more of sa_file's paths. Return: 0 or -ENAMETOOLONG */
+static int add_sa(char files[SA_FILE_MAX], const char *file)
+{
+	size_t n = strlen(files), room = SA_FILE_MAX - n;
+
+	if (snprintf(files + n, room, "%s%s", n ? " " : "", file) < (int)room)
+		return 0;
+	files[n] = 0;
+	return -ENAMETOOLONG;
+}
+
 static int set_sa(struct link_conf *l, char *v, struct why *w)
 {
+	char files[SA_FILE_MAX] = "", *save;
+
 	if (!strncmp(v, "ike:", 4))
 		return set_ike(l, v + 4, w);
 	if (strncmp(v, "file:/", 6))
 		return conf_bad(w, "write file:/ABSOLUTE/PATH of an SA file, or ike:NAME; keys "
 				   "never stand here");
-	v += 5;
-	if (strlen(v) >= sizeof l->sa_file)
-		return conf_bad(w, "the path is longer than %zu", sizeof l->sa_file - 1);
-	if (v[strcspn(v, " \t")])
-		return conf_bad(w, "paths with blanks are not supported");
-	snprintf(l->sa_file, sizeof l->sa_file, "%s", v);
+	for (char *s = strtok_r(v, " \t", &save); s; s = strtok_r(NULL, " \t", &save)) {
+		if (strncmp(s, "file:/", 6))
+			return conf_bad(w, "paths with blanks are not supported: behind a blank stands another file:/PATH");
+		if (add_sa(files, s + 5))
+			return conf_bad(w, "the path is longer than %zu", sizeof files - 1);
+	}
+	strcpy(l->sa_file, files);
 	l->ike[0] = 0;
 	return 0;
+}
+
+const char *link_conf_sa(const char *files, const char *after, char file[SA_FILE_MAX])
+{
+	const char *s = after ? after : files;
+	size_t n;
+
+	s += strspn(s, " ");
+	n = strcspn(s, " ");
+	if (!n)
+		return NULL;
+	memcpy(file, s, n);
+	file[n] = 0;
+	return s + n;
+}
+
+int link_conf_sa_swap(struct link_conf *l, const char *old, const char *file)
+{
+	char files[SA_FILE_MAX] = "", one[SA_FILE_MAX];
+	const char *at = NULL;
+	bool there = false;
+	int err = 0;
+
+	while (!err && (at = link_conf_sa(l->sa_file, at, one))) {
+		const char *put = old && !strcmp(one, old) ? file : one;
+		bool same = !strcmp(put, file);
+
+		if (!same || !there)
+			err = add_sa(files, put);
+		there |= same;
+	}
+	if (!err && !there)
+		err = add_sa(files, file);
+	if (!err)
+		strcpy(l->sa_file, files);
+	return err;
 }
 
 static int set_input(struct link_conf *l, char *v, struct why *w)
@@ -672,8 +722,14 @@ static void print_keepalive(const struct link_conf *l, FILE *out, bool all)
 
 static void print_sa(const struct link_conf *l, FILE *out, bool all)
 {
-	if (l->sa_file[0])
-		conf_put(out, "sa", "file:%s", l->sa_file);
+	char file[SA_FILE_MAX], text[3 * SA_FILE_MAX] = ""; /* of "/a /b" each becomes "file:/a " */
+	const char *at = NULL;
+	size_t n = 0;
+
+	while ((at = link_conf_sa(l->sa_file, at, file)))
+		n += (size_t)snprintf(text + n, sizeof text - n, "%sfile:%s", n ? " " : "", file);
+	if (n)
+		conf_put(out, "sa", "%s", text);
 }
 
 static void print_ike(const struct link_conf *l, FILE *out, bool all)

@@ -21,8 +21,8 @@ static void send_dummy(struct worker *w, struct wlink *l)
 	static const uint8_t nothing[sizeof(struct probe)]; /* no PROBE_MAGIC: nobody takes it for a question */
 	unsigned int path = l->shares ? l->slot[relaxed_covers(l) % SPREAD_SLOTS] : l->cur_path;
 
-	memcpy(out_room(w, l, sizeof nothing), nothing, sizeof nothing);
-	if (!out_push(w, l, path, sizeof nothing, NEXT_NONE))
+	memcpy(out_room(w, l, l->out, sizeof nothing), nothing, sizeof nothing);
+	if (!out_push(w, l, l->out, path, sizeof nothing, NEXT_NONE))
 		bump(&l->live.covers, 1);
 }
 

@@ -56,8 +56,9 @@ const struct ctl_verb ctl_verbs[] = {
 	{"sa", "add", 2, 2, "LINK FILE", "install another pair of SAs; it receives, and stands by to send",
 	 cmd_sa_add,
 	 .needs_daemon = true,
-	 .more = "FILE is an SA file whose durable state exists (static init). A link without SAs uses it at "
-		 "once. Otherwise it is used as soon as the peer sends on its half of the pair."},
+	 .more = "FILE is an SA file whose durable state exists (static init). Where no SA of the link is for its "
+		 "packets (all, or what its `for` lines say) it is used at once. Otherwise it is used as soon as the "
+		 "peer sends on its half of the pair."},
 	{"sa", "del", 2, 2, "LINK SPI", "take an SA out of service and wipe it", cmd_sa_del,
 	 .needs_daemon = true},
 	{"sa", "rekey", 2, 2, "LINK FILE", "go over to new SAs without losing a packet", cmd_sa_rekey,

@@ -34,7 +34,7 @@ struct emit_ears {
 	void *arg;
 };
 
-/** struct run - consecutive envelopes of one link at data, seg bytes each, the last may be shorter */
+/** struct run - consecutive envelopes of one SA at data, seg bytes each, the last may be shorter */
 struct run {
 	uint8_t *data;
 	uint32_t len;
@@ -48,6 +48,7 @@ struct run {
 	struct in6_addr src;  /* unspecified = the path's; transport mode: the raw packet's */
 	uint32_t inner_bytes; /* of all n */
 	struct wlink *link;
+	struct wsa_out *sa;   /* which seals them */
 };
 
 /** struct sent - what an error queue may still tell of a run that the stack took */

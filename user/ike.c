@@ -235,19 +235,29 @@ static struct life_limit limit(uint64_t time_s, uint64_t bytes, uint64_t pkts)
 	return (struct life_limit){time_s, bytes, pkts};
 }
 
-static int spec_of(const struct link *l, const struct ike_add *a, uint64_t owner, struct sa_spec *s, struct sa_sel *sel)
+static void take_selectors(const struct ike_add *a, struct sels *l)
+{
+	_Static_assert((int)IKE_SEL_MAX == (int)SEL_MAX, "a record's selectors fit");
+
+	l->n = a->n_sel;
+	for (unsigned int i = 0; i < a->n_sel; i++) {
+		struct sel *s = &l->sel[i];
+
+		memcpy(s->src, a->sel[i].src, sizeof s->src);
+		memcpy(s->dst, a->sel[i].dst, sizeof s->dst);
+		memcpy(s->sport, a->sel[i].sport, sizeof s->sport);
+		memcpy(s->dport, a->sel[i].dport, sizeof s->dport);
+		s->proto = a->sel[i].proto;
+	}
+}
+
+static int spec_of(const struct link *l, const struct ike_add *a, uint64_t owner, struct sa_spec *s)
 {
 	struct sa_conf *c = &s->conf;
 
-	*s = (struct sa_spec){.owner = owner, .sel = sel, .n_sel = a->n_sel, .udp = a->encap};
+	*s = (struct sa_spec){.owner = owner, .udp = a->encap};
 	memcpy(&s->dst, a->id.dst, sizeof s->dst);
-	for (unsigned int i = 0; i < a->n_sel; i++) {
-		memcpy(sel[i].src, a->sel[i].src, sizeof sel[i].src);
-		memcpy(sel[i].dst, a->sel[i].dst, sizeof sel[i].dst);
-		memcpy(sel[i].sport, a->sel[i].sport, sizeof sel[i].sport);
-		memcpy(sel[i].dport, a->sel[i].dport, sizeof sel[i].dport);
-		sel[i].proto = a->sel[i].proto;
-	}
+	take_selectors(a, &c->sels);
 	c->dir = a->id.inbound ? SA_IN : SA_OUT;
 	c->spi = a->id.spi;
 	c->esn = a->esn;
@@ -284,21 +294,27 @@ static void follow(struct ike *k, struct link *l, const uint8_t dst[16], uint16_
 		endpoints_note(k->d->endpoints, l->conf.peer, l->cur_path, &to, udp ? port : 0);
 }
 
-/* The newest other one that does the same and is to stay, or NULL. */
-static struct sa *heir(const struct sa *sa)
+/* The newest one of a set that is to stay, another one than but; or NULL. */
+static struct sa *newest(const struct link *l, const struct sa_set *s, enum sa_dir dir, const struct sa *but)
 {
 	struct sa *best = NULL;
 
-	for (struct sa *o = sa->link->sas; o; o = o->next)
-		if (o != sa && o->dir == sa->dir && o->live && !o->closing && (!best || o->epoch > best->epoch))
+	for (struct sa *o = l->sas; o; o = o->next)
+		if (o->set == s && o != but && o->dir == dir && o->live && !o->closing && (!best || o->epoch > best->epoch))
 			best = o;
 	return best;
+}
+
+/* Who does the same after it, or NULL. */
+static struct sa *heir(const struct sa *sa)
+{
+	return newest(sa->link, sa->set, sa->dir, sa);
 }
 
 static void drop(struct ike *k, struct sa *sa)
 {
 	struct link *l = sa->link;
-	struct sa *next = l->out == sa ? heir(sa) : NULL;
+	struct sa *next = sa->set->out == sa ? heir(sa) : NULL;
 
 	if (next)
 		sad_use(k->d, next);
@@ -316,7 +332,6 @@ static void linger(struct sa *sa)
 static uint16_t do_add(struct ike *k, const struct conn *c, const struct ike_add *a)
 {
 	struct link *l = link_of(k, a->id.if_id);
-	struct sa_sel sel[IKE_SEL_MAX];
 	struct sa_spec s;
 	char *text = NULL;
 	size_t len = 0;
@@ -327,7 +342,7 @@ static uint16_t do_add(struct ike *k, const struct conn *c, const struct ike_add
 		log_rl("ike: an SA for if_id %u, but no link has that number and an ike line", a->id.if_id);
 		return IKE_NO_LINK;
 	}
-	err = spec_of(l, a, c->generation, &s, sel);
+	err = spec_of(l, a, c->generation, &s);
 	if (err) {
 		log_rl("%s: ike: an SA of a kind that is not to be had: tunnel mode without tfc_padding, suites of "
 		       "ipsecctl version --probe", l->conf.name);
@@ -699,7 +714,7 @@ static const struct sa *twin(const struct ike *k, const struct sa *out)
 	const struct sa *best = NULL;
 
 	for (const struct sa *sa = out->link->sas; sa; sa = sa->next)
-		if (sa->dir == SA_IN && of_peer(k, sa) && sa->epoch < out->epoch && (!best || sa->epoch > best->epoch))
+		if (sa->set == out->set && sa->dir == SA_IN && of_peer(k, sa) && sa->epoch < out->epoch && (!best || sa->epoch > best->epoch))
 			best = sa;
 	return best;
 }
@@ -709,12 +724,12 @@ static const struct sa *twin(const struct ike *k, const struct sa *out)
  * switch: the old one is deleted. So what was added by who answers stands by until the peer is heard on its
  * twin, or half a second, or as long as there is something else to send on.
  */
-static void hand_over(struct ike *k, struct link *l, uint64_t now)
+static void hand_over(struct ike *k, struct link *l, const struct sa_set *s, uint64_t now)
 {
-	struct sa *next = l->out ? heir(l->out) : NULL;
+	struct sa *next = newest(l, s, SA_OUT, s->out);
 	const struct sa *in = next ? twin(k, next) : NULL;
 
-	if (!next || !of_peer(k, next) || next->epoch < l->out->epoch)
+	if (!next || !of_peer(k, next) || (s->out && next->epoch < s->out->epoch))
 		return;
 	if ((in && sad_heard(in)) || now >= next->created_ns + LINGER_NS) {
 		sad_use(k->d, next);
@@ -722,27 +737,28 @@ static void hand_over(struct ike *k, struct link *l, uint64_t now)
 	}
 }
 
-static bool replaced(const struct ike *k, const struct link *l, uint64_t now)
+static bool replaced(const struct ike *k, const struct sa *old, uint64_t now)
 {
+	const struct sa_set *s = old->set;
 	const struct sa *in;
 
-	if (!of_peer(k, l->out) || now < l->switched_ns + DRAIN_NS)
+	if (!of_peer(k, s->out) || now < s->switched_ns + DRAIN_NS)
 		return false;
-	for (in = l->sas; in; in = in->next)
-		if (in->dir == SA_IN && of_peer(k, in))
+	for (in = old->link->sas; in; in = in->next)
+		if (in->set == s && in->dir == SA_IN && of_peer(k, in))
 			return true;
 	return false;
 }
 
 static bool is_over(const struct ike *k, struct sa *sa, uint64_t now)
 {
-	if (sa->closing && sa->dir == SA_OUT && sa->link->out != sa)
+	if (sa->closing && sa->dir == SA_OUT && sa->set->out != sa)
 		return true;
 	if (!sa->closing && sa->owner == k->peer)
 		return false;
 	if (!sa->reap_ns)
 		sa->reap_ns = now + IKE_ORPHAN_S * UINT64_C(1000000000);
-	return now >= sa->reap_ns || (!sa->closing && replaced(k, sa->link, now));
+	return now >= sa->reap_ns || (!sa->closing && replaced(k, sa, now));
 }
 
 static void reap(struct ike *k, uint64_t now)
@@ -811,7 +827,8 @@ void ike_tick(struct ike *k, uint64_t now)
 
 		if (!l || !l->conf.ike[0])
 			continue;
-		hand_over(k, l, now);
+		for (const struct sa_set *s = l->sets; s; s = s->next)
+			hand_over(k, l, s, now);
 		wish(k, l, now, connected);
 		if (connected && d->ike_conn)
 			try_again(k, l, now);

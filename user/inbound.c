@@ -169,10 +169,11 @@ static enum drop take_ecn(struct worker *w, const struct wlink *l, const struct 
 }
 
 /* Everything that decides whether an authentic packet goes on. */
-static enum drop admit(struct worker *w, const struct wlink *l, const struct sa_in *sa, struct esp_pkt *p,
+static enum drop admit(struct worker *w, const struct wlink *l, const struct wsa_in *in, struct esp_pkt *p,
 		       const struct rx_meta *m)
 {
 	enum drop d = l->admin_up ? DROP_NONE : DROP_LINK_DOWN;
+	const struct sa_in *sa = &in->sa;
 	uint8_t family;
 
 	if (!d && sa->transport)
@@ -184,12 +185,15 @@ static enum drop admit(struct worker *w, const struct wlink *l, const struct sa_
 		return DROP_INNER_SRC;
 	if (!inner_quote_ok(p->data, p->len, family, l->inner, l->n_inner))
 		return DROP_INNER_ICMP;
+	if (!sels_take(in->set->in_sel, in->set->n_sel, p->data, p->len))
+		return DROP_SELECTOR;
 	/* in transport mode the field that the network marked is the packet's own */
 	return m->has_tos && !sa->transport ? take_ecn(w, l, sa, p, m, family) : DROP_NONE;
 }
 
 /* newest: no packet of this SA with a higher number was seen. */
-static void take_dummy(struct worker *w, struct wlink *l, const struct esp_pkt *p, const struct rx_meta *m, bool newest)
+static void take_dummy(struct worker *w, struct wlink *l, const struct wsa_in *sa, const struct esp_pkt *p,
+		       const struct rx_meta *m, bool newest)
 {
 	struct probe probe;
 	bool is = probe_read(&probe, p->data, p->len);
@@ -198,18 +202,18 @@ static void take_dummy(struct worker *w, struct wlink *l, const struct esp_pkt *
 		learn(w, l, is ? &probe : NULL, m);
 	l->ctr->in_probes++;
 	if (is)
-		probe_input(w, l, &probe, m, newest);
+		probe_input(w, l, sa->set->out ? sa->set->out : l->out, &probe, m, newest);
 	else
 		l->ctr->drops_in[DROP_DUMMY]++;
 }
 
-static void take(struct worker *w, struct wlink *l, const struct sa_in *sa, struct esp_pkt *p,
+static void take(struct worker *w, struct wlink *l, const struct wsa_in *sa, struct esp_pkt *p,
 		 const struct rx_meta *m, bool newest)
 {
 	enum drop d;
 
 	if (p->next == NEXT_NONE) {
-		take_dummy(w, l, p, m, newest);
+		take_dummy(w, l, sa, p, m, newest);
 		return;
 	}
 	if (newest)
@@ -217,7 +221,7 @@ static void take(struct worker *w, struct wlink *l, const struct sa_in *sa, stru
 	d = admit(w, l, sa, p, m);
 	if (d) {
 		l->ctr->drops_in[d]++;
-		note(w, d, l->id, ntohl(sa->spi_be), p->seq, m);
+		note(w, d, l->id, ntohl(sa->sa.spi_be), p->seq, m);
 		return;
 	}
 	if ((l->mode == LIVE_PING && probe_ping_reply(w, l, p->data, p->len)) || probe_ping(w, l, p->data, p->len)) {
@@ -265,7 +269,7 @@ static void accept_one(struct worker *w, struct wsa_in *sa, struct wlink *l, str
 	sa->ctr->pkts++;
 	sa->ctr->bytes += bytes;
 	sa->ctr->last_used_ns = w->now;
-	take(w, l, &sa->sa, p, m, p->seq == sa->ctr->top);
+	take(w, l, sa, p, m, p->seq == sa->ctr->top);
 }
 
 /* Opening destroys what does not open: the packet that may have to be tried again is kept aside. */

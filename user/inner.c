@@ -8,22 +8,9 @@
 
 enum { ECN_NOT_ECT = 0, ECN_ECT_1 = 1, ECN_ECT_0 = 2, ECN_CE = 3 }; /* RFC 3168 5 */
 
-static struct in6_addr address(const uint8_t *at, uint8_t family)
-{
-	struct in6_addr a;
-	struct in_addr v4;
-
-	if (family == 4) {
-		memcpy(&v4, at, sizeof v4);
-		return addr_from4(v4);
-	}
-	memcpy(&a, at, sizeof a);
-	return a;
-}
-
 static bool is_among(const uint8_t *at, uint8_t family, const struct prefix *allowed, unsigned int n)
 {
-	struct in6_addr a = address(at, family);
+	struct in6_addr a = addr_at(at, family == 4);
 
 	if (family == 6 && addr_is4(&a)) /* no address a packet may have: RFC 4291 2.5.5.2 */
 		return false;
@@ -38,63 +25,72 @@ bool inner_source_ok(const uint8_t *ip, uint8_t family, const struct prefix *all
 	return !n || is_among(ip + (family == 4 ? IP4_ADDRS : IP6_ADDRS), family, allowed, n);
 }
 
-/* Where ICMP begins; 0: there is none, or none that ends up anywhere. */
-static uint32_t icmp4(const uint8_t *ip)
-{
-	return ip[IP4_PROTO] == IPPROTO_ICMP && !(be16(ip + IP4_FRAG) & IP_OFFMASK) ? (ip[0] & 15) * 4u : 0;
-}
-
 /* RFC 8200 4: extension headers in any order, RFC 4302 2.2 for the length of AH. */
-static uint32_t icmp6(const uint8_t *ip, uint32_t len)
+uint32_t inner_upper6(const uint8_t *ip, uint32_t len, uint8_t *proto, bool *first)
 {
 	uint32_t at = IP6_HDR_LEN;
-	uint8_t next = ip[IP6_NEXT];
 
-	while (next != IPPROTO_ICMPV6) {
+	*proto = ip[IP6_NEXT];
+	*first = true;
+	for (;;) {
 		const uint8_t *h = ip + at;
+		bool ext = *proto == IPPROTO_HOPOPTS || *proto == IPPROTO_ROUTING || *proto == IPPROTO_DSTOPTS ||
+			   *proto == IPPROTO_AH || *proto == IPPROTO_FRAGMENT;
 
-		if (at + 8 > len)
-			return 0;
-		switch (next) {
-		case IPPROTO_HOPOPTS:
-		case IPPROTO_ROUTING:
-		case IPPROTO_DSTOPTS:
-			at += 8 * (h[1] + 1u);
-			break;
-		case IPPROTO_AH:
-			at += 4 * (h[1] + 2u);
-			break;
-		case IPPROTO_FRAGMENT:
-			if (be16(h + 2) & 0xfff8)
-				return 0;
-			at += 8;
-			break;
-		default:
+		if (!ext || !*first)
+			return at;
+		if (at + 8 > len) {
+			*proto = 0;
 			return 0;
 		}
-		next = h[0];
+		if (*proto == IPPROTO_FRAGMENT) {
+			*first = !(be16(h + 2) & 0xfff8);
+			at += 8;
+		} else {
+			at += *proto == IPPROTO_AH ? 4 * (h[1] + 2u) : 8 * (h[1] + 1u);
+		}
+		*proto = h[0];
 	}
-	return at;
 }
 
-static bool is_error(uint8_t type, uint8_t family)
+/* Where ICMP begins; 0: there is none, or none that ends up anywhere. */
+static uint32_t icmp(const uint8_t *ip, uint32_t len)
 {
-	if (family == 6)
+	bool first;
+	uint8_t proto;
+	uint32_t at;
+
+	if (ip[0] >> 4 == 4)
+		return ip[IP4_PROTO] == IPPROTO_ICMP && !(be16(ip + IP4_FRAG) & IP_OFFMASK) ? (ip[0] & 15) * 4u : 0;
+	at = inner_upper6(ip, len, &proto, &first);
+	return proto == IPPROTO_ICMPV6 && first ? at : 0;
+}
+
+static bool is_error(uint8_t type, bool is4)
+{
+	if (!is4)
 		return !(type & ICMP6_INFOMSG_MASK);
 	return type == ICMP_DEST_UNREACH || type == ICMP_SOURCE_QUENCH || type == ICMP_REDIRECT ||
 	       type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETERPROB;
 }
 
+uint32_t inner_quote(const uint8_t *ip, uint32_t len)
+{
+	uint32_t at = icmp(ip, len);
+
+	/* RFC 792, RFC 4443 3: the quote follows eight bytes */
+	return at && at < len && is_error(ip[at], ip[0] >> 4 == 4) ? at + 8 : 0;
+}
+
 bool inner_quote_ok(const uint8_t *ip, uint32_t len, uint8_t family, const struct prefix *allowed, unsigned int n)
 {
-	uint32_t at = !n ? 0 : family == 4 ? icmp4(ip) : icmp6(ip, len);
-	const uint8_t *quote = ip + at + 8; /* RFC 792, RFC 4443 3: the quote follows eight bytes */
+	uint32_t at = n ? inner_quote(ip, len) : 0;
 
-	if (!at || at >= len || !is_error(ip[at], family))
+	if (!at)
 		return true;
-	if (at + 8 + (family == 4 ? IP4_HDR_LEN : IP6_HDR_LEN) > len || quote[0] >> 4 != family)
+	if (at + (family == 4 ? IP4_HDR_LEN : IP6_HDR_LEN) > len || ip[at] >> 4 != family)
 		return false;
-	return is_among(quote + (family == 4 ? IP4_ADDRS + 4 : IP6_ADDRS + 16), family, allowed, n);
+	return is_among(ip + at + (family == 4 ? IP4_ADDRS + 4 : IP6_ADDRS + 16), family, allowed, n);
 }
 
 /* The header checksum follows the first word, RFC 1624 3. */

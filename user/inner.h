@@ -28,6 +28,16 @@ bool inner_source_ok(const uint8_t *ip, uint8_t family, const struct prefix *all
  */
 bool inner_quote_ok(const uint8_t *ip, uint32_t len, uint8_t family, const struct prefix *allowed, unsigned int n);
 
+/** inner_quote() - where the packet begins that an ICMP error quotes, maybe behind the end. Return: 0 = it is none */
+uint32_t inner_quote(const uint8_t *ip, uint32_t len);
+
+/**
+ * inner_upper6() - what is behind the extension headers of an IPv6 packet (RFC 8200 4), AH among them
+ * @proto: its number; @first: false = a later fragment, whose rest is no header
+ * Return: where, maybe behind the end; 0, with *proto 0: the packet ends before
+ */
+uint32_t inner_upper6(const uint8_t *ip, uint32_t len, uint8_t *proto, bool *first);
+
 /**
  * inner_ecn() - combine the envelope's ECN field into the packet's, RFC 6040 4.2
  * @outer_tos: TOS or traffic class of the envelope

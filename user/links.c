@@ -450,14 +450,18 @@ static void forget(struct daemon *d, struct link *l)
 
 static int bring_sas(struct daemon *d, struct link *l, FILE *errs)
 {
+	char files[SA_FILE_MAX], file[SA_FILE_MAX];
+	const char *at = NULL;
 	bool there;
+	int err = 0;
 
 	ike_generation(d->ike, &there);
 	if (l->conf.ike[0])
 		return ike_conn_load(there ? d->ike_conn : NULL, &l->conf, NULL, errs);
-	if (!l->conf.sa_file[0])
-		return 0;
-	return sad_load_static(d, l, l->conf.sa_file, errs);
+	strcpy(files, l->conf.sa_file); /* sad_use() writes there */
+	while ((at = link_conf_sa(files, at, file)))
+		err = sad_load_static(d, l, file, false, errs) ?: err;
+	return err;
 }
 
 /* Everything of a link but its protection, which stands already. */
@@ -596,8 +600,6 @@ int link_set(struct daemon *d, struct link *l, const struct link_conf *c, FILE *
 
 void link_follow_sa(struct daemon *d, struct link *l)
 {
-	if (l->out && l->out->file)
-		snprintf(l->conf.sa_file, sizeof l->conf.sa_file, "%s", l->out->file);
 	device_set_mtu(d, l, path_mtu(l));
 	push_ent(d, l);
 }

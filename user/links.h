@@ -73,8 +73,7 @@ struct sa {
 	char *file;      /* which; NULL = from an IKE daemon */
 	uint64_t owner;  /* generation of the IKE daemon that installed it; 0 = none did */
 	struct in6_addr dst; /* with an owner: the outer destination by which it knows this SA */
-	struct sa_sel *sel; /* what it was negotiated for; NULL = all that its link carries */
-	unsigned int n_sel;
+	struct sa_set *set;  /* with those for the same packets */
 	enum sa_dir dir;
 	uint32_t spi;
 	enum aead_alg alg;
@@ -106,6 +105,20 @@ struct sa {
 	uint64_t reap_ns;             /* not longer than that: closing, or its IKE daemon is gone; 0 = neither */
 	uint64_t first_pkts;          /* in: count at installation; more = the peer uses it */
 	struct in6_addr env_dst[PATHS_MAX]; /* out: as they stand in env_out; unspecified = none */
+};
+
+/** struct sa_set - the SAs of one link for the same packets, which follow each other (seed 3.5). saset.c's; n_sel 0 = everything */
+struct sa_set {
+	struct sa_set *next;  /* of the same link, from narrow to wide; of equals the older first */
+	struct sel *out_sel;  /* as its outbound SAs have them, and as its inbound ones: the mirror image */
+	struct sel *in_sel;
+	unsigned int n_sel;
+	unsigned int n_sas;   /* in both directions, refused ones too; with the last one it goes */
+	struct sa *out;       /* the outbound one that packets meet, also when its life is over */
+	struct sa *asked;     /* its successor, while the peer is asked whether it has it */
+	bool rekeying, switch_now; /* an operator wants the newest outbound one used; without asking the peer */
+	uint64_t switched_ns; /* when out changed */
+	struct wset w;
 };
 
 /** struct link_path - what the control plane knows about one path */
@@ -166,13 +179,13 @@ struct link {
 	unsigned int cur_path;  /* of those in use the first */
 	bool paths_stale;       /* the FIB says something that the worker was not told yet */
 	struct sa *sas;
-	struct sa *out;         /* the outbound one that packets meet, also when its life is over */
+	struct sa_set *sets;
+	struct sa *out;         /* of the widest set with a live one: what probes go by. saset.c's */
 	uint64_t moved_ns;      /* when the worker last learned where the peer is */
 	uint64_t ike_try_ns;    /* when the IKE daemon is asked again to make its SAs */
 	bool ike_want;          /* it has SAs of an IKE daemon, or had when that or we died: wish.h */
 	uint64_t ike_lost_ns;   /* when an IKE daemon that lived on took the last of them; 0 = none did */
-	bool rekeying, switch_now; /* an operator wants the newest outbound one used; without asking the peer */
-	uint64_t switched_ns;   /* when out changed */
+	uint64_t switched_ns;   /* when an outbound SA was last put to use; 0 = never */
 	struct wlink *w;
 	bool in_worker;         /* the worker has w: from now on only it writes there */
 	uint32_t moved_seen;

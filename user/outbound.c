@@ -17,9 +17,8 @@ static uint32_t cipher_len(struct esp_layout l, uint32_t env)
 	return env - esp_headroom(l) - l.icv_len;
 }
 
-static void seal(struct worker *w, struct wlink *l, struct esp_pkt *p, unsigned int n)
+static void seal(struct worker *w, struct wsa_out *o, struct esp_pkt *p, unsigned int n)
 {
-	struct wsa_out *o = l->out;
 	uint64_t bytes = 0, ok = 0;
 
 	esp_seal(&o->sa, p, n);
@@ -35,35 +34,35 @@ static void seal(struct worker *w, struct wlink *l, struct esp_pkt *p, unsigned 
 	o->ctr->last_used_ns = w->now;
 }
 
-/* Seal the packets of consecutive runs of one link together: fewer, fuller batches. */
+/* Seal the packets of consecutive runs of one SA together: fewer, fuller batches. */
 static void seal_all(struct worker *w)
 {
 	struct outq *q = &w->out;
 	unsigned int i = 0, end, n, run = 0;
-	struct wlink *l;
+	struct wsa_out *o;
 
 	while (run < q->n_runs) {
-		l = q->runs[run].link;
-		while (run < q->n_runs && q->runs[run].link == l)
+		o = q->runs[run].sa;
+		while (run < q->n_runs && q->runs[run].sa == o)
 			run++;
 		end = run < q->n_runs ? q->first[run] : q->n_pkts;
 		for (; i < end; i += n) {
 			n = MIN(end - i, (unsigned int)ESP_BATCH);
-			seal(w, l, q->pkts + i, n);
+			seal(w, o, q->pkts + i, n);
 		}
 	}
 }
 
 /* RFC 4303 3.3.3: what a counter at its end kept from leaving. The addresses are the envelope's. */
-static void note(struct worker *w, const struct wlink *l, unsigned int path, enum drop d)
+static void note(struct worker *w, const struct wlink *l, const struct wsa_out *o, unsigned int path, enum drop d)
 {
 	const struct wpath *p = &l->paths[path];
 	struct audit_rec r = {.what = (uint8_t)d, .link = l->id, .out = true};
 
-	if (!w->audit.on || !l->out)
+	if (!w->audit.on)
 		return;
-	r.spi = ntohl(l->out->sa.spi_be);
-	r.seq = l->out->sa.seq;
+	r.spi = ntohl(o->sa.spi_be);
+	r.seq = o->sa.seq;
 	r.src = p->local;
 	r.dst = p->remote;
 	audit_note(&w->audit, w->now, &r);
@@ -78,7 +77,7 @@ static void trim(struct worker *w, struct run *r, const struct esp_pkt *p)
 		ok++;
 	for (unsigned int i = ok; i < r->n && !r->probe; i++) {
 		r->link->ctr->drops_out[p[i].drop ? p[i].drop : DROP_TX_ERROR]++;
-		note(w, r->link, r->path, p[i].drop ? p[i].drop : DROP_TX_ERROR);
+		note(w, r->link, r->sa, r->path, p[i].drop ? p[i].drop : DROP_TX_ERROR);
 	}
 	if (ok < r->n) {
 		r->inner_bytes = (uint64_t)r->inner_bytes * ok / r->n;
@@ -121,9 +120,9 @@ static uint8_t *arena_room(const struct outq *q, struct esp_layout suite)
 	return q->arena + q->used + esp_headroom(suite);
 }
 
-uint8_t *out_room(struct worker *w, const struct wlink *l, uint32_t len)
+uint8_t *out_room(struct worker *w, const struct wlink *l, const struct wsa_out *o, uint32_t len)
 {
-	const struct esp_layout suite = l->out->sa.layout;
+	const struct esp_layout suite = o->sa.layout;
 	struct outq *q = &w->out;
 
 	if (q->n_pkts == OUT_PKTS || q->used + esp_envelope_len(suite, tfc_len(l, len)) > OUT_ARENA)
@@ -136,40 +135,40 @@ static bool same_head(const struct run *r, const struct head *h)
 	return r->tos == h->tos && r->ttl == h->ttl && r->df == h->df && !memcmp(&r->src, &h->src, sizeof h->src);
 }
 
-static bool joins(const struct outq *q, const struct wlink *l, unsigned int path, uint32_t env, const struct head *h, bool probe)
+static bool joins(const struct outq *q, const struct wsa_out *o, unsigned int path, uint32_t env, const struct head *h, bool probe)
 {
 	const struct run *r;
 
 	if (q->closed || !q->n_runs)
 		return false;
 	r = &q->runs[q->n_runs - 1];
-	return r->link == l && r->path == path && env <= r->seg && same_head(r, h) &&
+	return r->sa == o && r->path == path && env <= r->seg && same_head(r, h) &&
 	       r->probe == probe && r->n < EMIT_RUN_SEGS && r->len + env <= EMIT_RUN_BYTES;
 }
 
 /* @from: where the inner packet lies: at out_room(), or elsewhere until the round is sent */
-static enum drop push(struct worker *w, struct wlink *l, unsigned int path, uint8_t *from, uint32_t len, uint8_t next,
-		      const struct head *h, bool probe)
+static enum drop push(struct worker *w, struct wlink *l, struct wsa_out *o, unsigned int path, uint8_t *from, uint32_t len,
+		      uint8_t next, const struct head *h, bool probe)
 {
-	const struct esp_layout suite = l->out->sa.layout;
+	const struct esp_layout suite = o->sa.layout;
 	uint32_t padded = tfc_len(l, len), env = esp_envelope_len(suite, padded);
 	struct outq *q = &w->out;
 	uint8_t *data = arena_room(q, suite);
-	enum drop d = life_take(&l->out->life, w->now, cipher_len(suite, env));
+	enum drop d = life_take(&o->life, w->now, cipher_len(suite, env));
 	struct run *r;
 
 	if (d) {
-		note(w, l, path, d);
+		note(w, l, o, path, d);
 		return d;
 	}
 	memset(from + len, 0, padded - len);
 
-	if (joins(q, l, path, env, h, probe)) {
+	if (joins(q, o, path, env, h, probe)) {
 		r = &q->runs[q->n_runs - 1];
 	} else {
 		r = &q->runs[q->n_runs];
 		*r = (struct run){.data = q->arena + q->used, .seg = env, .tos = h->tos, .ttl = h->ttl, .df = h->df,
-				  .src = h->src, .probe = probe, .path = (uint8_t)path, .link = l};
+				  .src = h->src, .probe = probe, .path = (uint8_t)path, .link = l, .sa = o};
 		q->first[q->n_runs++] = q->n_pkts;
 	}
 	r->n++;
@@ -182,11 +181,11 @@ static enum drop push(struct worker *w, struct wlink *l, unsigned int path, uint
 	return DROP_NONE;
 }
 
-enum drop out_push(struct worker *w, struct wlink *l, unsigned int path, uint32_t len, uint8_t next)
+enum drop out_push(struct worker *w, struct wlink *l, struct wsa_out *o, unsigned int path, uint32_t len, uint8_t next)
 {
 	const struct head h = outer_head(&l->outer, NULL);
 
-	return push(w, l, path, arena_room(&w->out, l->out->sa.layout), len, next, &h, true);
+	return push(w, l, o, path, arena_room(&w->out, o->sa.layout), len, next, &h, true);
 }
 
 /* Which path an inner packet takes: that of its flow. */
@@ -229,7 +228,8 @@ static void readdress(const struct wlink *l, const struct wpath *p, uint8_t *ip,
 }
 
 /* RFC 4303 3.1.1: the packet's own header is the envelope's; what is behind it moves up to ESP. */
-static enum drop push_transport(struct worker *w, struct wlink *l, unsigned int path, uint8_t *ip, uint32_t len, bool probe)
+static enum drop push_transport(struct worker *w, struct wlink *l, struct wsa_out *o, unsigned int path, uint8_t *ip,
+				uint32_t len, bool probe)
 {
 	const struct in6_addr *remote;
 	static const struct outer_conf as_it_is;
@@ -249,42 +249,63 @@ static enum drop push_transport(struct worker *w, struct wlink *l, unsigned int 
 	h.ttl = t.ttl;
 	len -= t.hdr_len;
 	memmove(ip, ip + t.hdr_len, len);
-	return push(w, l, path, ip, len, t.next, &h, probe);
+	return push(w, l, o, path, ip, len, t.next, &h, probe);
 }
 
-static enum drop push_ip(struct worker *w, struct wlink *l, unsigned int path, uint8_t *ip, uint32_t len, bool probe)
+static enum drop push_ip(struct worker *w, struct wlink *l, struct wsa_out *o, unsigned int path, uint8_t *ip, uint32_t len,
+			 bool probe)
 {
 	struct head h;
 
-	if (l->out->sa.transport)
-		return push_transport(w, l, path, ip, len, probe);
+	if (o->sa.transport)
+		return push_transport(w, l, o, path, ip, len, probe);
 	h = outer_head(&l->outer, ip);
-	return push(w, l, path, ip, len, ip[0] >> 4 == 4 ? NEXT_IP4 : NEXT_IP6, &h, probe);
+	return push(w, l, o, path, ip, len, ip[0] >> 4 == 4 ? NEXT_IP4 : NEXT_IP6, &h, probe);
 }
 
-enum drop out_push_ip(struct worker *w, struct wlink *l, unsigned int path, uint32_t len, bool probe)
+enum drop out_push_ip(struct worker *w, struct wlink *l, struct wsa_out *o, unsigned int path, uint32_t len, bool probe)
 {
-	return push_ip(w, l, path, arena_room(&w->out, l->out->sa.layout), len, probe);
+	return push_ip(w, l, o, path, arena_room(&w->out, o->sa.layout), len, probe);
 }
 
-static enum drop can_send(const struct wlink *l)
+/* The narrowest that is for it; a set whose first SA only stands by is for nothing yet. */
+static struct wsa_out *first_for(const struct wset *s, const struct sel_flow *f)
+{
+	while (s && (!s->out || (s->n_sel && !sels_match(s->out_sel, s->n_sel, f))))
+		s = s->after;
+	return s ? s->out : NULL;
+}
+
+static struct wsa_out *choose(const struct wset *s, const uint8_t *ip, uint32_t len)
+{
+	struct sel_flow f;
+	struct wsa_out *o;
+
+	if (s && s->out && !s->n_sel) /* what most links have */
+		return s->out;
+	o = sel_flow(&f, ip, len) ? first_for(s, &f) : NULL;
+	return !o && sel_quoted(&f, ip, len) ? first_for(s, &f) : o;
+}
+
+enum drop out_sa(const struct wlink *l, const uint8_t *ip, uint32_t len, struct wsa_out **o)
 {
 	if (!l->admin_up)
 		return DROP_LINK_DOWN;
 	if (!l->out)
 		return DROP_NO_SA;
-	return DROP_NONE;
+	*o = choose(l->sets, ip, len);
+	return *o ? DROP_NONE : DROP_SELECTOR;
 }
 
-static void cut(struct worker *w, struct wlink *l, unsigned int path, const struct gso *g)
+static void cut(struct worker *w, struct wlink *l, struct wsa_out *o, unsigned int path, const struct gso *g)
 {
 	uint32_t room = g->seg_payload ? (uint32_t)g->l3_len + g->l4_len + g->seg_payload : g->len;
 	enum drop d;
 	int n;
 
 	for (unsigned int i = 0; i < g->n_segs; i++) {
-		n = gso_segment(g, i, out_room(w, l, room), room);
-		d = n < 0 ? DROP_SHORT : out_push_ip(w, l, path, n, false);
+		n = gso_segment(g, i, out_room(w, l, o, room), room);
+		d = n < 0 ? DROP_SHORT : out_push_ip(w, l, o, path, n, false);
 		if (d)
 			l->ctr->drops_out[d]++;
 	}
@@ -295,6 +316,7 @@ static void tap_frame(struct worker *w, const uint8_t *buf, uint32_t len)
 {
 	const struct virtio_net_hdr *vh = (const void *)buf;
 	const uint8_t *ip = buf + TAP_VNET_LEN + TAP_L2_LEN;
+	struct wsa_out *o;
 	struct stamp st;
 	struct wlink *l;
 	struct gso g;
@@ -320,18 +342,19 @@ static void tap_frame(struct worker *w, const uint8_t *buf, uint32_t len)
 		return;
 	}
 	l->ctr->out_tap_segs += g.n_segs;
-	d = can_send(l);
+	d = out_sa(l, ip, len - TAP_VNET_LEN - TAP_L2_LEN, &o);
 	if (d) {
 		l->ctr->drops_out[d] += g.n_segs;
 		return;
 	}
-	cut(w, l, path_of(l, ip, len - TAP_VNET_LEN - TAP_L2_LEN), &g);
+	cut(w, l, o, path_of(l, ip, len - TAP_VNET_LEN - TAP_L2_LEN), &g);
 }
 
 /* The inner packet of a frame, to be sealed from there if padding and trailer fit behind it; else a copy. */
-static uint8_t *take_from(struct worker *w, const struct wlink *l, const struct port_frame *f, uint32_t len)
+static uint8_t *take_from(struct worker *w, const struct wlink *l, const struct wsa_out *o, const struct port_frame *f,
+			  uint32_t len)
 {
-	uint8_t *ip = f->data + TAP_L2_LEN, *room = out_room(w, l, len);
+	uint8_t *ip = f->data + TAP_L2_LEN, *room = out_room(w, l, o, len);
 
 	if (tfc_len(l, len) + ESP_TAILROOM_MAX <= f->room - TAP_L2_LEN)
 		return ip;
@@ -343,6 +366,7 @@ static uint8_t *take_from(struct worker *w, const struct wlink *l, const struct 
 static void port_frame(struct worker *w, const struct port_frame *f)
 {
 	const uint8_t *ip = f->data + TAP_L2_LEN;
+	struct wsa_out *o;
 	struct stamp st;
 	struct wlink *l;
 	uint32_t len;
@@ -358,15 +382,13 @@ static void port_frame(struct worker *w, const struct port_frame *f)
 	l->ctr->out_xsk_segs++;
 	family = ip[0] >> 4;
 	len = family == 4 ? ip[2] << 8 | ip[3] : (ip[4] << 8 | ip[5]) + IP6_HDR_LEN;
-	d = can_send(l);
-	if (!d && len > f->len - TAP_L2_LEN)
-		d = DROP_SHORT;
+	d = len > f->len - TAP_L2_LEN ? DROP_SHORT : out_sa(l, ip, len, &o);
 	if (!d) {
-		uint8_t *from = take_from(w, l, f, len);
+		uint8_t *from = take_from(w, l, o, f, len);
 
 		if (st.flags & STAMP_F_UNFINISHED)
 			gso_finish(from, len);
-		d = push_ip(w, l, path_of(l, from, len), from, len, false);
+		d = push_ip(w, l, o, path_of(l, from, len), from, len, false);
 	}
 	if (d)
 		l->ctr->drops_out[d]++;

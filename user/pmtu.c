@@ -23,8 +23,9 @@ static bool sent_lately(const struct wsa_out *o, const uint8_t *esp)
 static struct wlink *link_of(const struct worker *w, const uint8_t *esp)
 {
 	for (unsigned int i = 0; i < w->n_active; i++)
-		if (w->active[i]->out && sent_lately(w->active[i]->out, esp))
-			return w->active[i];
+		for (const struct wset *s = w->active[i]->sets; s; s = s->after)
+			if (s->out && sent_lately(s->out, esp))
+				return w->active[i];
 	return NULL;
 }
 

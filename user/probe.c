@@ -28,14 +28,14 @@ static uint64_t rx_floor(const struct wlink *l)
 	return l->in && l->n_in == 1 ? *l->in->sa.replay.top : 0;
 }
 
-static void send_probe(struct worker *w, struct wlink *l, unsigned int path, struct probe *p)
+static void send_probe(struct worker *w, struct wlink *l, struct wsa_out *o, unsigned int path, struct probe *p)
 {
 	bool aside = path != l->cur_path && path != WPATH_BACK;
 
 	p->flags |= (l->shares ? PROBE_F_SHARES : 0) | (aside ? PROBE_F_ASIDE : 0) |
 		    (path & PROBE_PATH_MASK) << PROBE_PATH_SHIFT;
-	memcpy(out_room(w, l, sizeof *p), p, sizeof *p);
-	out_push(w, l, path, sizeof *p, NEXT_NONE);
+	memcpy(out_room(w, l, o, sizeof *p), p, sizeof *p);
+	out_push(w, l, o, path, sizeof *p, NEXT_NONE);
 }
 
 static bool heard_lately(const struct worker *w, const struct wlink *l)
@@ -45,7 +45,7 @@ static bool heard_lately(const struct worker *w, const struct wlink *l)
 	return heard && w->now - heard < 4 * l->interval_ns;
 }
 
-static void ask(struct worker *w, struct wlink *l, unsigned int path)
+static void ask(struct worker *w, struct wlink *l, struct wsa_out *o, unsigned int path)
 {
 	struct wpath_live *v = &l->paths[path].live;
 	struct probe p = {.magic = PROBE_MAGIC, .type = PROBE_REQUEST,
@@ -57,7 +57,7 @@ static void ask(struct worker *w, struct wlink *l, unsigned int path)
 	p.nonce = v->nonce;
 	p.stamp_be = htobe64(w->now);
 	p.floor_be = htobe64(rx_floor(l));
-	send_probe(w, l, path, &p);
+	send_probe(w, l, o, path, &p);
 }
 
 /* The question that was asked on this path is answered. */
@@ -144,12 +144,20 @@ static struct echo echo_make(const struct in6_addr *src, const struct in6_addr *
 
 static void echo_send(struct worker *w, struct wlink *l, unsigned int path, struct echo *e)
 {
+	struct wsa_out *o;
+	enum drop d;
+
 	if (l->kernel) {
 		seal_by_kernel(w, l, e->bytes, e->len, e->v4);
 		return;
 	}
-	memcpy(out_room(w, l, e->len), e->bytes, e->len);
-	out_push_ip(w, l, path, e->len, true);
+	d = out_sa(l, e->bytes, e->len, &o);
+	if (d) {
+		l->ctr->drops_out[d]++;
+		return;
+	}
+	memcpy(out_room(w, l, o, e->len), e->bytes, e->len);
+	out_push_ip(w, l, o, path, e->len, true);
 }
 
 static void ping(struct worker *w, struct wlink *l, unsigned int path)
@@ -243,13 +251,18 @@ void probe_opened(struct worker *w, struct wlink *l, const uint8_t *ip, uint32_t
  */
 static void ask_on_next(struct worker *w, struct wlink *l)
 {
-	struct wsa_out *cur = l->out;
+	for (const struct wset *s = l->sets; s; s = s->after)
+		if (s->next)
+			ask(w, l, s->next, l->cur_path);
+}
 
-	out_flush(w);
-	l->out = l->next;
-	ask(w, l, l->cur_path);
-	out_flush(w);
-	l->out = cur;
+static bool asks_on_next(const struct wlink *l)
+{
+	const struct wset *s = l->sets;
+
+	while (s && !s->next)
+		s = s->after;
+	return s;
 }
 
 static uint64_t relaxed(const _Atomic uint64_t *v)
@@ -279,7 +292,7 @@ static void ask_path(struct worker *w, struct wlink *l, unsigned int path)
 	if (l->mode == LIVE_PING)
 		ping(w, l, path);
 	else
-		ask(w, l, path);
+		ask(w, l, l->out, path);
 }
 
 static uint64_t jitter(const struct worker *w, const struct wlink *l)
@@ -296,15 +309,15 @@ void worker_probe_soon(struct worker *w, struct wlink *l)
 
 void probe_tick(struct worker *w, struct wlink *l)
 {
-	bool due = w->now >= l->next_probe_ns;
+	bool due = w->now >= l->next_probe_ns, next = asks_on_next(l);
 
-	if (l->mode == LIVE_OFF && !l->next)
+	if (l->mode == LIVE_OFF && !next)
 		return;
 	if (!l->admin_up || !(l->out || l->kernel) || !l->n_paths)
 		return;
 	if (due)
 		l->next_probe_ns = w->now + l->interval_ns - jitter(w, l);
-	if (due && l->next && askable(l, &l->paths[l->cur_path]))
+	if (due && next && askable(l, &l->paths[l->cur_path]))
 		ask_on_next(w, l);
 	for (unsigned int i = 0; i < l->n_paths && l->mode != LIVE_OFF; i++)
 		if ((!l->kernel || i == l->cur_path) && askable(l, &l->paths[i]) && (due || overdue(w, l, &l->paths[i].live)))
@@ -312,10 +325,8 @@ void probe_tick(struct worker *w, struct wlink *l)
 }
 
 /* The peer's receiver takes nothing at or below floor: jump, as far as numbers are reserved. */
-static void jump(struct wlink *l, uint64_t floor)
+static void jump(struct sa_out *o, uint64_t floor)
 {
-	struct sa_out *o = &l->out->sa;
-
 	if (floor > o->seq)
 		o->seq = MIN(floor, o->seq_limit);
 }
@@ -368,23 +379,23 @@ static void take_answer(struct worker *w, struct wlink *l, const struct probe *p
 			answered(w, l, &l->paths[i].live, be64toh(p->stamp_be));
 }
 
-void probe_input(struct worker *w, struct wlink *l, struct probe *p, const struct rx_meta *m, bool newest)
+void probe_input(struct worker *w, struct wlink *l, struct wsa_out *back, struct probe *p, const struct rx_meta *m, bool newest)
 {
 	atomic_store_explicit(&l->live.peer_speaks, 1, memory_order_relaxed);
 	l->peer_shares = p->flags & PROBE_F_SHARES;
 	if (p->flags & PROBE_F_HEARD)
 		atomic_store_explicit(&l->live.peer_heard_ns, w->now, memory_order_relaxed);
-	if (l->out)
-		jump(l, be64toh(p->floor_be));
+	if (back)
+		jump(&back->sa, be64toh(p->floor_be));
 	if (p->type == PROBE_REPLY)
 		take_answer(w, l, p);
 	/* the peer asks while we have no answer of our own yet: ask too, and both ends come up together */
 	if (p->type == PROBE_REQUEST && w->now > l->live.roundtrip_ns + 2 * l->interval_ns)
 		l->next_probe_ns = 0;
-	if (p->type == PROBE_REQUEST && l->out && l->admin_up && l->n_paths) {
+	if (p->type == PROBE_REQUEST && back && l->admin_up && l->n_paths) {
 		p->type = PROBE_REPLY;
 		p->flags = PROBE_F_HEARD;
 		p->floor_be = htobe64(rx_floor(l));
-		send_probe(w, l, way_back(w, l, m, newest), p);
+		send_probe(w, l, back, way_back(w, l, m, newest), p);
 	}
 }

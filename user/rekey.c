@@ -3,6 +3,8 @@
 #include "log.h"
 #include "rekey.h"
 #include "sad.h"
+#include "safile.h"
+#include "saset.h"
 
 #define DRAIN_NS UINT64_C(2000000000) /* the last packets of the old SA are no longer than that on their way */
 
@@ -22,15 +24,15 @@ static struct sa *twin(const struct link *l, const struct sa *out)
 	return NULL;
 }
 
-/* The newest outbound SA that could follow the one in use. */
-static struct sa *successor(const struct link *l)
+/* The newest outbound SA that could follow the one in use: on the same link, with the same selectors (I6). */
+static struct sa *successor(const struct link *l, const struct sa_set *s)
 {
 	struct sa *best = NULL;
 
 	for (struct sa *sa = l->sas; sa; sa = sa->next) {
-		if (sa->dir != SA_OUT || !sa->live || sa == l->out)
+		if (sa->set != s || sa->dir != SA_OUT || !sa->live || sa == s->out)
 			continue;
-		if (l->out && l->out->live && sa->epoch < l->out->epoch)
+		if (s->out && s->out->live && sa->epoch < s->out->epoch)
 			continue;
 		if (!best || sa->epoch > best->epoch)
 			best = sa;
@@ -38,13 +40,26 @@ static struct sa *successor(const struct link *l)
 	return best;
 }
 
-static unsigned int count(const struct link *l, enum sa_dir dir)
+static unsigned int count(const struct link *l, const struct sa_set *s, enum sa_dir dir)
 {
 	unsigned int n = 0;
 
 	for (const struct sa *sa = l->sas; sa; sa = sa->next)
-		n += sa->dir == dir && !sa->refused[0];
+		n += sa->set == s && sa->dir == dir && !sa->refused[0];
 	return n;
+}
+
+/* Has the one before not been replaced yet? A file that cannot be read is sad_load_static()'s to complain about. */
+static bool under_way(const struct link *l, const char *file)
+{
+	const struct sa_set *s;
+	enum sa_mode mode;
+	struct sels sels;
+
+	if (safile_peek(file, &mode, &sels))
+		return false;
+	s = saset_find(l, &sels);
+	return s && (count(l, s, SA_IN) > 1 || count(l, s, SA_OUT) > 1);
 }
 
 /* Of a pair that was not taken whole, nothing stays. */
@@ -70,12 +85,12 @@ int rekey_add(struct daemon *d, struct link *l, const char *file, FILE *errs)
 
 	if (in && out && !in->refused[0] && !out->refused[0])
 		return 0;
-	if (count(l, SA_IN) > 1 || count(l, SA_OUT) > 1) {
+	if (under_way(l, file)) {
 		fprintf(errs, "%s: a renewal is under way: ipsecctl sa list %s, and sa del takes one back\n",
 			l->conf.name, l->conf.name);
 		return -EBUSY;
 	}
-	err = sad_load_static(d, l, file, errs);
+	err = sad_load_static(d, l, file, true, errs);
 	in = of_file(l, file, SA_IN);
 	out = of_file(l, file, SA_OUT);
 	if (err || !in || !out || in->refused[0] || out->refused[0])
@@ -87,35 +102,38 @@ int rekey_add(struct daemon *d, struct link *l, const char *file, FILE *errs)
 int rekey_start(struct daemon *d, struct link *l, const char *file, bool now, FILE *errs)
 {
 	int err = rekey_add(d, l, file, errs);
+	struct sa_set *s;
 	struct sa *next;
 
 	if (err)
 		return err;
-	next = successor(l);
-	l->switch_now |= now && next;
-	if (!next || l->rekeying)
+	s = of_file(l, file, SA_OUT)->set;
+	next = successor(l, s);
+	s->switch_now |= now && next;
+	if (!next || s->rekeying)
 		return 0;
-	l->rekeying = true;
+	s->rekeying = true;
 	sad_ask(d, next);
 	return 0;
 }
 
-static bool may_switch(const struct link *l, const struct sa *next)
+static bool may_switch(const struct link *l, const struct sa_set *s, const struct sa *next)
 {
 	const struct sa *in = twin(l, next);
+	bool hurry = s->out ? !s->out->live : !saset_covered(next);
 
-	return !l->out || !l->out->live || l->switch_now || (in && sad_heard(in));
+	return hurry || s->switch_now || (in && sad_heard(in));
 }
 
-static void drop_old(struct daemon *d, struct link *l, uint64_t now)
+static void drop_old(struct daemon *d, struct link *l, const struct sa_set *s, uint64_t now)
 {
-	const struct sa *in = twin(l, l->out);
-	bool drained = in && sad_heard(in) && now > l->switched_ns + DRAIN_NS;
+	const struct sa *in = twin(l, s->out);
+	bool drained = in && sad_heard(in) && now > s->switched_ns + DRAIN_NS;
 	struct sa *sa = l->sas, *next;
 
 	for (; sa; sa = next) {
 		next = sa->next;
-		if (sa->epoch >= l->out->epoch || sa->owner) /* an IKE daemon says when its own go */
+		if (sa->set != s || sa->epoch >= s->out->epoch || sa->owner) /* an IKE daemon says when its own go */
 			continue;
 		if (sa->dir == SA_OUT ||
 		    (drained && (!sa->ctr || now > sa->ctr->last_used_ns + DRAIN_NS)))
@@ -123,20 +141,28 @@ static void drop_old(struct daemon *d, struct link *l, uint64_t now)
 	}
 }
 
+static bool tick(struct daemon *d, struct link *l, struct sa_set *s, uint64_t now)
+{
+	struct sa *next = successor(l, s);
+	bool switched = next && may_switch(l, s, next) && !sad_use(d, next);
+
+	if (switched) {
+		log_info("%s: sends on SA 0x%08x now", l->conf.name, next->spi);
+		s->rekeying = s->switch_now = false;
+	}
+	if (s->out && s->out->live) /* which keeps the set */
+		drop_old(d, l, s, now);
+	return switched;
+}
+
 bool rekey_tick(struct daemon *d, struct link *l, uint64_t now)
 {
-	struct sa *next;
 	bool switched = false;
 
-	if (!l->sas || (!l->sas->next && l->out == l->sas))
-		return false;
-	next = successor(l);
-	if (next && may_switch(l, next) && !sad_use(d, next)) {
-		log_info("%s: sends on SA 0x%08x now", l->conf.name, next->spi);
-		l->rekeying = l->switch_now = false;
-		switched = true;
+	for (struct sa_set *s = l->sets, *next; s; s = next) {
+		next = s->next;
+		if (s->n_sas > 1 || !s->out)
+			switched |= tick(d, l, s, now);
 	}
-	if (l->out && l->out->live)
-		drop_old(d, l, now);
 	return switched;
 }

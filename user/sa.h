@@ -15,6 +15,7 @@
 #include "ipsec_wire.h"
 #include "life.h"
 #include "replay.h"
+#include "sel.h"
 
 enum sa_dir { SA_OUT = 1, SA_IN = 2 };
 enum sa_mode { SA_TUNNEL = 0, SA_TRANSPORT = 1 }; /* RFC 4301 4.1 */
@@ -33,13 +34,7 @@ struct sa_conf {
 	uint64_t iv_start;       /* out: first IV */
 	struct life_conf life;
 	uint64_t fingerprint;    /* sa_fingerprint() */
-};
-
-/** struct sa_sel - which packets an SA is for, RFC 4301 4.4.1.2 as RFC 7296 3.13.1 says it: ranges, both ends in */
-struct sa_sel {
-	struct in6_addr src[2], dst[2]; /* v4-mapped */
-	uint16_t sport[2], dport[2];    /* host order; 0..65535 = any */
-	uint8_t proto;                  /* 0 = any */
+	struct sels sels;        /* which packets it is for, as they are inside: of an inbound one src is the peer's side */
 };
 
 /**

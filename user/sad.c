@@ -9,6 +9,7 @@
 #include "log.h"
 #include "safile.h"
 #include "sad.h"
+#include "saset.h"
 
 enum { MARK_JUMP = 1 << 18, USED_MIN_BYTES = 1 << 20 };
 
@@ -196,20 +197,43 @@ void sad_remote_changed(struct daemon *d, struct link *l)
 
 /* ---- in service ---- */
 
+/* What it takes the place of: also a file that was refused. */
+static const char *file_before(const struct sa *sa)
+{
+	const struct sa *old = sa->set->out;
+
+	for (const struct sa *o = sa->link->sas; o && !old; o = o->next)
+		if (o->set == sa->set && o->file && strcmp(o->file, sa->file))
+			old = o;
+	return old ? old->file : NULL;
+}
+
 int sad_use(struct daemon *d, struct sa *sa)
 {
-	int err = sa->backend->use(d, sa);
+	struct sa_set *s = sa->set;
+	struct sa *was = s->out;
+	const char *before = sa->file ? file_before(sa) : NULL;
+	int err;
 
-	if (err)
+	s->out = sa;
+	s->asked = NULL;
+	saset_choose(sa->link);
+	err = sa->backend->use(d, sa);
+	if (err) {
+		s->out = was;
+		saset_choose(sa->link);
 		return err;
-	sa->link->out = sa;
-	sa->link->switched_ns = now_ns();
+	}
+	if (sa->file && link_conf_sa_swap(&sa->link->conf, before, sa->file))
+		log_warnx("%s: no room for %s in its sa line: a restart of ipsecd does not load it", sa->link->conf.name, sa->file);
+	s->switched_ns = sa->link->switched_ns = now_ns();
 	sad_event(d, sa, "sa-in-use", LIFE_NONE);
 	return 0;
 }
 
 void sad_ask(struct daemon *d, struct sa *sa)
 {
+	sa->set->asked = sa;
 	sa->backend->ask(d, sa);
 }
 
@@ -217,13 +241,21 @@ static void sa_uninstall(struct daemon *d, struct sa *sa)
 {
 	if (sa->dir == SA_OUT)
 		env_forget(d, sa);
+	saset_retire(d, sa);
 	if (sa->installed)
 		sa->backend->uninstall(d, sa);
 	sa->installed = false;
+	saset_leave(sa);
 	ledger_close(sa->ledger);
 }
 
 /* ---- adding ---- */
+
+static void sa_free(struct sa *sa)
+{
+	free(sa->file);
+	free(sa);
+}
 
 static struct sa *sa_new(struct daemon *d, struct link *l, const struct sa_spec *s)
 {
@@ -245,18 +277,10 @@ static struct sa *sa_new(struct daemon *d, struct link *l, const struct sa_spec 
 	sa->window = c->window;
 	sa->fingerprint = c->fingerprint;
 	sa->created_ns = now_ns();
-	if (s->n_sel) {
-		sa->sel = calloc(s->n_sel, sizeof *sa->sel);
-		sa->n_sel = sa->sel ? s->n_sel : 0;
-	}
-	if ((s->file && !sa->file) || sa->n_sel != s->n_sel) {
-		free(sa->file);
-		free(sa->sel);
-		free(sa);
+	if ((s->file && !sa->file) || saset_join(sa, &c->sels)) {
+		sa_free(sa);
 		return NULL;
 	}
-	if (sa->n_sel)
-		memcpy(sa->sel, s->sel, s->n_sel * sizeof *sa->sel);
 	sa->next = l->sas;
 	l->sas = sa;
 	return sa;
@@ -376,7 +400,9 @@ static int install(struct daemon *d, struct sa *sa, const struct sa_spec *s, str
 	if (sa->dir == SA_OUT && !aead_encrypts(aead_by_alg(sa->alg)->kind))
 		log_warnx("%s: out sa 0x%08x: %s: this suite does not encrypt: whoever taps the wire reads every packet",
 			  sa->link->conf.name, sa->spi, aead_by_alg(sa->alg)->name);
-	return sa->dir == SA_OUT && (!sa->link->out || (sa->owner && !s->standby)) ? sad_use(d, sa) : 0;
+	if (sa->dir == SA_OUT && ((s->owner && !s->standby) || (!sa->set->out && !(s->standby && saset_covered(sa)))))
+		return sad_use(d, sa);
+	return 0;
 }
 
 int sad_add(struct daemon *d, struct link *l, const struct sa_spec *s, struct sa **sap, FILE *errs)
@@ -418,9 +444,10 @@ void sad_query(const struct sa *sa, struct sa_use *u)
 
 bool sad_is_transport(const struct link *l)
 {
+	char file[SA_FILE_MAX];
 	enum sa_mode mode;
 
-	return l->conf.sa_file[0] && !safile_mode(l->conf.sa_file, &mode) && mode == SA_TRANSPORT;
+	return link_conf_sa(l->conf.sa_file, NULL, file) && !safile_peek(file, &mode, NULL) && mode == SA_TRANSPORT;
 }
 
 /* What file and configuration want of each other. */
@@ -438,9 +465,9 @@ static int check_mode(const struct link *l, const char *file, const struct sa_co
 	return -EINVAL;
 }
 
-int sad_load_static(struct daemon *d, struct link *l, const char *file, FILE *errs)
+int sad_load_static(struct daemon *d, struct link *l, const char *file, bool standby, FILE *errs)
 {
-	struct sa_spec out = {.file = file}, in = {.file = file};
+	struct sa_spec out = {.file = file, .standby = standby}, in = {.file = file};
 	int err = safile_load(file, &out.conf, &in.conf, errs);
 
 	if (err)
@@ -467,13 +494,6 @@ static void slot_free(struct daemon *d, struct sa *sa)
 	slot_clear(d, sa->slot);
 }
 
-static void sa_free(struct sa *sa)
-{
-	free(sa->file);
-	free(sa->sel);
-	free(sa);
-}
-
 void sad_remove(struct daemon *d, struct sa *sa)
 {
 	struct sa **at = &sa->link->sas;
@@ -484,8 +504,6 @@ void sad_remove(struct daemon *d, struct sa *sa)
 	/* the window goes with the slot: from now on the durable mark guards what was received */
 	if (sa->dir == SA_IN && sa->ctr && sa->ledger)
 		ledger_mark_in(sa->ledger, sa->ctr->top);
-	if (sa->link->out == sa)
-		sa->link->out = NULL;
 	if (sa->installed)
 		sad_event(d, sa, "sa-removed", LIFE_NONE);
 	sa_uninstall(d, sa);
@@ -497,7 +515,6 @@ void sad_flush_link(struct daemon *d, struct link *l)
 {
 	while (l->sas)
 		sad_remove(d, l->sas);
-	l->rekeying = l->switch_now = false;
 }
 
 void sad_close(struct daemon *d, struct sa *sa)
@@ -506,6 +523,7 @@ void sad_close(struct daemon *d, struct sa *sa)
 		ledger_mark_in(sa->ledger, sa->ctr->top);
 	if (sa->installed)
 		sa->backend->close(sa);
+	saset_leave(sa);
 	ledger_close(sa->ledger);
 	sa_free(sa);
 }
@@ -558,11 +576,26 @@ bool sad_heard(const struct sa *sa)
 	return sa->dir == SA_IN && sa->live && relaxed(&sa->ctr->pkts) > sa->first_pkts;
 }
 
+/* At most, of any packet. */
+static uint32_t overhead(struct esp_layout l)
+{
+	return esp_headroom(l) + l.align - 1u + ESP_TRAILER_LEN + l.icv_len;
+}
+
 struct esp_layout sad_layout(const struct link *l)
 {
-	const struct sa *out = sad_out(l);
+	struct esp_layout most = ESP_LAYOUT_AEAD;
+	bool found = false;
 
-	return out ? sa_layout(out->alg) : ESP_LAYOUT_AEAD;
+	for (const struct sa_set *s = l->sets; s; s = s->next) {
+		struct esp_layout o = s->out && s->out->live ? sa_layout(s->out->alg) : most;
+
+		if (s->out && s->out->live && (!found || overhead(o) > overhead(most))) {
+			most = o;
+			found = true;
+		}
+	}
+	return most;
 }
 
 /* ---- durable marks ---- */

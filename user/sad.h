@@ -26,10 +26,8 @@ struct sa_spec {
 	const char *file;    /* SA file, or NULL */
 	uint64_t owner;      /* without a file: generation of the IKE daemon, not 0 */
 	uint32_t epoch;      /* the two of a pair share it; 0 = a new one */
-	const struct sa_sel *sel; /* copied; n_sel 0 = all that the link carries */
-	unsigned int n_sel;
 	bool udp;            /* in, without a file: it arrives in UDP */
-	bool standby;        /* out: not to be used at once where there is another one */
+	bool standby;        /* out: not to be used at once where another one is for its packets */
 	struct in6_addr dst; /* the outer destination by which its IKE daemon knows it */
 };
 
@@ -46,8 +44,7 @@ void sad_fini(struct daemon *d);
 void sad_sweep(struct daemon *d);
 /**
  * sad_add() - install one SA; when it returns, its worker has it
- * An outbound one is used at once where the link has none or an IKE daemon asks, else it stands by
- * (sad_use()). The caller calls link_follow_sa().
+ * An outbound one is used at once where its set has none or an IKE daemon asks, else it stands by (sad_use()). The caller calls link_follow_sa().
  * @sap: NULL, or receives it, also a refused one of a file; NULL when there is none
  * Return: 0, or with the sentence in errs: -EEXIST key or SPI in use, -ENOSPC no slot, -EOPNOTSUPP suite,
  * -errno
@@ -61,13 +58,13 @@ bool sad_spi_free(const struct daemon *d, uint32_t spi);
 void sad_query(const struct sa *sa, struct sa_use *u);
 /**
  * sad_load_static() - read an SA file and install both SAs, the inbound one first
- * What is refused stays in the link's list, with the sentence.
+ * @standby: see sa_spec. What is refused stays in the link's list, with the sentence.
  * Return: 0, or -errno with sentences in errs
  */
-int sad_load_static(struct daemon *d, struct link *l, const char *file, FILE *errs);
+int sad_load_static(struct daemon *d, struct link *l, const char *file, bool standby, FILE *errs);
 /** sad_look() - what its SAs have counted, as of now; sad_tick() does that, too */
 void sad_look(struct daemon *d, struct link *l);
-/** sad_use() - packets of its link leave on this outbound SA from now on; event `sa-in-use`. Return: 0 or -errno */
+/** sad_use() - what its set is for leaves on this outbound SA from now on; event `sa-in-use`. Return: 0 or -errno */
 int sad_use(struct daemon *d, struct sa *sa);
 /** sad_ask() - send probes on this outbound SA, beside the one in use: has the peer got it? */
 void sad_ask(struct daemon *d, struct sa *sa);
@@ -84,7 +81,7 @@ void sad_close(struct daemon *d, struct sa *sa);
 /** sad_out() - the outbound SA in use, NULL if none may be used */
 struct sa *sad_out(const struct link *l);
 struct sa *sad_in(const struct link *l);
-/** sad_layout() - what the suite in use adds to an envelope; the common layout while there is none */
+/** sad_layout() - what the suite in use adds to an envelope, of several the one that adds most; the common one while there is none */
 struct esp_layout sad_layout(const struct link *l);
 /** sad_is_transport() - does the link's SA file say transport mode? One that cannot be read: no */
 bool sad_is_transport(const struct link *l);

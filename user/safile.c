@@ -301,6 +301,21 @@ static char *trim(char *s)
 	return s;
 }
 
+static void take_for(struct parser *p, const char *value)
+{
+	struct sels *l = &p->half[0].sa->sels;
+	const char *why;
+
+	if (p->cur)
+		complain(p, p->line, "for: stands above [out] and [in], it is for both");
+	else if (l->n == SEL_MAX)
+		complain(p, p->line, "for: more than %d of them", SEL_MAX);
+	else if (sel_parse(&l->sel[l->n], value, &why))
+		complain(p, p->line, "for: %s", why);
+	else
+		l->n++;
+}
+
 static void take_line(struct parser *p, char *s)
 {
 	char *eq, *value;
@@ -322,9 +337,11 @@ static void take_line(struct parser *p, char *s)
 	value = trim(eq + 1);
 	for (key = 0; key < N_KEYS && strcmp(s, key_names[key]); key++)
 		;
-	if (key == N_KEYS)
+	if (!strcmp(s, "for"))
+		take_for(p, value);
+	else if (key == N_KEYS)
 		complain(p, p->line,
-			 "unknown key; there are spi, alg, key, auth-key, salt, esn, window, mode, and "
+			 "unknown key; there are for, spi, alg, key, auth-key, salt, esn, window, mode, and "
 			 "soft- and hard-time, -bytes and -packets");
 	else if (!*value)
 		complain(p, p->line, "%s: a value is missing", key_names[key]);
@@ -354,6 +371,8 @@ static int parse(struct parser *p, char *text, size_t len)
 	}
 	take_half(p, &p->half[0]);
 	take_half(p, &p->half[1]);
+	sels_tidy(&p->half[0].sa->sels);
+	sels_mirror(&p->half[1].sa->sels, &p->half[0].sa->sels);
 	if (!p->errors && p->half[0].sa->mode != p->half[1].sa->mode)
 		complain(p, p->line, "mode: [out] and [in] differ");
 	if (!p->errors && p->half[0].sa->fingerprint == p->half[1].sa->fingerprint)
@@ -450,12 +469,15 @@ int safile_load(const char *path, struct sa_conf *out, struct sa_conf *in, FILE 
 	return err;
 }
 
-int safile_mode(const char *path, enum sa_mode *mode)
+int safile_peek(const char *path, enum sa_mode *mode, struct sels *sels)
 {
 	struct sa_conf out, in;
 	int err = safile_load(path, &out, &in, NULL);
 
-	*mode = out.mode;
+	if (mode)
+		*mode = out.mode;
+	if (sels)
+		*sels = out.sels;
 	sa_conf_wipe(&out);
 	sa_conf_wipe(&in);
 	return err;

@@ -3,6 +3,7 @@
  * safile - static SAs from a key file, for labs (I2, I3).
  *
  *   # comment
+ *   for = 10.1.0.0/16 10.2.0.0/16[tcp/80]          sel_parse(); may be repeated; none: all that the link carries
  *   [out]                      [in]
  *   spi      = 0x1f3c9a01      spi      = ...        256 and above
  *   alg      = aes-gcm-256     alg      = ...        aead_by_name()
@@ -40,8 +41,11 @@ enum { SAFILE_LEN_MAX = 8192, SAFILE_NAME_MAX = 64, PEER_WINDOW_MIN = 32 };
  */
 int safile_load(const char *path, struct sa_conf *out, struct sa_conf *in, FILE *errs);
 
-/** safile_mode() - only the mode; says nothing, keeps no key. Return: 0, or as safile_load() */
-int safile_mode(const char *path, enum sa_mode *mode);
+/**
+ * safile_peek() - what is no secret: the mode and, as the outbound SA has them, the selectors; either may be NULL
+ * Says nothing, keeps no key. Return: 0, or as safile_load()
+ */
+int safile_peek(const char *path, enum sa_mode *mode, struct sels *sels);
 
 /**
  * safile_pair() - two matching files with fresh random keys and SPIs

@@ -7,19 +7,6 @@
 
 /* --- outbound --------------------------------------------------------------------------------- */
 
-static struct in6_addr addr_at(const uint8_t *p, bool is4)
-{
-	struct in6_addr a;
-	struct in_addr v4;
-
-	if (is4) {
-		memcpy(&v4, p, sizeof v4);
-		return addr_from4(v4);
-	}
-	memcpy(&a, p, sizeof a);
-	return a;
-}
-
 static enum drop take4(const uint8_t *ip, uint32_t len, struct transport_hdr *h)
 {
 	uint32_t hdr = (ip[0] & 15u) * 4;

@@ -62,6 +62,19 @@ static inline struct in_addr addr_to4(const struct in6_addr *a)
 	memcpy(&v4, a->s6_addr + 12, 4);
 	return v4;
 }
+/** addr_at() - as it stands in a packet, 4 or 16 bytes */
+static inline struct in6_addr addr_at(const uint8_t *p, bool is4)
+{
+	struct in6_addr a;
+	struct in_addr v4;
+
+	if (is4) {
+		memcpy(&v4, p, sizeof v4);
+		return addr_from4(v4);
+	}
+	memcpy(&a, p, sizeof a);
+	return a;
+}
 /** addr_parse() - "192.0.2.1" or "2001:db8::1". Return: 0 or -EINVAL */
 int addr_parse(const char *s, struct in6_addr *a);
 /** addr_str() - print into buf[INET6_ADDRSTRLEN], v4-mapped as dotted quad. Return: buf */

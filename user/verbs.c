@@ -614,6 +614,17 @@ static bool same_file(const char *a, const char *b)
 	return realpath(a, ra) && realpath(b, rb) && !strcmp(ra, rb);
 }
 
+static bool uses_file(const struct link *l, const char *file)
+{
+	char one[SA_FILE_MAX];
+	const char *at = NULL;
+
+	while ((at = link_conf_sa(l->conf.sa_file, at, one)))
+		if (same_file(one, file))
+			return true;
+	return false;
+}
+
 /* A ledger was made, or a key file replaced: give the links that use it another try. */
 static json_t *verb_sa_reload(struct verbs *v, json_t *args)
 {
@@ -631,8 +642,7 @@ static json_t *verb_sa_reload(struct verbs *v, json_t *args)
 		struct link *l = v->d->links[i];
 		struct link_conf c;
 
-		if (!l || !*l->conf.sa_file || !same_file(l->conf.sa_file, file) ||
-		    link_conf_copy(&c, &l->conf))
+		if (!l || !uses_file(l, file) || link_conf_copy(&c, &l->conf))
 			continue;
 		errors += link_set(v->d, l, &c, w.f) ? 1 : 0;
 		link_conf_free(&c);
@@ -645,12 +655,20 @@ static json_t *verb_sa_reload(struct verbs *v, json_t *args)
 	return r;
 }
 
+static bool sends_by(const struct link *l, const char *file)
+{
+	for (const struct sa_set *s = l->sets; s; s = s->next)
+		if (s->out && s->out->file && !strcmp(s->out->file, file))
+			return true;
+	return false;
+}
+
 static json_t *sa_reply(struct verbs *v, const struct link *l, const char *file)
 {
 	json_t *r = link_reply(v, l->conf.name);
 
 	vj_str(r, "file", file);
-	vj_bool(r, "in_use", l->out && l->out->file && !strcmp(l->out->file, file));
+	vj_bool(r, "in_use", sends_by(l, file));
 	return r;
 }
 

@@ -43,7 +43,6 @@ json_t *verbs_no_link(const char *name);
 #define LOAD_ATOMIC(x) atomic_load_explicit(&(x), memory_order_relaxed) /* _Atomic ones */
 
 json_t *verbs_path(const struct link *l, unsigned int i, bool all);
-const struct sa *verbs_sa_out(const struct link *l); /* outbound; NULL = none */
 /** verbs_remote() - where envelopes go now, as the worker has learned it; false = unknown */
 bool verbs_remote(const struct link *l, unsigned int i, struct in6_addr *a, uint16_t *port);
 

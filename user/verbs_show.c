@@ -17,6 +17,7 @@
 #include "path.h"
 #include "port.h"
 #include "sock.h"
+#include "saset.h"
 #include "verbs_int.h"
 
 static const char *const drop_names[DROP_MAX] = {[DROP_NONE] = NULL,
@@ -138,11 +139,6 @@ static json_t *json_drops(const __u64 *drops)
 
 /* ---- SAs ---- */
 
-const struct sa *verbs_sa_out(const struct link *l)
-{
-	return l->out;
-}
-
 static void put_limit(json_t *o, const char *key, uint64_t v)
 {
 	vj_put(o, key, v ? json_integer((json_int_t)v) : NULL);
@@ -172,6 +168,18 @@ static json_t *json_life(const struct sa *s, uint64_t now)
 	return o;
 }
 
+static json_t *json_sels(const struct sa *s)
+{
+	json_t *a = json_array();
+	char buf[SEL_STR];
+	unsigned int n;
+	const struct sel *sel = saset_sels(s, &n);
+
+	for (unsigned int i = 0; i < n; i++)
+		json_array_append_new(a, json_string(sel_str(&sel[i], buf)));
+	return a;
+}
+
 static json_t *json_sa(const struct sa *s, uint64_t now)
 {
 	static const struct sa_ctr none;
@@ -196,7 +204,8 @@ static json_t *json_sa(const struct sa *s, uint64_t now)
 	vj_age(o, "last_used_age_s", LOAD(c->last_used_ns), now);
 	vj_age(o, "age_s", s->created_ns, now);
 	vj_bool(o, "live", s->live);
-	vj_bool(o, "in_use", s->dir == SA_OUT ? verbs_sa_out(s->link) == s : s->live);
+	vj_bool(o, "in_use", s->dir == SA_OUT ? s->set->out == s : s->live);
+	vj_put(o, "for", json_sels(s));
 	vj_str(o, "refused", s->refused);
 	vj_put(o, "life", json_life(s, now));
 	vj_str(o, "source", s->owner ? "ike" : "file");

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include "sad.h"
+#include "saset.h"
 #include "verbs_int.h"
 
 /* What a path leaves for the raw packet. Return: bytes, 0 = the path's MTU is not known. */
@@ -209,6 +210,8 @@ static void judge_link(const struct link *l, const struct query *q, struct answe
 	if (!l->admin_up)
 		decide(a, "drop", "link-down", "%s is taken down: ipsecctl link up %s",
 		       l->conf.name, l->conf.name);
+	else if (!a->sa && l->out)
+		decide(a, "drop", "selector", "no SA of %s is for such a packet: ipsecctl sa list %s", l->conf.name, l->conf.name);
 	else if (!a->sa)
 		decide(a, "drop", "no-sa", "%s has no SA to send with: ipsecctl sa list",
 		       l->conf.name);
@@ -300,6 +303,13 @@ static json_t *why_reply(struct verbs *v, const struct query *q, const struct an
 	return r;
 }
 
+static const struct sa *sa_for(const struct link *l, const struct query *q)
+{
+	struct sel_flow f = {.src = q->src, .dst = q->dst, .proto = q->proto, .dport = q->dport, .has_ports = q->dport};
+
+	return saset_out(l, &f);
+}
+
 json_t *verb_why(struct verbs *v, json_t *args)
 {
 	struct answer a = {0};
@@ -317,7 +327,7 @@ json_t *verb_why(struct verbs *v, json_t *args)
 	if (!a.route_err)
 		a.link = link_by_ifindex(v->d, q.netns, a.route.oif);
 	if (a.link)
-		a.sa = verbs_sa_out(a.link);
+		a.sa = sa_for(a.link, &q);
 	if (a.link)
 		judge_link(a.link, &q, &a);
 	else

@@ -70,6 +70,16 @@ struct resync {
 	uint64_t next_ns; /* not before */
 };
 
+/** struct wset - SAs of one link for the same packets. Writer: owning worker (control by worker_call) */
+struct wset {
+	struct wset *after;       /* the next one to look at on the way out: from narrow to wide */
+	const struct sel *out_sel; /* n_sel 0 = what no narrower one is for */
+	const struct sel *in_sel;
+	unsigned int n_sel;
+	struct wsa_out *out;      /* SA in use; NULL = none yet */
+	struct wsa_out *next;     /* its successor, while the peer is asked whether it has it; or NULL */
+};
+
 /** struct wsa_in - an inbound SA in the worker */
 struct wsa_in {
 	struct sa_in sa;
@@ -79,6 +89,7 @@ struct wsa_in {
 	struct sa_ctr *ctr;
 	struct life life;
 	struct resync resync;
+	const struct wset *set; /* what may come by it, and what goes back */
 };
 
 /** struct wsa_out - an outbound SA in the worker */
@@ -95,8 +106,8 @@ struct wlink {
 	uint16_t id, gen;
 	bool admin_up;
 	bool kernel;              /* its SAs are the kernel's: of them the worker knows nothing, it only sends echoes */
-	struct wsa_out *out;      /* SA in use, NULL = none */
-	struct wsa_out *next;     /* its successor, while the peer is asked whether it has it; or NULL */
+	struct wset *sets;        /* NULL = there is no SA */
+	struct wsa_out *out;      /* of the widest that lives: probes and dummies go by it; NULL = there is no SA */
 	struct wsa_in *in;        /* the newest inbound one: its floor is told to the peer */
 	unsigned int n_in;        /* inbound ones: with two, which one a floor is for would be a guess */
 	struct wpath paths[PATHS_MAX + 1]; /* one more: WPATH_BACK */

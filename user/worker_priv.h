@@ -141,18 +141,20 @@ static inline bool came_by(const struct wpath *p, const struct rx_meta *m)
 }
 
 /* outbound.c */
-/** out_room() - where the next inner packet of l (which has an SA) of up to len bytes is to be written; may flush the round */
-uint8_t *out_room(struct worker *w, const struct wlink *l, uint32_t len);
+/** out_sa() - the outbound SA that an IP packet of l goes by (RFC 4301 4.4.1). Return: DROP_NONE, or why there is none for it */
+enum drop out_sa(const struct wlink *l, const uint8_t *ip, uint32_t len, struct wsa_out **o);
+/** out_room() - where the next inner packet of l by o of up to len bytes is to be written; may flush the round */
+uint8_t *out_room(struct worker *w, const struct wlink *l, const struct wsa_out *o, uint32_t len);
 /**
  * out_push() - a dummy of ours (probe, cover) written at out_room() joins the round, on that path of l. @next: NEXT_*
  * Return: DROP_NONE, or why the SA's life ended before it (life_take()); then it is not counted yet
  */
-enum drop out_push(struct worker *w, struct wlink *l, unsigned int path, uint32_t len, uint8_t next);
+enum drop out_push(struct worker *w, struct wlink *l, struct wsa_out *o, unsigned int path, uint32_t len, uint8_t next);
 /**
  * out_push_ip() - the IP packet written at out_room() joins the round, in the SA's mode. @probe: ours, not raw traffic
  * Return: as out_push(), or why transport mode does not carry it
  */
-enum drop out_push_ip(struct worker *w, struct wlink *l, unsigned int path, uint32_t len, bool probe);
+enum drop out_push_ip(struct worker *w, struct wlink *l, struct wsa_out *o, unsigned int path, uint32_t len, bool probe);
 /** out_flush() - seal and emit the round */
 void out_flush(struct worker *w);
 /** outbound_tap() - a round from the GSO funnel. Return: frames read */
@@ -174,8 +176,9 @@ void inbound_flush(struct worker *w);
 void probe_tick(struct worker *w, struct wlink *l);
 /** probe_read() - is this authentic dummy packet a probe of an ipsecd? */
 bool probe_read(struct probe *p, const uint8_t *data, uint32_t len);
-/** probe_input() - an authentic probe came in on l, as m says; newest: none before it had a higher number. p is used up */
-void probe_input(struct worker *w, struct wlink *l, struct probe *p, const struct rx_meta *m, bool newest);
+/** probe_input() - an authentic probe came in on l, as m says; newest: none before it had a higher number. p is used up
+ * @back: the SA for the answer, that of the same set: so the peer hears that we have it (rekey.c); NULL = none */
+void probe_input(struct worker *w, struct wlink *l, struct wsa_out *back, struct probe *p, const struct rx_meta *m, bool newest);
 /**
  * probe_ping() - is this inner packet such an echo of the peer, and for us? Then it is answered here, and consumed
  * The stack could not: its answer would go into a device that has no carrier until it has come.

@@ -15,10 +15,19 @@
 #include "inner.h"
 #include "pkt.h"
 #include "pktgen.h"
+#include "sel.h"
 #include "transport.h"
 #include "ipsec_wire.h"
 
 enum { PREFIXES = 6, PKT_MAX = 1500, FRONT = 64 };
+
+/* ::ffff:0:0/96: as an envelope's address it would be an IPv4 one. */
+static bool is_mapped(const void *a)
+{
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+
+	return !memcmp(a, mapped, sizeof mapped);
+}
 
 /* ---- source ---- */
 
@@ -31,9 +40,8 @@ static bool bit(const uint8_t *a, unsigned int i)
 static bool slow_match(const struct prefix *p, const uint8_t *src, uint8_t family)
 {
 	const uint8_t *a = p->is4 ? p->addr.s6_addr + 12 : p->addr.s6_addr;
-	static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
-	if (p->is4 != (family == 4) || (family == 6 && !memcmp(src, mapped, 12)))
+	if (p->is4 != (family == 4) || (family == 6 && is_mapped(src)))
 		return false;
 	for (unsigned int i = 0; i < p->len; i++)
 		if (bit(a, i) != bit(src, i))
@@ -89,6 +97,36 @@ static bool slow_quote(const uint8_t *ip, uint32_t len, uint8_t family, const st
 	return ok;
 }
 
+/* ---- selectors ---- */
+
+/* The selector made of what was read takes the packet; one that is beside it does so only for what is quoted. */
+static void selectors(struct fuzz_in *in, const uint8_t *ip, uint32_t len, uint8_t family)
+{
+	const uint8_t *src = ip + (family == 4 ? 12 : 8), *dst = ip + (family == 4 ? 16 : 24);
+	uint8_t byte = fuzz_u8(in);
+	struct sel_flow f, q;
+	struct sel s;
+
+	memset(&s, 0, sizeof s);
+	if (!sel_flow(&f, ip, len)) {
+		HOLD(family == 6 && (is_mapped(src) || is_mapped(dst)));
+		return;
+	}
+	HOLD(!memcmp(f.src.s6_addr + (family == 4 ? 12 : 0), src, family == 4 ? 4 : 16));
+	HOLD(!memcmp(f.dst.s6_addr + (family == 4 ? 12 : 0), dst, family == 4 ? 4 : 16));
+	s.src[0] = s.src[1] = f.src;
+	s.dst[0] = s.dst[1] = f.dst;
+	s.proto = f.proto;
+	s.sport[0] = f.has_ports ? f.sport : 0;
+	s.sport[1] = f.has_ports ? f.sport : 65535;
+	s.dport[0] = f.has_ports ? f.dport : 0;
+	s.dport[1] = f.has_ports ? f.dport : 65535;
+	HOLD(sels_take(&s, 1, ip, len));
+	s.dst[0].s6_addr[15] ^= byte | 1;
+	s.dst[1] = s.dst[0];
+	HOLD(!sels_take(&s, 1, ip, len) || sel_quoted(&q, ip, len));
+}
+
 static void quote(struct fuzz_in *in, uint8_t *ip, uint32_t len, uint8_t family)
 {
 	uint32_t at = family == 4 ? 20 : 40, dst = at + 8 + (family == 4 ? 16 : 24);
@@ -97,6 +135,7 @@ static void quote(struct fuzz_in *in, uint8_t *ip, uint32_t len, uint8_t family)
 	uint8_t src[16] = {0};
 
 	HOLD(inner_quote_ok(ip, len, family, NULL, 0));
+	selectors(in, ip, len, family);
 	if (len >= 2 * at + 8)
 		memcpy(src, ip + dst, family == 4 ? 4 : 16);
 	for (unsigned int i = 0; i < n; i++)
@@ -147,14 +186,6 @@ static void ecn(struct fuzz_in *in, uint8_t *ip, uint32_t len, uint8_t family)
 }
 
 /* ---- transport mode ---- */
-
-/* As an envelope's address it would be an IPv4 one. */
-static bool is_mapped(const struct in6_addr *a)
-{
-	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-
-	return !memcmp(a, mapped, sizeof mapped);
-}
 
 /* Behind ESP stands what stood behind the header; in front of it what the envelope's socket made. */
 static void there_and_back(struct fuzz_in *in, const uint8_t *ip, uint32_t len, uint8_t family)

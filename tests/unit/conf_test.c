@@ -407,7 +407,7 @@ static void test_refused_link_lines(void **state)
 		 "sa: write file:/ABSOLUTE/PATH of an SA file, or ike:NAME; keys never stand here"},
 		{"sa = file:east.sa",
 		 "sa: write file:/ABSOLUTE/PATH of an SA file, or ike:NAME; keys never stand here"},
-		{"sa = file:/a b", "sa: paths with blanks are not supported"},
+		{"sa = file:/a b", "sa: paths with blanks are not supported: behind a blank stands another file:/PATH"},
 		{"ike = a b", "ike: not the name of an IKE connection"},
 		{"input = both", "input: 'both' is none of: auto, xdp, socket"},
 		{"backend = kernel", "backend: 'kernel' is none of: afxdp, xfrm, auto"},
@@ -1331,10 +1331,51 @@ static void test_manual(void **state)
 	free(man);
 }
 
+/* Several files of one link: read, printed, replaced one by one. */
+static void test_sa_files(void **state)
+{
+	char err[400], file[SA_FILE_MAX], *text;
+	const char *at = NULL;
+	struct link_conf l;
+	size_t len;
+	FILE *f;
+
+	link_conf_init(&l);
+	assert_int_equal(link_conf_set(&l, "sa", "file:/a  file:/b\tfile:/c", err, sizeof err), 0);
+	assert_string_equal(l.sa_file, "/a /b /c");
+	at = link_conf_sa(l.sa_file, at, file);
+	assert_string_equal(file, "/a");
+	at = link_conf_sa(l.sa_file, at, file);
+	at = link_conf_sa(l.sa_file, at, file);
+	assert_string_equal(file, "/c");
+	assert_null(link_conf_sa(l.sa_file, at, file));
+	assert_null(link_conf_sa("", NULL, file));
+	f = open_memstream(&text, &len);
+	conf_print_link(&l, f);
+	fclose(f);
+	assert_non_null(strstr(text, "file:/a file:/b file:/c\n"));
+	free(text);
+	assert_int_equal(link_conf_sa_swap(&l, "/b", "/d"), 0);
+	assert_string_equal(l.sa_file, "/a /d /c");
+	assert_int_equal(link_conf_sa_swap(&l, NULL, "/c"), 0);
+	assert_string_equal(l.sa_file, "/a /d /c");
+	assert_int_equal(link_conf_sa_swap(&l, "/a", "/c"), 0);
+	assert_string_equal(l.sa_file, "/c /d");
+	assert_int_equal(link_conf_sa_swap(&l, "/none", "/e"), 0);
+	assert_string_equal(l.sa_file, "/c /d /e");
+	memset(l.sa_file, 'x', SA_FILE_MAX - 3);
+	l.sa_file[SA_FILE_MAX - 3] = 0;
+	assert_int_equal(link_conf_sa_swap(&l, NULL, "/f"), -ENAMETOOLONG);
+	assert_int_equal(strlen(l.sa_file), SA_FILE_MAX - 3);
+	assert_int_equal(link_conf_set(&l, "sa", "file:/a ike:b", err, sizeof err), -EINVAL);
+	assert_non_null(strstr(err, "paths with blanks are not supported"));
+	link_conf_free(&l);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_sa_files), cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_sketch),
 		cmocka_unit_test(test_spellings),
 		cmocka_unit_test(test_refused_link_lines),

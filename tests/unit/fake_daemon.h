@@ -127,6 +127,7 @@ static void fake_link_free(struct link *l)
 		free(s->win);
 		free(s);
 	}
+	free(l->sets);
 	if (l->w)
 		free(l->w->ctr);
 	free(l->w);
@@ -146,6 +147,9 @@ static void fake_sa(struct link *l, enum sa_dir dir, uint32_t spi)
 	s->backend = &backend_afxdp;
 	s->installed = true;
 	s->ctr = c;
+	if (!l->sets)
+		l->sets = calloc(1, sizeof *l->sets);
+	s->set = l->sets;
 	s->link = l;
 	s->dir = dir;
 	s->spi = spi;
@@ -159,7 +163,7 @@ static void fake_sa(struct link *l, enum sa_dir dir, uint32_t spi)
 		s->wout = calloc(1, sizeof *s->wout);
 		s->wout->ctr = c;
 		l->w->out = s->wout;
-		l->out = s;
+		l->out = l->sets->out = s;
 	} else {
 		s->win = calloc(1, sizeof *s->win);
 		s->win->ctr = c;

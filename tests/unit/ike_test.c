@@ -25,6 +25,7 @@ enum { SLOTS = 64 };
 
 static struct daemon d;
 static struct link link7;
+static struct sa_set set7;
 static struct ike *k;
 static sd_event *ev;
 static pthread_t loop;
@@ -45,8 +46,8 @@ int __wrap_sad_add(struct daemon *dd, struct link *l, const struct sa_spec *s, s
 		free(sa);
 		return refuse_with;
 	}
-	*sa = (struct sa){.epoch = ++d.next_epoch, .created_ns = now_ns(), .link = l, .dir = s->conf.dir, .spi = s->conf.spi, .owner = s->owner, .dst = s->dst, .live = true,
-			  .next = l->sas};
+	*sa = (struct sa){.epoch = ++d.next_epoch, .created_ns = now_ns(), .link = l, .dir = s->conf.dir, .spi = s->conf.spi,
+			  .owner = s->owner, .dst = s->dst, .live = true, .set = &set7, .next = l->sas};
 	l->sas = sa;
 	for (unsigned int i = 0; i < SLOTS; i++) {
 		if (d.sas[i])
@@ -56,7 +57,7 @@ int __wrap_sad_add(struct daemon *dd, struct link *l, const struct sa_spec *s, s
 		break;
 	}
 	if (sa->dir == SA_OUT && (!l->out || !s->standby))
-		l->out = sa;
+		l->out = set7.out = sa;
 	else if (sa->dir == SA_IN)
 		chain_add(&d.sa_by_spi, sa->spi, sa->slot);
 	return 0;
@@ -70,8 +71,8 @@ void __wrap_sad_remove(struct daemon *dd, struct sa *sa)
 	while (*at != sa)
 		at = &(*at)->next;
 	*at = sa->next;
-	if (sa->link->out == sa)
-		sa->link->out = NULL;
+	if (set7.out == sa)
+		sa->link->out = set7.out = NULL;
 	d.sas[sa->slot] = NULL;
 	if (sa->dir == SA_IN)
 		chain_del(&d.sa_by_spi, sa->spi, sa->slot);
@@ -82,8 +83,8 @@ void __wrap_sad_remove(struct daemon *dd, struct sa *sa)
 int __wrap_sad_use(struct daemon *dd, struct sa *sa);
 int __wrap_sad_use(struct daemon *dd, struct sa *sa)
 {
-	sa->link->out = sa;
-	sa->link->switched_ns = now_ns();
+	sa->link->out = set7.out = sa;
+	sa->link->switched_ns = set7.switched_ns = now_ns();
 	return 0;
 }
 
@@ -157,6 +158,8 @@ static int setup(void **state)
 	assert_non_null(mkdtemp(dir));
 	snprintf(path, sizeof path, "%s/door", dir);
 	memset(&link7, 0, sizeof link7);
+	memset(&set7, 0, sizeof set7);
+	link7.sets = &set7;
 	d = (struct daemon){.max_links = 1, .max_sas = SLOTS, .on_ike = on_hello};
 	d.links = calloc(1, sizeof *d.links);
 	d.sas = calloc(SLOTS, sizeof *d.sas);
@@ -243,8 +246,8 @@ static void a_child_comes_and_goes(void **state)
 	assert_int_equal(last.conf.salt[3], 36);
 	assert_int_equal(last.conf.life.soft.time_s, 60);
 	assert_int_equal(last.conf.life.hard.time_s, 70);
-	assert_int_equal(last.n_sel, 1);
-	assert_int_equal(last.sel[0].dport[1], 65535);
+	assert_int_equal(last.conf.sels.n, 1);
+	assert_int_equal(last.conf.sels.sel[0].dport[1], 65535);
 	assert_int_equal(ask(p, an_add(0x1000, false)), IKE_OK);
 	assert_int_equal(last.conf.window, 4096); /* an ipsecd */
 	assert_int_equal(link7.paths[0].port, 4500);
@@ -541,7 +544,7 @@ static void one_daemon_at_a_time(void **state)
 	m.add.initiator = true;
 	assert_int_equal(ask(q, m), IKE_OK);
 	halt();
-	link7.switched_ns = now_ns();
+	set7.switched_ns = link7.switched_ns = now_ns();
 	ike_tick(k, now_ns());
 	assert_int_equal(n_removed, 0); /* the last packets of the old ones are on their way */
 	ike_tick(k, now_ns() + 3 * UINT64_C(1000000000));

@@ -345,6 +345,7 @@ static void test_two_sas(void **state)
 	assert_int_equal(sa_in_init(&other.in.sa, &second, (uint64_t *)&other.in_ctr.top, other.words), 0);
 	life_init(&other.in.life, &second.life, 0);
 	other.in.link = WR_LINK;
+	other.in.set = &r.set;
 	other.in.ctr = &other.in_ctr;
 	assert_int_equal(worker_sa_in_set(&r.w, &other.in), 0);
 	assert_ptr_equal(r.l.in, &other.in);

@@ -25,6 +25,9 @@
 #define OUT                       "[out]\n" HALF("0x1f3c9a01", "aes-gcm-128", KEY128, "c0ffee01")
 #define IN                        "[in]\n" HALF("256", "aes-gcm-256", KEY256, "c0ffee02")
 
+#define F1 "for = 10.1.0.0/16 10.2.0.0/16\n"
+#define F8 F1 F1 F1 F1 F1 F1 F1 F1
+
 static char dir[PATH_MAX], file[PATH_MAX + 8];
 
 static int make_dir(void **state)
@@ -177,11 +180,33 @@ static void test_lifetimes(void **state)
 	assert_int_equal(r.out.life.soft.time_s, 0);
 }
 
+static void test_for(void **state)
+{
+	struct result r;
+	struct sels sels;
+	char buf[SEL_STR];
+
+	good(&r, "for = 10.1.0.0/16[tcp/80] 10.2.0.0/16 # web\nfor=fd01::/48 fd02::/48\n" IN OUT);
+	assert_int_equal(r.out.sels.n, 2);
+	assert_int_equal(r.in.sels.n, 2);
+	assert_string_equal(sel_str(&r.out.sels.sel[0], buf), "10.1.0.0/16[tcp/80] 10.2.0.0/16");
+	assert_string_equal(sel_str(&r.in.sels.sel[0], buf), "10.2.0.0/16 10.1.0.0/16[tcp/80]");
+	assert_int_equal(safile_peek(file, NULL, &sels), 0);
+	assert_true(sels_equal(&sels, r.out.sels.sel, 2));
+	good(&r, IN OUT);
+	assert_int_equal(r.out.sels.n, 0);
+}
+
 static void test_refused(void **state)
 {
 	static const struct {
 		const char *text, *says;
 	} rows[] = {
+		{"for = 10.1.0.0/16\n" OUT IN, "1: for: write OURS THEIRS, as 10.1.0.0/16 10.2.0.0/16[tcp/80]"},
+		{"for = 10.1.0.1/16 10.2.0.0/16\n" OUT IN,
+		 "1: for: an end is an address, a prefix without host bits, or two addresses with - between them"},
+		{OUT "for = 10.1.0.0/16 10.2.0.0/16\n" IN, "6: for: stands above [out] and [in], it is for both"},
+		{F8 F8 "for = 10.9.0.0/16 10.2.0.0/16\n" OUT IN, "17: for: more than 16 of them"},
 		{OUT "[in]\n" HALF("255", "aes-gcm-128", KEY128, "c0ffee02"),
 		 "7: spi: below 256 is reserved (RFC 4303 2.1)"},
 		{OUT "[in]\n" HALF("0", "aes-gcm-128", KEY128, "c0ffee02"),
@@ -248,7 +273,7 @@ static void test_refused(void **state)
 		{IN OUT "window = 31\n", "11: window: a number from 32 to 65536"},
 		{IN OUT "salt = 11223344\n", "11: salt: is given twice, first on line 10"},
 		{IN OUT "slat = 11223344\n",
-		 "11: unknown key; there are spi, alg, key, auth-key, salt, esn, window, mode, and soft- and "
+		 "11: unknown key; there are for, spi, alg, key, auth-key, salt, esn, window, mode, and soft- and "
 		 "hard-time, -bytes and -packets"},
 		{IN OUT "hard-time = 3600\n", "11: hard-time: a number, not 0, with s, m, h or d behind it"},
 		{IN OUT "hard-time = 0s\n", "11: hard-time: a number, not 0, with s, m, h or d behind it"},
@@ -281,15 +306,15 @@ static void test_mode(void **state)
 
 	good(&r, IN "mode = transport\n" OUT "mode = transport\n");
 	assert_true(r.out.mode == SA_TRANSPORT && r.in.mode == SA_TRANSPORT);
-	assert_int_equal(safile_mode(file, &mode), 0);
+	assert_int_equal(safile_peek(file, &mode, NULL), 0);
 	assert_int_equal(mode, SA_TRANSPORT);
 	good(&r, IN "mode = tunnel\n" OUT);
 	assert_true(r.out.mode == SA_TUNNEL && r.in.mode == SA_TUNNEL);
-	assert_int_equal(safile_mode(file, &mode), 0);
+	assert_int_equal(safile_peek(file, &mode, NULL), 0);
 	assert_int_equal(mode, SA_TUNNEL);
-	assert_int_equal(safile_mode("/nonexistent", &mode), -ENOENT);
+	assert_int_equal(safile_peek("/nonexistent", &mode, NULL), -ENOENT);
 	write_mode(IN, strlen(IN), 0600);
-	assert_int_equal(safile_mode(file, &mode), -EINVAL);
+	assert_int_equal(safile_peek(file, &mode, NULL), -EINVAL);
 }
 
 /* Two keys in one direction: the cipher's, then the HMAC's. No salt. */
@@ -333,7 +358,7 @@ static void test_all_errors_in_one_go(void **state)
 
 	load_text(&r, "[out]\nspi = 1\nalg = aes-gcm-128\nkey = 12\nsalt = x\nfoo = 1\n[in]\n");
 	snprintf(want, sizeof want,
-		 "%s:6: unknown key; there are spi, alg, key, auth-key, salt, esn, window, mode, and soft- and "
+		 "%s:6: unknown key; there are for, spi, alg, key, auth-key, salt, esn, window, mode, and soft- and "
 		 "hard-time, -bytes and -packets\n"
 		 "%s:2: spi: below 256 is reserved (RFC 4303 2.1)\n"
 		 "%s:4: key: has 2 hex digits, 32 are needed\n%s:5: salt: digit 1 is not "
@@ -602,6 +627,7 @@ static void test_manual(void **state)
 		skip(); /* not started from the top of the tree */
 	text[fread(text, 1, sizeof text - 1, f)] = 0;
 	fclose(f);
+	assert_non_null(strstr(strstr(text, ".Sh SA FILES"), "\n.Ic for Cm = Ar ours theirs"));
 	for (unsigned int i = 0; i < ARRAY_SIZE(keys); i++) {
 		snprintf(line, sizeof line, "\n.It Ic %s ", keys[i]);
 		assert_non_null(strstr(strstr(text, ".Sh SA FILES"), line));
@@ -624,7 +650,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(test_good),
 		CASE(test_defaults_and_spellings),
-		CASE(test_lifetimes),
+		CASE(test_for), CASE(test_lifetimes),
 		CASE(test_refused),
 		CASE(test_mode),
 		CASE(test_cbc),

@@ -143,7 +143,7 @@ static void show_has_every_field(void **state)
 	assert_int_equal(num(json_object_get(l, "path"), "port"), 4500);
 	s = at(l, "sas", 0);
 	assert_keys(s, "dir spi alg mode esn window fingerprint seq packets bytes replay_drops "
-		       "icv_drops last_used_age_s age_s "
+		       "icv_drops last_used_age_s age_s for "
 		       "live in_use refused life source");
 	assert_str(s, "spi", "0xc2690000");
 	assert_str(s, "fingerprint", "0123456789abcdef");
@@ -585,9 +585,11 @@ static void why_follows_the_packet(void **state)
 	assert_why(b, "10.2.0.9", 0, "encrypt", NULL);
 	assert_why(b, "10.2.0.9", 1438, "encrypt", NULL);
 	assert_why(b, "10.2.0.9", 1439, "too-big", "df-too-big");
+	l->sets->out = NULL; /* what there is is for something else */
+	assert_why(b, "10.2.0.9", 0, "drop", "selector");
 	l->out = NULL;
 	assert_why(b, "10.2.0.9", 0, "drop", "no-sa");
-	l->out = out;
+	l->out = l->sets->out = out;
 	l->paths[0].loop = true;
 	assert_why(b, "10.2.0.9", 0, "drop", "route-loop");
 	l->paths[0].loop = false;

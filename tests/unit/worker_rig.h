@@ -47,6 +47,7 @@ struct worker_rig {
 	struct wlink l;
 	struct wlink_ctr ctr, wctr[WR_LINKS];
 	struct wsa_in in;
+	struct wset set;
 	struct wsa_out out;
 	struct sa_ctr in_ctr, out_ctr;
 	uint64_t words[2];
@@ -110,8 +111,8 @@ struct wlink_ctr *__wrap_load_wctr(struct load *l)
 	return wr->wctr;
 }
 
-uint8_t *__wrap_out_room(struct worker *w, const struct wlink *l, uint32_t len);
-uint8_t *__wrap_out_room(struct worker *w, const struct wlink *l, uint32_t len)
+uint8_t *__wrap_out_room(struct worker *w, const struct wlink *l, const struct wsa_out *o, uint32_t len);
+uint8_t *__wrap_out_room(struct worker *w, const struct wlink *l, const struct wsa_out *o, uint32_t len)
 {
 	return wr->out_buf;
 }
@@ -125,15 +126,15 @@ static void wr_keep(unsigned int path, uint32_t len, uint8_t next, bool probe, b
 	wr->n_sent++;
 }
 
-enum drop __wrap_out_push(struct worker *w, struct wlink *l, unsigned int path, uint32_t len, uint8_t next);
-enum drop __wrap_out_push(struct worker *w, struct wlink *l, unsigned int path, uint32_t len, uint8_t next)
+enum drop __wrap_out_push(struct worker *w, struct wlink *l, struct wsa_out *o, unsigned int path, uint32_t len, uint8_t next);
+enum drop __wrap_out_push(struct worker *w, struct wlink *l, struct wsa_out *o, unsigned int path, uint32_t len, uint8_t next)
 {
 	wr_keep(path, len, next, true, false);
 	return DROP_NONE;
 }
 
-enum drop __wrap_out_push_ip(struct worker *w, struct wlink *l, unsigned int path, uint32_t len, bool probe);
-enum drop __wrap_out_push_ip(struct worker *w, struct wlink *l, unsigned int path, uint32_t len, bool probe)
+enum drop __wrap_out_push_ip(struct worker *w, struct wlink *l, struct wsa_out *o, unsigned int path, uint32_t len, bool probe);
+enum drop __wrap_out_push_ip(struct worker *w, struct wlink *l, struct wsa_out *o, unsigned int path, uint32_t len, bool probe)
 {
 	wr_keep(path, len, 0, probe, true);
 	return DROP_NONE;
@@ -238,6 +239,7 @@ static inline int wr_init(struct worker_rig *r, const struct sa_conf *c, const c
 	r->in.slot = 7;
 	life_init(&r->in.life, &c->life, w->now);
 	r->in.link = WR_LINK;
+	r->in.set = &r->set;
 	r->in.ctr = &r->in_ctr;
 	worker_link_set(w, &r->l);
 	return worker_sa_in_set(w, &r->in);
