@@ -490,6 +490,7 @@ static void wire_frame(struct worker *w, struct port_frame *f)
 		note(w, DROP_NO_SA, l->id, be32(o.esp), be32(o.esp + 4), &o.meta);
 		return;
 	}
+	bump(&w->stats.wire_udp, o.meta.encap == ENCAP_UDP);
 	o.meta.doubtful = elsewhere(l, &o.meta) && !outer_sum_ok(&o); /* now: opening writes over what is summed */
 	inbound_add(w, o.esp, o.len, &o.meta);
 }

@@ -292,6 +292,7 @@ static struct intake_seen seen(const struct daemon *d)
 		sum.sock_pkts += atomic_load_explicit(&s->recv_pkts, memory_order_relaxed);
 		sum.sock_msgs += atomic_load_explicit(&s->recv_msgs, memory_order_relaxed);
 		sum.xdp_pkts += atomic_load_explicit(&s->wire_pkts, memory_order_relaxed);
+		sum.xdp_udp += atomic_load_explicit(&s->wire_udp, memory_order_relaxed);
 		sum.xdp_bytes += atomic_load_explicit(&s->wire_bytes, memory_order_relaxed);
 	}
 	return sum;

@@ -189,7 +189,7 @@ enum stage { STAGE_READ, STAGE_SEAL, STAGE_EMIT, STAGE_RECEIVE, STAGE_OPEN, STAG
 /** struct worker_stats - written by the worker, read relaxed by anyone */
 struct worker_stats {
 	_Atomic uint64_t loops, sleeps, tap_reads, tap_writes, sendmmsgs, sendmsgs_segs, recvmmsgs, recv_msgs, recv_pkts;
-	_Atomic uint64_t wire_pkts, wire_bytes; /* envelopes by XDP */
+	_Atomic uint64_t wire_pkts, wire_bytes, wire_udp; /* envelopes by XDP; of them in UDP */
 	_Atomic uint64_t xsk_rx, udp_gso_runs, tx_eagain, no_sa, torn, bad_stamp, esn_tries, esn_resyncs;
 	struct {
 		_Atomic uint64_t clocks, packets, calls;

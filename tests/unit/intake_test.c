@@ -22,7 +22,7 @@ static int setup(void **state)
 }
 
 /* For ms milliseconds, in looks of 100: so many a second. Return: how often the decision changed */
-static unsigned int pass(unsigned int ms, uint64_t pkts, uint64_t msgs, uint64_t xdp, uint64_t bytes)
+static unsigned int pass_some(unsigned int ms, uint64_t pkts, uint64_t msgs, uint64_t xdp, uint64_t bytes, bool udp)
 {
 	unsigned int changed = 0;
 
@@ -31,10 +31,16 @@ static unsigned int pass(unsigned int ms, uint64_t pkts, uint64_t msgs, uint64_t
 		t.seen.sock_pkts += pkts / 10;
 		t.seen.sock_msgs += msgs / 10;
 		t.seen.xdp_pkts += xdp / 10;
+		t.seen.xdp_udp += udp ? xdp / 10 : 0;
 		t.seen.xdp_bytes += xdp / 10 * bytes;
 		changed += intake_tick(&t.i, &t.seen, t.now);
 	}
 	return changed;
+}
+
+static unsigned int pass(unsigned int ms, uint64_t pkts, uint64_t msgs, uint64_t xdp, uint64_t bytes)
+{
+	return pass_some(ms, pkts, msgs, xdp, bytes, true);
 }
 
 static void trains_stay(void **state)
@@ -48,7 +54,7 @@ static void singles_move(void **state)
 {
 	assert_int_equal(pass(100, 20000, 20000, 0, 0), 1);
 	assert_true(t.i.xdp);
-	assert_int_equal(pass(120000, 0, 0, 20000, 100), 0); /* small ones, for minutes */
+	assert_int_equal(pass(120000, 0, 0, 40000, 100), 0); /* small ones, for minutes */
 	assert_true(t.i.xdp);
 }
 
@@ -62,19 +68,51 @@ static void quiet_moves_back(void **state)
 	assert_false(t.i.xdp);
 }
 
-/* Bulk is tried by sockets once a minute; where it comes singly all the same it is back at once. */
-static void bulk_is_tried(void **state)
+/* Bulk, and many small ones, are tried by sockets; where they come singly all the same, ever later. */
+static void busy_is_tried(void **state)
+{
+	static const struct {
+		uint64_t pkts, bytes;
+	} load[] = {{10000, 1000}, {50000, 100}};
+
+	for (unsigned int k = 0; k < 2; k++) {
+		setup(NULL);
+		pass(100, 30000, 30000, 0, 0);
+		for (unsigned int wait = 2000; wait < 1000000; wait *= 2) {
+			unsigned int capped = wait < 64000 ? wait : 64000;
+
+			assert_int_equal(pass(capped - 100, 0, 0, load[k].pkts, load[k].bytes), 0);
+			assert_int_equal(pass(100, 0, 0, load[k].pkts, load[k].bytes), 1);
+			assert_int_equal(pass(100, 100000, 100000, 0, 0), 1);
+			assert_true(t.i.xdp);
+		}
+		pass(63500, 0, 0, 1000, 1000);
+		assert_int_equal(pass(2000, 0, 0, load[k].pkts - 10, load[k].bytes), 0); /* not that many */
+		assert_int_equal(pass(2000, 0, 0, load[k].pkts, load[k].bytes - (k ? 0 : 1)), k ? 1 : 0);
+	}
+}
+
+/* A try that finds trains, and is ended by singles later, was not in vain. */
+static void a_good_try_is_forgotten(void **state)
 {
 	pass(100, 30000, 30000, 0, 0);
-	assert_int_equal(pass(59900, 0, 0, 100000, 1400), 0);
-	assert_int_equal(pass(200, 0, 0, 100000, 1400), 1);
-	assert_false(t.i.xdp);
-	assert_int_equal(pass(100, 100000, 100000, 0, 0), 1);
+	pass(2000, 0, 0, 60000, 100);
+	pass(100, 60000, 60000, 0, 0); /* in vain: 4 s from here */
+	assert_int_equal(pass(3900, 0, 0, 60000, 100), 0);
+	assert_int_equal(pass(100, 0, 0, 60000, 100), 1);
+	assert_int_equal(pass(5000, 60000, 6000, 0, 0), 0);
+	pass(100, 60000, 60000, 0, 0);
 	assert_true(t.i.xdp);
-	assert_int_equal(pass(59900, 0, 0, 100000, 1400), 0);
-	assert_int_equal(pass(2000, 0, 0, 100000, 999), 0); /* not that long */
-	assert_int_equal(pass(900, 0, 0, 100000, 1000), 0);
-	assert_int_equal(pass(100, 0, 0, 100000, 1000), 1);
+	assert_int_equal(pass(1900, 0, 0, 60000, 100), 0);
+	assert_int_equal(pass(100, 0, 0, 60000, 100), 1);
+}
+
+/* Bare ESP never comes in trains. */
+static void esp_is_not_tried(void **state)
+{
+	pass(100, 30000, 30000, 0, 0);
+	assert_int_equal(pass_some(200000, 0, 0, 1000000, 1400, false), 0);
+	assert_true(t.i.xdp);
 }
 
 /* Looks that come too soon are no looks, and late ones count by the second. */
@@ -96,7 +134,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(trains_stay, setup),   cmocka_unit_test_setup(singles_move, setup),
-		cmocka_unit_test_setup(quiet_moves_back, setup), cmocka_unit_test_setup(bulk_is_tried, setup),
+		cmocka_unit_test_setup(quiet_moves_back, setup), cmocka_unit_test_setup(busy_is_tried, setup),
+		cmocka_unit_test_setup(a_good_try_is_forgotten, setup), cmocka_unit_test_setup(esp_is_not_tried, setup),
 		cmocka_unit_test_setup(by_the_clock, setup),
 	};
 
