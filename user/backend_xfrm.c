@@ -255,6 +255,33 @@ static void del_policies(struct daemon *d, struct link *l, bool out)
 	}
 }
 
+static bool stand(struct daemon *d, struct link *l, bool out)
+{
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+	struct xpolicy p = {.out = out, .if_id = if_id(d, l)};
+	bool there = true;
+
+	for (int i = 0; i < 2; i++) {
+		p.is4 = i;
+		there &= request(d, xfrm_policy_get_msg(buf, &p), NULL, NULL) != -ENOENT;
+	}
+	return there;
+}
+
+/* Somebody may have deleted them: nothing leaves then, and nothing should stay so. */
+static int look_after(struct daemon *d, struct link *l)
+{
+	bool in = stand(d, l, false), out = !l->x.sa || stand(d, l, true);
+
+	l->x.doubt = false;
+	if (in && out)
+		return 0;
+	log_warnx("%s: its policies in the kernel were deleted by somebody; making them again", l->conf.name);
+	if (!out)
+		l->x.sa = NULL;
+	return in ? 0 : put_policies(d, l, false, 0, &in6addr_any, &in6addr_any);
+}
+
 /* What the out policies say is computed from the SA in use and where its state stands. */
 static int point(struct daemon *d, struct link *l, const struct sa *sa)
 {
@@ -515,6 +542,8 @@ static int link_follow(struct daemon *d, struct link *l)
 	for (struct sa *sa = l->sas; sa && !err; sa = sa->next)
 		if (sa->kernel)
 			err = place(d, sa);
+	if (!err && l->x.doubt)
+		err = look_after(d, l);
 	if (!err && l->out && l->out->kernel)
 		err = point(d, l, l->out);
 	if (err)

@@ -162,6 +162,7 @@ struct link {
 	struct {                /* with the kernel as backend; backend_xfrm.c's */
 		int ifindex;        /* xN, beside the backend end; 0 = none */
 		bool ready;         /* it is up and has its route */
+		bool doubt;         /* somebody has changed policies; protect.c sets it */
 		const struct sa *sa; /* that the policies name */
 		struct in6_addr src, dst; /* and where to */
 		struct prefixes inner;    /* as they stand in inner_src */

@@ -428,12 +428,21 @@ void protect_changed(struct daemon *d, int fd)
 	d->protect_touched = true;
 }
 
+/* Those of the links that the kernel carries may be among what was changed. */
+static void doubt_policies(struct daemon *d)
+{
+	for (unsigned int i = 0; i < d->max_links; i++)
+		if (d->links[i] && d->links[i]->x.ifindex)
+			d->links[i]->x.doubt = d->links[i]->backend_stale = true;
+}
+
 void protect_tick(struct daemon *d, uint64_t now)
 {
 	if (d->protect_touched && now >= d->protect_next_ns) {
 		d->protect_touched = false;
 		d->protect_next_ns = now + 1000000000u;
 		d->protect_dirty = true;
+		doubt_policies(d);
 	}
 	if (!d->protect_dirty)
 		return;

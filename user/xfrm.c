@@ -308,17 +308,27 @@ struct nlmsghdr *xfrm_policy_msg(void *buf, const struct xpolicy *p)
 	return h;
 }
 
-struct nlmsghdr *xfrm_policy_del_msg(void *buf, const struct xpolicy *p)
+static struct nlmsghdr *about_policy(void *buf, uint16_t type, const struct xpolicy *p)
 {
 	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
 	struct xfrm_userpolicy_id id = {0};
 
-	h->nlmsg_type = XFRM_MSG_DELPOLICY;
+	h->nlmsg_type = type;
 	put_selector(&id.sel, p);
 	id.dir = p->out ? XFRM_POLICY_OUT : XFRM_POLICY_IN;
 	memcpy(mnl_nlmsg_put_extra_header(h, sizeof id), &id, sizeof id);
 	mnl_attr_put_u32(h, XFRMA_IF_ID, p->if_id);
 	return h;
+}
+
+struct nlmsghdr *xfrm_policy_get_msg(void *buf, const struct xpolicy *p)
+{
+	return about_policy(buf, XFRM_MSG_GETPOLICY, p);
+}
+
+struct nlmsghdr *xfrm_policy_del_msg(void *buf, const struct xpolicy *p)
+{
+	return about_policy(buf, XFRM_MSG_DELPOLICY, p);
 }
 
 /* ---- everything of ours ---- */

@@ -61,6 +61,8 @@ struct nlmsghdr *xfrm_use_msg(void *buf, const struct in6_addr *dst, uint32_t sp
 bool xfrm_use_read(const struct nlmsghdr *h, enum sa_dir dir, struct xuse *u);
 /** xfrm_policy_msg() - adds, or replaces an equal one's template */
 struct nlmsghdr *xfrm_policy_msg(void *buf, const struct xpolicy *p);
+/** xfrm_policy_get_msg() - is it there? -ENOENT = no */
+struct nlmsghdr *xfrm_policy_get_msg(void *buf, const struct xpolicy *p);
 struct nlmsghdr *xfrm_policy_del_msg(void *buf, const struct xpolicy *p);
 
 enum { XFRM_IF_ID_MASK = 0xffff0000 };

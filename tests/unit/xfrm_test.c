@@ -113,6 +113,7 @@ static void test_policies(void **st)
 
 	same_message(xfrm_policy_msg(buf, &p), GOLDEN_POLICY_OUT, sizeof(struct xfrm_userpolicy_info));
 	same_message(xfrm_policy_del_msg(buf, &p), GOLDEN_POLICY_DEL, sizeof(struct xfrm_userpolicy_id));
+	same_message(xfrm_policy_get_msg(buf, &p), GOLDEN_POLICY_GET, sizeof(struct xfrm_userpolicy_id));
 	p = (struct xpolicy){.if_id = 0xe5010007, .outer4 = true};
 	same_message(xfrm_policy_msg(buf, &p), GOLDEN_POLICY_IN6, sizeof(struct xfrm_userpolicy_info));
 }

@@ -39,8 +39,6 @@ class Pair:
             wait_until(lambda: self.da.is_up() and self.db.is_up(), 40, self.trouble, poll=0.3)
             for d in (self.da, self.db):
                 d.wait_up(timeout=10)
-            seen = []  # until twice the same: nothing is under way
-            self.lost = wait_until(lambda: seen.append(self.gaps()) or len(seen) > 1 and seen[-1] == seen[-2] and seen[-1], 20, lambda: seen, poll=0.2)
         except BaseException:
             self.close()
             raise
@@ -72,10 +70,15 @@ class Pair:
     def gaps(self):
         return [x - y for x, y in self.counts()]
 
-    def agree(self, gaps):
-        """What one end sent the other took, envelope by envelope, but for what was lost before the other was there."""
-        wait_until(lambda: self.gaps() == gaps, 20, lambda: f"{self.counts()}, not apart by {gaps}; {self.trouble()}", poll=0.3)
-        return self.counts()
+    def liveness(self, words):
+        for d in (self.da, self.db):
+            d.json("link", "set", "ipsec1", "liveness", words)
+
+    def settled(self):
+        """How far the ends are apart once nothing is under way."""
+        seen = []
+        wait_until(lambda: seen.append(self.counts()) or len(seen) > 2 and seen[-1] == seen[-2] == seen[-3], 30, lambda: f"{seen}", poll=0.3)
+        return self.gaps()
 
     def leaks(self):
         return {k: v["leaks"] for k, v in self.lab.tap.report()["taps"].items() if v["leaks"]}
@@ -156,7 +159,11 @@ def tcps(get):
 def counters(get):
     def agree(case):
         p = get()
-        seen = p.agree(p.lost)
+        p.liveness("off")  # echoes would come between the two ends' answers
+        gaps = p.settled()  # what was sent before the other end was there
+        for back in (False, True):
+            assert p.ping(4, back, count=40) and p.ping(6, back, count=20), p.trouble()
+        assert p.settled() == gaps, f"{p.counts()}, not apart by {gaps}; {p.trouble()}"
         for d in (p.da, p.db):
             # what the kernel's device dropped, it counts itself: an echo before there was a policy; another may be under way
             wait_until(lambda: not leak.imbalance(d), 10, lambda: f"{d.ns.role}: {leak.imbalance(d)} {p.trouble()}", poll=0.1)
@@ -165,7 +172,10 @@ def counters(get):
             assert not l["drops_in_total"], (d.json("drops")["links"], p.trouble())
         moved = {k: v for k, v in xfrm.stat(p.b).items() if v}
         assert not moved, f"the kernel's XFRM counted {moved}"
-        case.note(f"(sent, taken) {seen}")
+        case.note(f"(sent, taken) {p.counts()}")
+        p.liveness(LIVE)
+        for d in (p.da, p.db):
+            d.wait_up(timeout=20)
     return agree
 
 
@@ -247,6 +257,11 @@ def no_policy(case):
         for v in ("0.0.0.0/0", "::/0"):
             p.b.ip(f"xfrm policy delete src {v} dst {v} dir out if_id {ours}")
         p.dark("no policy")
+    p.da.wait_up(timeout=40)
+    p.db.wait_up(timeout=40)
+    p.need(4, back=True)
+    p.need(6, back=True)
+    assert "making them again" in p.db.log()
 
 
 def no_device(case):
