@@ -196,7 +196,7 @@ static void fill_wlink(const struct link *l, struct wlink *w)
 	w->id = l->id;
 	w->gen = l->gen;
 	w->admin_up = l->admin_up && l->dev_up; /* a far end that is shut is no far end: questions stay unanswered */
-	w->kernel = by_kernel(l);
+	w->kernel = by_kernel(l) && l->x.sa;
 	w->mode = link_liveness(l);
 	w->interval_ns = l->conf.live_ms * 1000000ull;
 	w->keepalive_ns = l->conf.keepalive_ms * 1000000ull;
@@ -260,6 +260,13 @@ static int push_wlink(struct daemon *d, struct link *l)
 	if (err)
 		return err;
 	return l->in_worker ? worker_call(d->workers[l->worker], refill_in_worker, &r) : refill_in_worker(NULL, &r);
+}
+
+/* An echo that comes before device, state and policy is one that nobody counts. */
+static void push_kernel(struct daemon *d, struct link *l)
+{
+	if (l->w->kernel != (by_kernel(l) && l->x.sa))
+		push_wlink(d, l);
 }
 
 /* Somebody sets ipsecN itself up or down: the peer shall know, as at the two ends of a cable. */
@@ -492,6 +499,7 @@ static int raise_link(struct daemon *d, struct link *l, FILE *errs)
 	err = nobody ? nobody : bring_sas(d, l, errs);
 	device_set_mtu(d, l, path_mtu(l)); /* now that the suite is known */
 	push_ent(d, l);
+	push_kernel(d, l);
 	return err;
 }
 
@@ -592,6 +600,7 @@ int link_set(struct daemon *d, struct link *l, const struct link_conf *c, FILE *
 	device_set_mtu(d, l, path_mtu(l));
 	sad_remote_changed(d, l);
 	push_ent(d, l);
+	push_kernel(d, l);
 	link_conf_free(&old);
 	d->routes_dirty = d->underlay_dirty = true;
 	event(d, l, "link-changed");
@@ -602,6 +611,7 @@ void link_follow_sa(struct daemon *d, struct link *l)
 {
 	device_set_mtu(d, l, path_mtu(l));
 	push_ent(d, l);
+	push_kernel(d, l);
 }
 
 void link_admin(struct daemon *d, struct link *l, bool up)
@@ -878,6 +888,7 @@ static void follow_backend(struct daemon *d, struct link *l)
 {
 	if (!l->no_backend)
 		l->backend_stale = backend_of(l)->link(d, l);
+	push_kernel(d, l);
 }
 
 static void path_changed(struct daemon *d, struct link *l)

@@ -105,7 +105,7 @@ struct wsa_out {
 struct wlink {
 	uint16_t id, gen;
 	bool admin_up;
-	bool kernel;              /* its SAs are the kernel's: of them the worker knows nothing, it only sends echoes */
+	bool kernel;              /* its SAs are the kernel's: of them the worker knows only that they are in place, and sends echoes */
 	struct wset *sets;        /* NULL = there is no SA */
 	struct wsa_out *out;      /* of the widest that lives: probes and dummies go by it; NULL = there is no SA */
 	struct wsa_in *in;        /* the newest inbound one: its floor is told to the peer */
