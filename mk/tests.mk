@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The test layers above the unit tests, and `make test` that runs them all.
 NET_TOOLS := $(B)/net/sniff $(B)/net/mapbytes $(B)/net/impair $(B)/net/mutate $(B)/net/flow $(B)/net/clockshift.so \
-	$(B)/net/nlcount.so
+	$(B)/net/nlcount.so $(B)/net/udpblast
 
 $(B)/net:
 	$(Q)mkdir -p $@
@@ -9,6 +9,10 @@ $(B)/net:
 $(B)/net/%: tests/net/%.c | $(B)/net
 	$(call msg,CC,$<)
 	$(Q)$(CC) -std=gnu11 $(WARN) -O2 -g -D_GNU_SOURCE -o $@ $< -lbpf
+
+$(B)/net/udpblast: bench/udpblast.c $(SHARED_OBJ) | $(B)/net
+	$(call msg,CC,$<)
+	$(Q)$(CC) $(CFLAGS_ALL) -Wno-missing-prototypes $(LDFLAGS_ALL) -o $@ $< $(SHARED_OBJ) $(LIBS)
 
 $(B)/net/%.so: tests/net/%.c | $(B)/net
 	$(call msg,CC,$<)

@@ -18,6 +18,7 @@
 #define DRAIN_NS UINT64_C(2000000000)
 #define AGAIN_NS UINT64_C(300000000)
 #define COURTESY_NS UINT64_C(1000000000)
+#define TWICE_NS UINT64_C(5000000000)
 #define LINGER_NS UINT64_C(500000000)
 #define GIVEN_UP_NS UINT64_C(5000000000)
 #define CALL_ANY_NS UINT64_C(60000000000)
@@ -357,6 +358,7 @@ static uint16_t do_add(struct ike *k, const struct conn *c, const struct ike_add
 		larval_drop(k, larval_find(k, a->id.spi));
 	else
 		follow(k, l, a->id.dst, a->dport, a->encap); /* before the first envelope leaves */
+	s.initiated = a->initiator;
 	s.standby = !a->initiator; /* hand_over() */
 	err = sad_add(k->d, l, &s, NULL, errs);
 	fclose(errs);
@@ -708,13 +710,14 @@ static bool of_peer(const struct ike *k, const struct sa *sa)
 	return sa && sa->live && sa->owner == k->peer && !sa->closing;
 }
 
-/* What came just before it: they are added in pairs, inbound first. */
+/* What came just before it by the same kind of exchange: they are added in pairs, inbound first. */
 static const struct sa *twin(const struct ike *k, const struct sa *out)
 {
 	const struct sa *best = NULL;
 
 	for (const struct sa *sa = out->link->sas; sa; sa = sa->next)
-		if (sa->set == out->set && sa->dir == SA_IN && of_peer(k, sa) && sa->epoch < out->epoch && (!best || sa->epoch > best->epoch))
+		if (sa->set == out->set && sa->dir == SA_IN && of_peer(k, sa) && sa->initiated == out->initiated &&
+		    sa->epoch < out->epoch && (!best || sa->epoch > best->epoch))
 			best = sa;
 	return best;
 }
@@ -735,6 +738,42 @@ static void hand_over(struct ike *k, struct link *l, const struct sa_set *s, uin
 		sad_use(k->d, next);
 		link_follow_sa(k->d, l);
 	}
+}
+
+static bool lower(const struct sa *in, const struct sa *out, uint32_t *least)
+{
+	uint32_t spi = MIN(in->spi, out->spi);
+	bool is = spi < *least;
+
+	if (is)
+		*least = spi;
+	return is;
+}
+
+/*
+ * Two ends that begin at the same moment have two IKE SAs and two pairs, for good. As with two renewals that
+ * meet (RFC 7296 2.8.1), the one with the lowest number of all is ended, by the end that began it: both
+ * ends see the same four.
+ */
+static void end_twice(struct ike *k, struct link *l, const struct sa_set *s, uint64_t now)
+{
+	const struct sa *loser = NULL, *in;
+	uint32_t least = UINT32_MAX;
+	unsigned int n = 0;
+
+	for (const struct sa *sa = l->sas; sa; sa = sa->next) {
+		if (sa->set != s || sa->dir != SA_OUT || !of_peer(k, sa) || now < sa->created_ns + TWICE_NS)
+			continue;
+		in = twin(k, sa);
+		n++;
+		if (in && lower(in, sa, &least))
+			loser = sa;
+	}
+	if (n < 2 || !loser || !loser->initiated || now < l->ike_twice_ns || !k->d->ike_conn)
+		return;
+	l->ike_twice_ns = now + TWICE_NS;
+	log_info("%s: two pairs of SAs, from two beginnings that met: 0x%08x is ended", l->conf.name, loser->spi);
+	ike_conn_end(k->d->ike_conn, &l->conf, loser->spi);
 }
 
 static bool replaced(const struct ike *k, const struct sa *old, uint64_t now)
@@ -827,8 +866,10 @@ void ike_tick(struct ike *k, uint64_t now)
 
 		if (!l || !l->conf.ike[0])
 			continue;
-		for (const struct sa_set *s = l->sets; s; s = s->next)
+		for (const struct sa_set *s = l->sets; s; s = s->next) {
 			hand_over(k, l, s, now);
+			end_twice(k, l, s, now);
+		}
 		wish(k, l, now, connected);
 		if (connected && d->ike_conn)
 			try_again(k, l, now);

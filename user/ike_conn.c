@@ -330,24 +330,43 @@ static bool at_work(json_t *ike)
 	       json_array_size(json_object_get(ike, "tasks-active")) || json_array_size(json_object_get(ike, "tasks-queued"));
 }
 
-/* Return: 1 = there is one, 0 = none, or -errno */
-static int is_there(int fd, const char *name)
+static bool sends_by(json_t *ike, uint32_t spi)
 {
-	json_t *reply = NULL, *sas = NULL, *sa;
+	json_t *child;
+	const char *key, *s;
+
+	json_object_foreach (json_object_get(ike, "child-sas"), key, child) {
+		s = json_string_value(json_object_get(child, "spi-out"));
+		if (s && strtoul(s, NULL, 16) == spi)
+			return true;
+	}
+	return false;
+}
+
+/* Is it to be said at all, and about which IKE SA? Return: 1 = no, 0 = yes, or -errno */
+static int spare(int fd, struct ike_call *call)
+{
+	json_t *reply = NULL, *sas = NULL, *sa, *ike;
 	struct vici m = {0};
+	bool any = false, found = false;
 	size_t i;
 	int err;
 
-	vici_put(&m, "ike", "%s", name);
+	vici_put(&m, "ike", "%s", call->name);
 	vici_put(&m, "noblock", "yes");
 	err = vici_call(fd, "list-sas", &m, "list-sa", &sas, &reply, CALL_MS);
 	vici_free(&m);
-	if (!err)
-		json_array_foreach (sas, i, sa)
-			err |= at_work(json_object_get(sa, name));
+	json_array_foreach (sas, i, sa) {
+		ike = json_object_get(sa, call->name);
+		any |= at_work(ike);
+		if (!call->spi || found || !sends_by(ike, call->spi))
+			continue;
+		found = true;
+		vici_put(&call->msg, "ike-id", "%s", json_string_value(json_object_get(ike, "uniqueid")) ?: "");
+	}
 	json_decref(sas);
 	json_decref(reply);
-	return err;
+	return err ? err : call->spi ? !found : any;
 }
 
 static void do_call(struct ike_conn *c, struct ike_call *call, int *fd)
@@ -356,8 +375,8 @@ static void do_call(struct ike_conn *c, struct ike_call *call, int *fd)
 	int err = reach(c, fd);
 	const char *ok, *why;
 
-	if (!err && call->if_none)
-		err = is_there(*fd, call->name);
+	if (!err && (call->if_none || call->spi))
+		err = spare(*fd, call);
 	if (err > 0)
 		return;
 	if (!err)
@@ -457,6 +476,18 @@ void ike_conn_start(struct ike_conn *c, const struct link_conf *l)
 
 	if (!add_start(&end, l))
 		queue(c, list);
+}
+
+void ike_conn_end(struct ike_conn *c, const struct link_conf *l, uint32_t spi_out)
+{
+	struct ike_call *list = NULL, **end = &list, *call = call_new(&end, "terminate", l->ike);
+
+	if (!call)
+		return;
+	vici_put(&call->msg, "timeout", "-1");
+	call->spi = spi_out;
+	call->quiet = true;
+	queue(c, list);
 }
 
 void ike_conn_unload(struct ike_conn *c, const struct link_conf *l)

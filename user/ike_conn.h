@@ -31,6 +31,7 @@ struct ike_call {
 	char name[64]; /* which connection, for messages */
 	struct vici msg;
 	bool quiet;    /* a refusal is no news */
+	uint32_t spi;  /* only, and of, the IKE SA whose child sends by it; 0 = no matter */
 	bool if_none;  /* only where there is no IKE SA of that name, not even one being made */
 };
 
@@ -51,6 +52,8 @@ void ike_conn_start(struct ike_conn *c, const struct link_conf *l);
 bool ike_conn_begins(const struct link_conf *l);
 /** ike_conn_knows_peer() - does its section say where the peer is? */
 bool ike_conn_knows_peer(const struct link_conf *l);
+/** ike_conn_end() - of several IKE SAs of the link the one whose child sends by this SPI is ended */
+void ike_conn_end(struct ike_conn *c, const struct link_conf *l, uint32_t spi_out);
 /** ike_conn_unload() - the connection is removed, and ended */
 void ike_conn_unload(struct ike_conn *c, const struct link_conf *l);
 

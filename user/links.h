@@ -101,6 +101,7 @@ struct sa {
 	bool adopted;                 /* the slot and its exact window are a predecessor's */
 	uint64_t last_top;            /* in: at the last tick */
 	uint64_t last_pkts, last_bytes; /* the same, where lifetimes count them */
+	bool initiated;               /* its IKE daemon began the exchange that made it */
 	bool closing;                 /* its IKE daemon has deleted it: it serves until another one does */
 	uint64_t reap_ns;             /* not longer than that: closing, or its IKE daemon is gone; 0 = neither */
 	uint64_t first_pkts;          /* in: count at installation; more = the peer uses it */
@@ -185,6 +186,7 @@ struct link {
 	uint64_t moved_ns;      /* when the worker last learned where the peer is */
 	uint64_t ike_try_ns;    /* when the IKE daemon is asked again to make its SAs */
 	bool ike_want;          /* it has SAs of an IKE daemon, or had when that or we died: wish.h */
+	uint64_t ike_twice_ns;  /* when the IKE daemon may be asked again to end one of two pairs */
 	uint64_t ike_lost_ns;   /* when an IKE daemon that lived on took the last of them; 0 = none did */
 	uint64_t switched_ns;   /* when an outbound SA was last put to use; 0 = never */
 	struct wlink *w;

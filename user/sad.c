@@ -268,6 +268,7 @@ static struct sa *sa_new(struct daemon *d, struct link *l, const struct sa_spec 
 	sa->epoch = s->epoch ? s->epoch : ++d->next_epoch;
 	sa->file = s->file ? strdup(s->file) : NULL;
 	sa->owner = s->owner;
+	sa->initiated = s->initiated;
 	sa->dst = s->dst;
 	sa->dir = c->dir;
 	sa->spi = c->spi;

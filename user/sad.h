@@ -27,6 +27,7 @@ struct sa_spec {
 	uint64_t owner;      /* without a file: generation of the IKE daemon, not 0 */
 	uint32_t epoch;      /* the two of a pair share it; 0 = a new one */
 	bool udp;            /* in, without a file: it arrives in UDP */
+	bool initiated;      /* the IKE daemon began the exchange that made it */
 	bool standby;        /* out: not to be used at once where another one is for its packets */
 	struct in6_addr dst; /* the outer destination by which its IKE daemon knows it */
 };

@@ -66,7 +66,7 @@ def charon_hangs(t, n):
 
 # death: (seconds without traffic at most, do links stay up?)
 DEATHS = {charon_is_killed: (0, True), charon_hangs: (0, True), both_charons_are_killed: (0, True),
-          charon_restarts: (20, False), ipsecd_is_killed: (20, False), both_are_killed: (20, False)}
+          charon_restarts: (30, False), ipsecd_is_killed: (30, False), both_are_killed: (30, False)}
 
 
 @pytest.mark.parametrize("death", DEATHS, ids=lambda f: f.__name__)

@@ -3,7 +3,7 @@
  * The door for an IKE daemon, both sides: the plugin's half (ike/door.c) against the real server, the server
  * against a client that misbehaves, and the plugin's half against an ipsecd that does. The SAs are fakes.
  *
- * wraps: sad_add sad_remove sad_use sad_heard link_follow_sa link_follow_path wish_set
+ * wraps: sad_add sad_remove sad_use sad_heard link_follow_sa link_follow_path wish_set ike_conn_end
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -34,6 +34,7 @@ static char dir[64], path[80];
 static struct sa_spec last;      /* what sad_add() was asked for last */
 static unsigned int n_removed, n_hellos;
 static int refuse_with;
+static uint32_t ended_spi;
 static uint32_t heard_spi;          /* of the inbound SA that the peer uses */
 
 int __wrap_sad_add(struct daemon *dd, struct link *l, const struct sa_spec *s, struct sa **sap, FILE *errs);
@@ -46,8 +47,8 @@ int __wrap_sad_add(struct daemon *dd, struct link *l, const struct sa_spec *s, s
 		free(sa);
 		return refuse_with;
 	}
-	*sa = (struct sa){.epoch = ++d.next_epoch, .created_ns = now_ns(), .link = l, .dir = s->conf.dir, .spi = s->conf.spi,
-			  .owner = s->owner, .dst = s->dst, .live = true, .set = &set7, .next = l->sas};
+	*sa = (struct sa){.initiated = s->initiated, .epoch = ++d.next_epoch, .created_ns = now_ns(), .link = l, .dir = s->conf.dir,
+			  .spi = s->conf.spi, .owner = s->owner, .dst = s->dst, .live = true, .set = &set7, .next = l->sas};
 	l->sas = sa;
 	for (unsigned int i = 0; i < SLOTS; i++) {
 		if (d.sas[i])
@@ -92,6 +93,12 @@ bool __wrap_sad_heard(const struct sa *sa);
 bool __wrap_sad_heard(const struct sa *sa)
 {
 	return sa->spi == heard_spi;
+}
+
+void __wrap_ike_conn_end(struct ike_conn *c, const struct link_conf *l, uint32_t spi_out);
+void __wrap_ike_conn_end(struct ike_conn *c, const struct link_conf *l, uint32_t spi_out)
+{
+	ended_spi = spi_out;
 }
 
 void __wrap_wish_set(const struct daemon *dd, struct link *l, bool want);
@@ -504,6 +511,40 @@ static void a_silent_peer(void **state)
 	gone();
 }
 
+/* Two beginnings that met: the pair with the lowest number goes, by whoever began it, and not while it is a renewal. */
+static void two_pairs(void **state)
+{
+	const uint64_t s = UINT64_C(1000000000);
+
+	for (int mine = 0; mine < 2; mine++) {
+		struct door *p = door_new(path, 11);
+		/* as two threads of charon's may add them */
+		struct ike_msg m[] = {an_add(0x3000, true), an_add(0x2000, true), an_add(0x4001, false), an_add(0x1001, false)};
+
+		for (int i = 0; i < 4; i++) {
+			m[i].add.initiator = i == 0 || i == 3 ? mine : !mine;
+			assert_int_equal(ask(p, m[i]), IKE_OK);
+		}
+		halt();
+		d.ike_conn = (void *)&d; /* not looked at */
+		ended_spi = 0;
+		ike_tick(k, now_ns() + 4 * s);
+		assert_int_equal(ended_spi, 0);
+		ike_tick(k, now_ns() + 6 * s);
+		assert_int_equal(ended_spi, mine ? 0x1001 : 0);
+		ended_spi = 0;
+		ike_tick(k, now_ns() + 6 * s);
+		assert_int_equal(ended_spi, 0); /* once is enough for a while */
+		d.ike_conn = NULL;
+		door_free(p);
+		gone();
+		teardown(NULL);
+		setup(NULL);
+	}
+	halt();
+	gone();
+}
+
 /* Who has SAs wants them again after a death, and not when they were taken from an IKE daemon that lived on. */
 static void a_wish(void **state)
 {
@@ -745,7 +786,7 @@ int main(void)
 		TEST(a_child_comes_and_goes), TEST(what_is_refused), TEST(suites_by_their_numbers), TEST(events_arrive),
 		TEST(one_daemon_at_a_time),   TEST(orphans_end),     TEST(a_new_ipsecd),	    TEST(who_may_not),
 		TEST(a_wrong_answer),	      TEST(an_old_answer),   TEST(no_answer),		    TEST(no_ipsecd),
-		TEST(the_last_one_lingers),   TEST(a_peer_begins_anew), TEST(an_orphan_serves_until_then), TEST(a_silent_peer),	    TEST(a_wish),
+		TEST(the_last_one_lingers),   TEST(a_peer_begins_anew), TEST(an_orphan_serves_until_then), TEST(two_pairs), TEST(a_silent_peer),	    TEST(a_wish),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
