@@ -16,7 +16,7 @@ from conftest import Lab
 from guest import Case, Shared
 from lib import leak
 from lib.traffic import ping, tcp_transfer
-from lib.util import sh, wait_until
+from lib.util import sh, tool, wait_until
 
 LIVE = "ping 1s x 8"
 IF_ID = re.compile(r"if_id (0x[0-9a-f]+)")
@@ -72,7 +72,7 @@ class Pair:
 
     def liveness(self, words):
         for d in (self.da, self.db):
-            d.json("link", "set", "ipsec1", "liveness", words)
+            d.ns.run([tool("ipsecctl"), "-i", d.instance, "link", "set", "ipsec1", "liveness", words])
 
     def settled(self):
         """How far the ends are apart once nothing is under way."""
