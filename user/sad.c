@@ -706,6 +706,10 @@ static void end_sa(struct daemon *d, struct sa *sa, enum life_cause cause)
 {
 	sa->ended = cause;
 	sa->live = false;
+	if (sa->dir == SA_OUT) { /* another set may live on */
+		saset_choose(sa->link);
+		saset_push(d, sa->link);
+	}
 	sa->backend->end(d, sa);
 	if (sa->ledger && (cause == LIFE_PACKETS || cause == LIFE_BYTES))
 		ledger_use(sa->ledger, cause == LIFE_PACKETS ? sa->life.hard.pkts : 0,

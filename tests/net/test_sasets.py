@@ -119,6 +119,32 @@ def test_two_files_of_one_link(lab, restart):
     assert t.da.json("show config")["text"].count("file:") == 2
 
 
+def test_one_set_outlives_another(lab):
+    """The wider of two ends its life: its packets die for that reason, the link lives on by the other, probes included."""
+    t = lab.two_hosts()
+    t.da = t.db = None
+    udp, ua, ub = write_pair(lab, t, "udp", "10.1.0.0/16", "10.2.0.0/16[udp]")
+    icmp, ia, ib = write_pair(lab, t, "icmp", "10.1.0.2", "10.2.0.2[icmp]")
+    for f in (ua, ub):  # the wider: probes go by it, too
+        text = open(f).read()
+        with open(f, "w") as out:
+            out.write(text.replace("[in]", "hard-packets = 200\n[in]") if f == ua else text)
+    t.da = lab.daemon(t.a, [t.link("a", f"{ua} file:{ia}")], keys=[ua, ia])
+    t.db = lab.daemon(t.b, [t.link("b", f"{ub} file:{ib}")], keys=[ub, ib])
+    t.da.wait_up()
+    t.db.wait_up()
+    send(t.h1, FAR["h1"], 5003, n=300)
+    wait_until(lambda: used(t.da) and any(s["life"]["ended"] == "packets" for s in t.da.link()["sas"]), 5,
+               lambda: t.da.ctl("sa list").stdout)
+    need_ping(t.h1, FAR["h1"], count=4)
+    before = t.da.json("drops")
+    send(t.h1, FAR["h1"], 5003, n=8)
+    wait_until(lambda: sums(before, t.da.json("drops"), "out") == {"sa-hard-bytes": 8}, 3, lambda: t.da.ctl("drops").stdout)
+    had = carried(t.da, icmp)["out"]
+    wait_until(lambda: carried(t.da, icmp)["out"] > had + 3, 5, "probes by the one that lives")
+    assert t.da.is_up() and t.da.link()["reason"] == "ok"
+
+
 def test_selectors_are_judged_inbound(lab):
     """RFC 4301 5.2: what comes in by an SA that is not for it is dropped, counted and audited, though it is authentic."""
     t = lab.two_hosts()
