@@ -319,9 +319,13 @@ void probe_tick(struct worker *w, struct wlink *l)
 		l->next_probe_ns = w->now + l->interval_ns - jitter(w, l);
 	if (due && next && askable(l, &l->paths[l->cur_path]))
 		ask_on_next(w, l);
-	for (unsigned int i = 0; i < l->n_paths && l->mode != LIVE_OFF; i++)
+	l->turn += due;
+	for (unsigned int k = 1; k <= l->n_paths && l->mode != LIVE_OFF; k++) {
+		unsigned int i = (l->turn + k) % l->n_paths;
+
 		if ((!l->kernel || i == l->cur_path) && askable(l, &l->paths[i]) && (due || overdue(w, l, &l->paths[i].live)))
 			ask_path(w, l, i);
+	}
 }
 
 /* The peer's receiver takes nothing at or below floor: jump, as far as numbers are reserved. */

@@ -122,6 +122,7 @@ struct wlink {
 	struct wlink_live live;
 	enum liveness_mode mode;
 	uint64_t interval_ns, next_probe_ns;
+	unsigned int turn;        /* whose question leaves last, modulo n_paths: of those read together only the newest moves a peer */
 	uint64_t keepalive_ns;    /* 0 = off */
 	uint64_t cover_ns, next_cover_ns; /* between two dummies, 0 = none; when the next is due */
 	struct in6_addr ping_src, ping_dst; /* LIVE_PING: inner echo */
