@@ -101,22 +101,6 @@ static int install(struct daemon *d, struct sa *sa, const struct sa_spec *s, con
 	return c->dir == SA_IN ? install_in(d, sa, s, c) : install_out(d, sa, c);
 }
 
-static void uninstall(struct daemon *d, struct sa *sa)
-{
-	if (sa->win) {
-		load_sa_in_del(d->load, htonl(sa->spi));
-		worker_call(worker_of(d, sa), in_from_worker, sa->win);
-		sa_in_fini(&sa->win->sa);
-		free(sa->win);
-	}
-	if (sa->wout) {
-		sa_out_fini(&sa->wout->sa);
-		free(sa->wout);
-	}
-	sa->win = NULL;
-	sa->wout = NULL;
-}
-
 static void close_sa(struct sa *sa)
 {
 	if (sa->win) {
@@ -127,6 +111,17 @@ static void close_sa(struct sa *sa)
 		sa_out_fini(&sa->wout->sa);
 		free(sa->wout);
 	}
+}
+
+static void uninstall(struct daemon *d, struct sa *sa)
+{
+	if (sa->win) {
+		load_sa_in_del(d->load, htonl(sa->spi));
+		worker_call(worker_of(d, sa), in_from_worker, sa->win);
+	}
+	close_sa(sa);
+	sa->win = NULL;
+	sa->wout = NULL;
 }
 
 /* ---- in service ---- */

@@ -53,10 +53,9 @@ static unsigned int count(const struct link *l, const struct sa_set *s, enum sa_
 static bool under_way(const struct link *l, const char *file)
 {
 	const struct sa_set *s;
-	enum sa_mode mode;
 	struct sels sels;
 
-	if (safile_peek(file, &mode, &sels))
+	if (safile_peek(file, NULL, &sels))
 		return false;
 	s = saset_find(l, &sels);
 	return s && (count(l, s, SA_IN) > 1 || count(l, s, SA_OUT) > 1);
