@@ -11,7 +11,7 @@
 #include "ctl.h"
 #include "vici.h"
 
-enum { UP_MS = 20000, CALL_MS = 5000, REKEY_POLLS = 100, UP_POLLS = 50, DOWN_POLLS = 100 };
+enum { UP_MS = 20000, CALL_MS = 5000, REKEY_POLLS = 100, UP_POLLS = 50, DOWN_POLLS = 100, TOLD_POLLS = 1000 };
 
 /* struct talk - a link, and the way to its IKE daemon */
 struct talk {
@@ -132,6 +132,32 @@ static bool is_up(json_t *show)
 	return !strcmp(jstr(first_link(show), "state"), "up");
 }
 
+/* What the section says reaches strongSwan a moment after ipsecd has read it. Return: 0, or an exit code with the error printed */
+static int await_told(struct ctl *c, struct talk *t)
+{
+	json_t *r = NULL;
+	const char *why;
+	int code = 0;
+
+	for (int i = 0; i < TOLD_POLLS; i++) {
+		json_decref(r);
+		r = show_again(c, t);
+		if (!jtrue(r, "ok") || jtrue(first_link(r), "ike_told") || !jnull(first_link(r), "ike_refused"))
+			break;
+		nap();
+	}
+	why = json_string_value(jat(first_link(r), "ike_refused"));
+	if (!jtrue(r, "ok"))
+		ctl_finish(c, r, &code);
+	else if (why)
+		code = ctl_fail(c, EXIT_RUNTIME, "ike-refused", "ipsecctl link set; the log of ipsecd says it as well",
+				"%s: strongSwan has no connection as the link's section says it: %s", t->link, why);
+	else if (!jtrue(first_link(r), "ike_told"))
+		code = ctl_fail(c, EXIT_RUNTIME, "ike-failed", "journalctl -u strongswan", "%s: strongSwan does not take its connection", t->link);
+	json_decref(r);
+	return code;
+}
+
 int cmd_up(struct ctl *c, int argc, char **argv)
 {
 	struct vici m = {0};
@@ -139,6 +165,8 @@ int cmd_up(struct ctl *c, int argc, char **argv)
 	json_t *r = NULL;
 	int code = talk_about(c, argv[0], &t);
 
+	if (!code)
+		code = await_told(c, &t);
 	if (!code) {
 		vici_put(&m, "child", "%s", t.ike);
 		vici_put(&m, "ike", "%s", t.ike);

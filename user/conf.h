@@ -178,6 +178,8 @@ void link_conf_init(struct link_conf *l);
 void link_conf_free(struct link_conf *l);
 int link_conf_copy(struct link_conf *dst, const struct link_conf *src);
 bool link_conf_equal(const struct link_conf *a, const struct link_conf *b);
+/** link_conf_ike_equal() - is the IKE daemon told the same of both? */
+bool link_conf_ike_equal(const struct link_conf *a, const struct link_conf *b);
 /**
  * link_conf_sa() - the SA files of a link one after the other
  * @files: its sa_file; @after: NULL, then what was returned last. Return: NULL, file untouched, behind the last

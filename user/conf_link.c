@@ -956,6 +956,11 @@ static bool auth_equal(const struct ike_auth *a, const struct ike_auth *b)
 	       a->rekey_s == b->rekey_s && a->no_start == b->no_start;
 }
 
+bool link_conf_ike_equal(const struct link_conf *a, const struct link_conf *b)
+{
+	return a->number == b->number && !strcmp(a->ike, b->ike) && paths_equal(a, b) && auth_equal(&a->auth, &b->auth);
+}
+
 bool link_conf_equal(const struct link_conf *a, const struct link_conf *b)
 {
 	return !strcmp(a->name, b->name) && a->number == b->number && !strcmp(a->peer, b->peer) &&

@@ -15,14 +15,75 @@ enum { SECRET_MAX = 4096, FILE_MAX = 60000, CALL_MS = 10000, TRIES = 100, TRY_US
 #define IKE_PROPOSAL "aes256gcm16-prfsha384-ecp384"
 #define ESP_PROPOSAL "aes256gcm16-ecp384-esn" /* AES-256-GCM, a fresh exchange at every renewal, 64 bit numbers */
 
+/* struct refusal - a connection that strongSwan does not have as its section says it */
+struct refusal {
+	struct refusal *next;
+	char name[64], why[256];
+};
+
 struct ike_conn {
 	char vici[SOCKET_PATH_MAX];
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t more;
-	struct ike_call *first; /* under lock */
-	_Atomic bool stop;      /* set under lock, too */
+	struct ike_call *first;   /* under lock, like what follows */
+	char doing[64];           /* whose call is at hand, "" = none is */
+	struct refusal *refusals;
+	_Atomic bool stop;        /* set under lock, too */
 };
+
+/* ---- what was refused ---- */
+
+/* Under lock. */
+static void forgive(struct ike_conn *c, const char *name)
+{
+	struct refusal **at = &c->refusals, *r;
+
+	while ((r = *at)) {
+		if (strcmp(r->name, name)) {
+			at = &r->next;
+			continue;
+		}
+		*at = r->next;
+		free(r);
+	}
+}
+
+static void note_refusal(struct ike_conn *c, const char *name, const char *why)
+{
+	struct refusal *r = calloc(1, sizeof *r);
+
+	if (!r)
+		return;
+	snprintf(r->name, sizeof r->name, "%s", name);
+	snprintf(r->why, sizeof r->why, "%s", why);
+	pthread_mutex_lock(&c->lock);
+	forgive(c, name);
+	r->next = c->refusals;
+	c->refusals = r;
+	pthread_mutex_unlock(&c->lock);
+}
+
+enum ike_told ike_conn_told(struct ike_conn *c, const char *name, char *why, size_t len)
+{
+	enum ike_told told = IKE_TOLD_YES;
+
+	*why = 0;
+	pthread_mutex_lock(&c->lock);
+	for (const struct refusal *r = c->refusals; r; r = r->next) {
+		if (strcmp(r->name, name))
+			continue;
+		told = IKE_TOLD_REFUSED;
+		snprintf(why, len, "%s", r->why);
+	}
+	for (const struct ike_call *call = c->first; call; call = call->next)
+		if (!strcmp(call->name, name))
+			told = IKE_TOLD_NOT_YET;
+	if (!strcmp(c->doing, name))
+		told = IKE_TOLD_NOT_YET;
+	pthread_mutex_unlock(&c->lock);
+	return told;
+}
 
 /* ---- files ---- */
 
@@ -343,19 +404,28 @@ static bool sends_by(json_t *ike, uint32_t spi)
 	return false;
 }
 
+static json_t *sas_named(int fd, const char *name, int *err)
+{
+	json_t *reply = NULL, *sas = NULL;
+	struct vici m = {0};
+
+	vici_put(&m, "ike", "%s", name);
+	vici_put(&m, "noblock", "yes");
+	*err = vici_call(fd, "list-sas", &m, "list-sa", &sas, &reply, CALL_MS);
+	vici_free(&m);
+	json_decref(reply);
+	return sas;
+}
+
 /* Is it to be said at all, and about which IKE SA? Return: 1 = no, 0 = yes, or -errno */
 static int spare(int fd, struct ike_call *call)
 {
-	json_t *reply = NULL, *sas = NULL, *sa, *ike;
-	struct vici m = {0};
 	bool any = false, found = false;
+	json_t *sas, *sa, *ike;
 	size_t i;
 	int err;
 
-	vici_put(&m, "ike", "%s", call->name);
-	vici_put(&m, "noblock", "yes");
-	err = vici_call(fd, "list-sas", &m, "list-sa", &sas, &reply, CALL_MS);
-	vici_free(&m);
+	sas = sas_named(fd, call->name, &err);
 	json_array_foreach (sas, i, sa) {
 		ike = json_object_get(sa, call->name);
 		any |= at_work(ike);
@@ -365,8 +435,69 @@ static int spare(int fd, struct ike_call *call)
 		vici_put(&call->msg, "ike-id", "%s", json_string_value(json_object_get(ike, "uniqueid")) ?: "");
 	}
 	json_decref(sas);
-	json_decref(reply);
 	return err ? err : call->spi ? !found : any;
+}
+
+static int end_one(int fd, json_t *ike)
+{
+	const char *id = json_string_value(json_object_get(ike, "uniqueid"));
+	json_t *reply = NULL;
+	struct vici m = {0};
+	int err;
+
+	vici_put(&m, "ike-id", "%s", id ? id : "");
+	vici_put(&m, "timeout", "%d", CALL_MS / 2);
+	err = vici_call(fd, "terminate", &m, NULL, NULL, &reply, CALL_MS);
+	vici_free(&m);
+	json_decref(reply);
+	return err;
+}
+
+/* They would go on for ever, to an address that is no longer said, and nothing is begun beside them. */
+static int end_halves(int fd, const char *name)
+{
+	json_t *sas, *sa, *ike;
+	const char *state;
+	size_t i;
+	int err;
+
+	sas = sas_named(fd, name, &err);
+	json_array_foreach (sas, i, sa) {
+		ike = json_object_get(sa, name);
+		state = json_string_value(json_object_get(ike, "state"));
+		if (!err && state && (!strcmp(state, "CONNECTING") || !strcmp(state, "CREATED")))
+			err = end_one(fd, ike);
+	}
+	json_decref(sas);
+	return err;
+}
+
+static bool loads(const struct ike_call *call)
+{
+	return !strncmp(call->cmd, "load-", 5);
+}
+
+/* Rather no connection than one that is no longer meant. */
+static void refused(struct ike_conn *c, const struct ike_call *call, int fd, const char *why)
+{
+	json_t *reply = NULL;
+	struct vici m = {0};
+
+	if (!loads(call))
+		return;
+	note_refusal(c, call->name, why);
+	vici_put(&m, "name", "%s", call->name);
+	if (fd >= 0)
+		vici_call(fd, "unload-conn", &m, NULL, NULL, &reply, CALL_MS);
+	vici_free(&m);
+	json_decref(reply);
+}
+
+static int ask(struct ike_call *call, int fd, json_t **reply)
+{
+	int err = call->halves ? end_halves(fd, call->name) : call->if_none || call->spi ? spare(fd, call) : 0;
+
+	return err || call->halves ? err : vici_call(fd, call->cmd, &call->msg, NULL, NULL, reply, CALL_MS);
 }
 
 static void do_call(struct ike_conn *c, struct ike_call *call, int *fd)
@@ -375,20 +506,22 @@ static void do_call(struct ike_conn *c, struct ike_call *call, int *fd)
 	int err = reach(c, fd);
 	const char *ok, *why;
 
-	if (!err && (call->if_none || call->spi))
-		err = spare(*fd, call);
+	if (!err)
+		err = ask(call, *fd, &reply);
 	if (err > 0)
 		return;
-	if (!err)
-		err = vici_call(*fd, call->cmd, &call->msg, NULL, NULL, &reply, CALL_MS);
 	ok = json_string_value(json_object_get(reply, "success"));
 	why = json_string_value(json_object_get(reply, "errmsg"));
-	if (err)
+	if (err) {
 		log_warnx("ike %s: %s by %s: %s", call->name, call->cmd, c->vici, strerror(-err));
-	else if (ok && strcmp(ok, "yes") && !call->quiet)
-		log_warnx("ike %s: strongSwan refuses %s: %s", call->name, call->cmd, why ? why : "it does not say why");
-	else
+		refused(c, call, -1, "strongSwan's vici socket does not answer");
+	} else if (ok && strcmp(ok, "yes") && !call->quiet) {
+		why = why ? why : "it does not say why";
+		log_warnx("ike %s: strongSwan refuses %s: %s", call->name, call->cmd, why);
+		refused(c, call, *fd, why);
+	} else {
 		log_debug("ike %s: %s", call->name, call->cmd);
+	}
 	if (err && *fd >= 0) {
 		close(*fd);
 		*fd = -1;
@@ -417,10 +550,12 @@ static void *run(void *arg)
 		}
 		c->first = call->next;
 		call->next = NULL;
+		snprintf(c->doing, sizeof c->doing, "%s", call->name);
 		pthread_mutex_unlock(&c->lock);
 		do_call(c, call, &fd);
 		ike_call_free(call);
 		pthread_mutex_lock(&c->lock);
+		c->doing[0] = 0;
 	}
 	pthread_mutex_unlock(&c->lock);
 	if (fd >= 0)
@@ -453,15 +588,72 @@ static int add_start(struct ike_call ***end, const struct link_conf *l)
 	return 0;
 }
 
-int ike_conn_load(struct ike_conn *c, const struct link_conf *l, const struct ike_heard *heard, FILE *errs)
+static int add_unload(struct ike_call ***end, const struct link_conf *l)
 {
-	struct ike_call *list;
-	int err = ike_conn_calls(l, heard, &list, errs);
+	struct ike_call *c = call_new(end, "unload-conn", l->ike);
+
+	if (!c)
+		return -ENOMEM;
+	vici_put(&c->msg, "name", "%s", l->ike);
+	c->quiet = true;
+	return 0;
+}
+
+static void add_halves(struct ike_call ***end, const struct link_conf *l)
+{
+	struct ike_call *c = call_new(end, "terminate", l->ike);
 
 	if (c)
+		c->halves = c->quiet = true;
+}
+
+/* Its files are no good. */
+static void without(struct ike_conn *c, const struct link_conf *l, char *why)
+{
+	struct ike_call *list = NULL, **end = &list;
+
+	why[strcspn(why, "\n")] = 0;
+	note_refusal(c, l->ike, why);
+	if (!add_unload(&end, l))
 		queue(c, list);
+}
+
+static void replace(struct ike_conn *c, const struct link_conf *l, bool anew, struct ike_call *list)
+{
+	struct ike_call **end = &list;
+
+	pthread_mutex_lock(&c->lock);
+	forgive(c, l->ike);
+	pthread_mutex_unlock(&c->lock);
+	if (!list) /* its connection is somebody else's */
+		return;
+	while (*end)
+		end = &(*end)->next;
+	if (anew)
+		add_halves(&end, l);
+	queue(c, list);
+}
+
+int ike_conn_load(struct ike_conn *c, const struct link_conf *l, const struct ike_heard *heard, bool anew, FILE *errs)
+{
+	struct ike_call *list;
+	char *why = NULL;
+	size_t len;
+	FILE *f = open_memstream(&why, &len);
+	int err;
+
+	if (!f)
+		return -ENOMEM;
+	err = ike_conn_calls(l, heard, &list, f);
+	fclose(f);
+	fputs(why, errs);
+	if (c && err)
+		without(c, l, why);
+	else if (c)
+		replace(c, l, anew, list);
 	else
 		ike_call_free(list);
+	free(why);
 	return err;
 }
 
@@ -496,9 +688,7 @@ void ike_conn_unload(struct ike_conn *c, const struct link_conf *l)
 
 	if (!l->auth.psk[0] && !l->auth.cert[0])
 		return;
-	call = call_new(&end, "unload-conn", l->ike);
-	if (call)
-		vici_put(&call->msg, "name", "%s", l->ike);
+	add_unload(&end, l);
 	call = call_new(&end, "terminate", l->ike);
 	if (call) {
 		vici_put(&call->msg, "ike", "%s", l->ike);
@@ -540,6 +730,8 @@ void ike_conn_close(struct ike_conn *c)
 	pthread_mutex_unlock(&c->lock);
 	pthread_join(c->thread, NULL);
 	ike_call_free(c->first);
+	while (c->refusals)
+		forgive(c, c->refusals->name);
 	pthread_mutex_destroy(&c->lock);
 	pthread_cond_destroy(&c->more);
 	free(c);

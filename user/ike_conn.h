@@ -33,7 +33,11 @@ struct ike_call {
 	bool quiet;    /* a refusal is no news */
 	uint32_t spi;  /* only, and of, the IKE SA whose child sends by it; 0 = no matter */
 	bool if_none;  /* only where there is no IKE SA of that name, not even one being made */
+	bool halves;   /* of, each, the IKE SAs of that name that are still being made, and by what was said before */
 };
+
+/** enum ike_told - does strongSwan know a link as its section has it? */
+enum ike_told { IKE_TOLD_YES, IKE_TOLD_NOT_YET, IKE_TOLD_REFUSED };
 
 /** ike_conn_open() - @vici: path of strongSwan's socket, copied. Return: 0 or -errno */
 int ike_conn_open(struct ike_conn **cp, const char *vici);
@@ -43,9 +47,13 @@ void ike_conn_close(struct ike_conn *c);
  * ike_conn_load() - (re)load what a link says; running SAs go on. One without ike-psk and ike-cert: nothing
  * @c: NULL = nobody is told, the files are looked at
  * @heard: NULL, or where to call a peer that the configuration gives no address of
+ * @anew: it says something else than before: attempts by what was said are given up
+ * What cannot be loaded, for whatever reason, does not leave an older one of that name with strongSwan.
  * Return: 0, or -errno with sentences in errs (a file that cannot be read, or is open to others)
  */
-int ike_conn_load(struct ike_conn *c, const struct link_conf *l, const struct ike_heard *heard, FILE *errs);
+int ike_conn_load(struct ike_conn *c, const struct link_conf *l, const struct ike_heard *heard, bool anew, FILE *errs);
+/** ike_conn_told() - @why: of IKE_TOLD_REFUSED, a sentence; else "" */
+enum ike_told ike_conn_told(struct ike_conn *c, const char *name, char *why, size_t len);
 /** ike_conn_start() - have SAs made, unless it is at it; nobody waits. Where no address is known, it is refused */
 void ike_conn_start(struct ike_conn *c, const struct link_conf *l);
 /** ike_conn_begins() - is it for ipsecd to see that the link comes up? */

@@ -424,7 +424,8 @@ static void on_ike(struct daemon *d)
 
 	for (unsigned int i = 0; i < d->max_links; i++)
 		if (d->links[i] && d->links[i]->conf.ike[0])
-			ike_conn_load(d->ike_conn, &d->links[i]->conf, last_heard(d, d->links[i], &h), stderr);
+			ike_conn_load(d->ike_conn, &d->links[i]->conf, last_heard(d, d->links[i], &h), false,
+				      stderr);
 }
 
 static void open_ike(struct ipsecd *r)

@@ -455,7 +455,8 @@ static void forget(struct daemon *d, struct link *l)
 	free(l);
 }
 
-static int bring_sas(struct daemon *d, struct link *l, FILE *errs)
+/* @anew: the configuration said something else to the IKE daemon before */
+static int bring_sas(struct daemon *d, struct link *l, bool anew, FILE *errs)
 {
 	char files[SA_FILE_MAX], file[SA_FILE_MAX];
 	const char *at = NULL;
@@ -464,7 +465,7 @@ static int bring_sas(struct daemon *d, struct link *l, FILE *errs)
 
 	ike_generation(d->ike, &there);
 	if (l->conf.ike[0])
-		return ike_conn_load(there ? d->ike_conn : NULL, &l->conf, NULL, errs);
+		return ike_conn_load(there ? d->ike_conn : NULL, &l->conf, NULL, anew, errs);
 	strcpy(files, l->conf.sa_file); /* sad_use() writes there */
 	while ((at = link_conf_sa(files, at, file)))
 		err = sad_load_static(d, l, file, false, errs) ?: err;
@@ -496,7 +497,7 @@ static int raise_link(struct daemon *d, struct link *l, FILE *errs)
 	if (!nobody)
 		nobody = backend_of(l)->link(d, l);
 	push_ent(d, l);
-	err = nobody ? nobody : bring_sas(d, l, errs);
+	err = nobody ? nobody : bring_sas(d, l, false, errs);
 	device_set_mtu(d, l, path_mtu(l)); /* now that the suite is known */
 	push_ent(d, l);
 	push_kernel(d, l);
@@ -596,7 +597,8 @@ int link_set(struct daemon *d, struct link *l, const struct link_conf *c, FILE *
 		forget_ike(d, &old);
 	}
 	if (reload || l->conf.ike[0])
-		err = bring_sas(d, l, errs);
+		err = bring_sas(d, l, !link_conf_ike_equal(&old, c), errs);
+	l->ike_try_ns = 0;
 	device_set_mtu(d, l, path_mtu(l));
 	sad_remote_changed(d, l);
 	push_ent(d, l);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include "backend.h"
 #include "ike.h"
+#include "ike_conn.h"
 #include "load.h"
 #include "log.h"
 #include "muster.h"
@@ -385,6 +386,17 @@ static void put_device(json_t *o, const struct link *l)
 	vj_int(o, "ifindex", l->ifindex);
 }
 
+static void put_ike(json_t *o, const struct daemon *d, const struct link *l)
+{
+	bool its = l->conf.ike[0] && d->ike_conn;
+	char why[256] = "";
+	enum ike_told told = its ? ike_conn_told(d->ike_conn, l->conf.ike, why, sizeof why) : IKE_TOLD_YES;
+
+	vj_str(o, "ike", l->conf.ike);
+	vj_put(o, "ike_told", its ? json_boolean(told == IKE_TOLD_YES) : NULL);
+	vj_str(o, "ike_refused", told == IKE_TOLD_REFUSED ? why : NULL);
+}
+
 static json_t *json_link(const struct daemon *d, const struct link *l, uint64_t now)
 {
 	json_t *o = json_object(), *sas = json_array();
@@ -393,7 +405,7 @@ static json_t *json_link(const struct daemon *d, const struct link *l, uint64_t 
 	read_books(d, l, &k);
 	put_identity(o, l, now);
 	put_device(o, l);
-	vj_str(o, "ike", l->conf.ike);
+	put_ike(o, d, l);
 	vj_put(o, "liveness", json_liveness(l, now));
 	vj_put(o, "keepalive", json_keepalive(l));
 	vj_put(o, "cover", json_cover(l));

@@ -258,3 +258,38 @@ def test_links_come_and_go(lab):
     t.da.ctl("link set ipsec1 ike-rekey 30m")
     assert t.da.is_up(), "running SAs go on"
     wait_until(lambda: "rekeying every 1800s" in t.ca.conns(), 5, t.ca.conns)
+
+
+def test_set_then_up(lab):
+    """What `link set` says is what `up` goes by, also at once; what is refused leaves nothing."""
+    t = gateways(lab)
+    bad = secret(lab, "bad")
+    for n in range(scaled(1, 50, "IKE_SETS")):
+        t.da.ctl("link", "set", "ipsec1", "ike-psk", bad)
+        r = t.da.ctl("up", "ipsec1", check=False)
+        assert r.returncode == 1 and "AUTHENTICATION_FAILED" in r.stdout and t.da.reason() == "no-sa", r.stdout
+        t.da.ctl("link", "set", "ipsec1", "ike-psk", lab.path("psk"), "ike-rekey", f"{1000 + n}s")
+        up(t)
+        assert f"rekeying every {1000 + n}s" in t.ca.conns(), t.ca.conns()
+        t.da.ctl("down", "ipsec1")
+    assert not ping(t.h1, FAR["h1"], count=1, timeout=0.3)
+    t.da.ctl("link", "set", "ipsec1", "ike-esp", "nonsense-x")
+    r = t.da.json("up", "ipsec1", check=False)
+    assert r["code"] == "ike-refused" and t.da.link()["ike_refused"], r
+    assert "east" not in t.ca.conns()
+    r = t.da.ctl("link", "set", "ipsec1", "ike-esp", "aes256gcm16-ecp384-esn", "ike-psk", lab.path("none"), check=False)
+    assert r.returncode and "east" not in t.ca.conns()
+    assert t.da.json("up", "ipsec1", check=False)["code"] == "ike-refused"
+    t.da.ctl("link", "set", "ipsec1", "ike-psk", lab.path("psk"))
+    up(t)
+
+
+def test_an_attempt_does_not_outlive_its_section(lab):
+    """To an address where nobody is, for ever; then the right one is said, and the link comes up by itself."""
+    t = gateways(lab, path_a="198.51.100.77", over_a={"ike-start": "yes", "ike-peer-id": "198.51.100.2"})
+    wait_until(lambda: "CONNECTING" in t.ca.swanctl("--list-sas").stdout, 10, t.ca.log)
+    with open(lab.path("anew.conf"), "w") as f:
+        f.write(t.da.json("show config")["text"].replace("198.51.100.77", t.outer["b4"]))
+    t.da.ctl("apply", lab.path("anew.conf"))
+    t.da.wait_up(timeout=10)
+    assert "198.51.100.77" not in t.ca.swanctl("--list-sas").stdout
