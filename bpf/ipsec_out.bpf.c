@@ -28,6 +28,7 @@ struct raw {
 	__u32 gso_segs;
 	__u32 segs;
 	__u32 bytes; /* IP bytes of all segments */
+	bool nested; /* an envelope of ours */
 	struct ip_hdr ip;
 };
 
@@ -114,9 +115,9 @@ static __always_inline __be32 envelope_spi(struct __sk_buff *skb, const struct i
 }
 
 /*
- * Envelopes of `link` enter `over`: does the way from there lead back? Seen from packets, so that it holds before
- * anybody has looked at the routes. The one that closes a circle is refused and remembered, so that the next attempt
- * ends at its first step, whichever link it enters by.
+ * Envelopes of `link` enter `over`: does the way from there lead back? Workers ask the routes (STAMP_F_NESTED), so
+ * that no circle is gone around even once. For links that the kernel carries it is seen from packets: the one that
+ * closes a circle is refused and remembered, so that the next attempt ends at its first step.
  */
 static __always_inline bool closes_circle(__u32 link, __u32 over)
 {
@@ -141,7 +142,7 @@ static __always_inline bool closes_circle(__u32 link, __u32 over)
 }
 
 /* Is this an envelope that would end in itself? */
-static __always_inline bool loops(struct __sk_buff *skb, const struct raw *r)
+static __always_inline bool loops(struct __sk_buff *skb, struct raw *r)
 {
 	void *data_end = (void *)(long)skb->data_end;
 	void *data = (void *)(long)skb->data;
@@ -155,11 +156,12 @@ static __always_inline bool loops(struct __sk_buff *skb, const struct raw *r)
 	if (!k.spi_be || parse_addrs(data, data_end, ETH_HLEN, r->ip.is6, &src, &k.dst))
 		return false;
 	id = bpf_map_lookup_elem(&env_out, &k);
+	r->nested = id;
 	return id && closes_circle(*id, r->id);
 }
 
 static __always_inline enum drop admit(struct __sk_buff *skb, const struct link_ent *l,
-				       const struct raw *r)
+				       struct raw *r)
 {
 	if (!(l->flags & LINK_F_USED))
 		return DROP_NO_LINK;
@@ -219,6 +221,7 @@ static __always_inline int hand_over(struct __sk_buff *skb, const struct link_en
 		.slot = l->out_slot,
 		.sgen = l->out_sgen,
 		.kind = STAMP_RAW,
+		.flags = r->nested ? STAMP_F_NESTED : 0,
 	};
 
 	if (!w || !w->tap_ifindex)

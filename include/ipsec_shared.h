@@ -56,6 +56,7 @@ enum stamp_kind {
 
 enum stamp_flags {
 	STAMP_F_UNFINISHED = 1 << 0, /* raw: the TCP or UDP checksum may still be the pseudo-header's sum only */
+	STAMP_F_NESTED = 1 << 1,     /* raw: an envelope of ours, of another link: the worker asks where those of this one go */
 };
 
 /* links[link id]; writer: ipsecd control thread; reader: classifier, delivery */

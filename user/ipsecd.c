@@ -30,6 +30,7 @@
 #include "load.h"
 #include "log.h"
 #include "muster.h"
+#include "nest.h"
 #include "ns.h"
 #include "path.h"
 #include "paths.h"
@@ -224,6 +225,11 @@ static void open_maps(struct daemon *d)
 	memset(load_beat(d->load)->worker_ns, 0, sizeof load_beat(d->load)->worker_ns);
 	if (links_init(d))
 		fatalx("out of memory");
+	err = nest_open(&d->nest, d->underlay_fd, d->max_links);
+	if (err) {
+		errno = -err;
+		fatal("netlink");
+	}
 }
 
 static unsigned int count_workers(const struct conf *c)
@@ -251,7 +257,7 @@ static void make_workers(struct daemon *d)
 	for (unsigned int i = 0; i < d->n_workers; i++) {
 		struct worker_conf wc = {.index = i, .first_core = name_hash(d->pin_dir),
 					 .backend_fd = d->backend_fd, .underlay_fd = d->underlay_fd,
-					 .load = d->load, .nl_k = d->nl_k, .gso_queue = d->conf.gso_queue,
+					 .load = d->load, .nl_k = d->nl_k, .nest = d->nest, .gso_queue = d->conf.gso_queue,
 					 .xsk_queue = d->conf.xsk_queue, .use_xsk = true, .audit = d->conf.audit};
 
 		if (worker_new(&d->workers[i], &wc))
@@ -510,6 +516,7 @@ static void shut(struct ipsecd *r)
 	for (unsigned int i = 0; i < d->n_workers; i++)
 		worker_free(d->workers[i]);
 	links_free(d);
+	nest_close(d->nest);
 	endpoints_close(d->endpoints);
 	muster_free(d);
 	load_close(d->load);

@@ -17,6 +17,7 @@
 #include "load.h"
 #include "log.h"
 #include "muster.h"
+#include "nest.h"
 #include "ns.h"
 #include "path.h"
 #include "protect.h"
@@ -70,6 +71,7 @@ void links_place(struct daemon *d, struct link *l, int ifindex, int b_ifindex)
 		chain_add(&d->by_ifindex, ifindex, l->id);
 	if (b_ifindex)
 		chain_add(&d->by_backend, b_ifindex, l->id);
+	nest_place(d->nest, l->id, l->conf.netns[0] ? 0 : ifindex);
 }
 
 struct link *links_at(const struct daemon *d, int ifindex)

@@ -211,6 +211,7 @@ struct daemon {
 	struct nl *nl_u, *nl_k;
 	struct nl *nl_x;      /* XFRM of the underlay; NULL until a link wants it; backend_xfrm.c's */
 	struct load *load;
+	struct nest *nest;    /* told where links are and lead, for the workers; NULL in tests */
 	struct worker *workers[WORKER_MAX];
 	unsigned int n_workers;
 	struct link **links;  /* by id, max_links entries, NULL = free */

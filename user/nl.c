@@ -57,6 +57,7 @@ struct nl {
 	int netns_fd; /* ours: for sysctl */
 	int ioctl_fd;
 	struct held *held; /* nl_hold(); NULL = ask each time */
+	_Atomic uint8_t refused; /* a protocol that this kernel does not take in route queries; 0 = none was seen */
 	struct nl *far; /* last peer namespace of nl_veth_add(), kept for the next thousand */
 	dev_t far_dev;
 	ino_t far_ino;
@@ -1379,7 +1380,6 @@ static int look_in_table(struct nl *nl, uint32_t table, const struct in6_addr *d
 
 /* struct held - what route queries need beside the route, as it was when the first of a round needed it */
 struct held {
-	uint8_t refused; /* a protocol that the kernel does not take in the question */
 	struct {
 		bool known;
 		struct rule *v;
@@ -1478,6 +1478,35 @@ static int by_proto_rule(struct nl *nl, const struct in6_addr *dst, const struct
 	return 0;
 }
 
+/* The route. @ipproto, @dport: 0 from then on when the kernel does not take them: it knows TCP, UDP and ICMP here */
+static int ask_fib(struct nl *nl, const struct in6_addr *dst, const struct in6_addr *src, uint32_t fwmark, uint8_t *ipproto,
+		   uint16_t *dport, struct nl_route *out)
+{
+	int err = -EOPNOTSUPP;
+
+	if (!*ipproto || nl->refused != *ipproto)
+		err = route_query(nl, dst, src, fwmark, *ipproto, *dport, 0, out);
+	if (err != -EOPNOTSUPP || !*ipproto)
+		return err;
+	nl->refused = *ipproto;
+	err = by_proto_rule(nl, dst, src, fwmark, *ipproto, out);
+	if (err)
+		err = route_query(nl, dst, src, fwmark, 0, 0, 0, out);
+	*ipproto = 0;
+	*dport = 0;
+	return err;
+}
+
+int nl_route_oif(struct nl *nl, const struct in6_addr *dst, const struct in6_addr *src_or_null, uint32_t fwmark, uint8_t ipproto,
+		 uint16_t dport, int *oif)
+{
+	struct nl_route r;
+	int err = ask_fib(nl, dst, src_or_null, fwmark, &ipproto, &dport, &r);
+
+	*oif = err ? 0 : r.oif;
+	return err ? err : r.oif ? 0 : -ENETUNREACH;
+}
+
 int nl_route_get(struct nl *nl, const struct in6_addr *dst, const struct in6_addr *src_or_null,
 		 uint32_t fwmark, uint8_t ipproto, uint16_t dport, struct nl_route *out)
 {
@@ -1485,19 +1514,7 @@ int nl_route_get(struct nl *nl, const struct in6_addr *dst, const struct in6_add
 	struct nl_link dev;
 	int err;
 
-	err = -EOPNOTSUPP;
-	if (!nl->held || !ipproto || nl->held->refused != ipproto)
-		err = route_query(nl, dst, src_or_null, fwmark, ipproto, dport, 0, out);
-	/* the kernel takes TCP, UDP and ICMP here and nothing else */
-	if (err == -EOPNOTSUPP && ipproto) {
-		if (nl->held)
-			nl->held->refused = ipproto;
-		err = by_proto_rule(nl, dst, src_or_null, fwmark, ipproto, out);
-		if (err)
-			err = route_query(nl, dst, src_or_null, fwmark, 0, 0, 0, out);
-		ipproto = 0;
-		dport = 0;
-	}
+	err = ask_fib(nl, dst, src_or_null, fwmark, &ipproto, &dport, out);
 	if (err)
 		return err;
 	out->route_mtu = out->mtu;

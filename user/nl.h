@@ -148,6 +148,9 @@ int nl_route_each_proto(struct nl *nl, int family, uint8_t proto,
  */
 int nl_route_get(struct nl *nl, const struct in6_addr *dst, const struct in6_addr *src_or_null, uint32_t fwmark, uint8_t ipproto,
 		 uint16_t dport, struct nl_route *out);
+/** nl_route_oif() - the device that nl_route_get() would name, and no more than that: some two questions less */
+int nl_route_oif(struct nl *nl, const struct in6_addr *dst, const struct in6_addr *src_or_null, uint32_t fwmark, uint8_t ipproto,
+		 uint16_t dport, int *oif);
 
 /**
  * nl_hold() - until nl_let_go(), nl_route_get() asks once for rules and devices, and not with every route: for a round

@@ -7,6 +7,7 @@
 #include <net/ethernet.h>
 #include <netinet/ip.h>
 #include <netinet/ip6.h>
+#include "nest.h"
 #include "pkt.h"
 #include "transport.h"
 #include "worker_priv.h"
@@ -297,6 +298,18 @@ enum drop out_sa(const struct wlink *l, const uint8_t *ip, uint32_t len, struct 
 	return *o ? DROP_NONE : DROP_SELECTOR;
 }
 
+/* An envelope of another link is to go into l: not if l's own come back. Once a round, as it takes system calls. */
+static enum drop comes_back(struct worker *w, struct wlink *l, unsigned int path, const struct stamp *st)
+{
+	if (!(st->flags & STAMP_F_NESTED))
+		return DROP_NONE;
+	if (l->nested[path].asked_ns != w->now) {
+		l->nested[path].asked_ns = w->now;
+		l->nested[path].back = nest_returns(w->conf.nest, l->id, path);
+	}
+	return l->nested[path].back ? DROP_ROUTE_LOOP : DROP_NONE;
+}
+
 static void cut(struct worker *w, struct wlink *l, struct wsa_out *o, unsigned int path, const struct gso *g)
 {
 	uint32_t room = g->seg_payload ? (uint32_t)g->l3_len + g->l4_len + g->seg_payload : g->len;
@@ -316,6 +329,7 @@ static void tap_frame(struct worker *w, const uint8_t *buf, uint32_t len)
 {
 	const struct virtio_net_hdr *vh = (const void *)buf;
 	const uint8_t *ip = buf + TAP_VNET_LEN + TAP_L2_LEN;
+	unsigned int path = 0;
 	struct wsa_out *o;
 	struct stamp st;
 	struct wlink *l;
@@ -343,11 +357,15 @@ static void tap_frame(struct worker *w, const uint8_t *buf, uint32_t len)
 	}
 	l->ctr->out_tap_segs += g.n_segs;
 	d = out_sa(l, ip, len - TAP_VNET_LEN - TAP_L2_LEN, &o);
+	if (!d) {
+		path = path_of(l, ip, len - TAP_VNET_LEN - TAP_L2_LEN);
+		d = comes_back(w, l, path, &st);
+	}
 	if (d) {
 		l->ctr->drops_out[d] += g.n_segs;
 		return;
 	}
-	cut(w, l, o, path_of(l, ip, len - TAP_VNET_LEN - TAP_L2_LEN), &g);
+	cut(w, l, o, path, &g);
 }
 
 /* The inner packet of a frame, to be sealed from there if padding and trailer fit behind it; else a copy. */
@@ -366,6 +384,7 @@ static uint8_t *take_from(struct worker *w, const struct wlink *l, const struct 
 static void port_frame(struct worker *w, const struct port_frame *f)
 {
 	const uint8_t *ip = f->data + TAP_L2_LEN;
+	unsigned int path = 0;
 	struct wsa_out *o;
 	struct stamp st;
 	struct wlink *l;
@@ -384,11 +403,15 @@ static void port_frame(struct worker *w, const struct port_frame *f)
 	len = family == 4 ? ip[2] << 8 | ip[3] : (ip[4] << 8 | ip[5]) + IP6_HDR_LEN;
 	d = len > f->len - TAP_L2_LEN ? DROP_SHORT : out_sa(l, ip, len, &o);
 	if (!d) {
+		path = path_of(l, ip, len);
+		d = comes_back(w, l, path, &st);
+	}
+	if (!d) {
 		uint8_t *from = take_from(w, l, o, f, len);
 
 		if (st.flags & STAMP_F_UNFINISHED)
 			gso_finish(from, len);
-		d = push_ip(w, l, o, path_of(l, from, len), from, len, false);
+		d = push_ip(w, l, o, path, from, len, false);
 	}
 	if (d)
 		l->ctr->drops_out[d]++;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include "ipsec_wire.h"
 #include "log.h"
+#include "nest.h"
 #include "ns.h"
 #include "path.h"
 #include "sad.h"
@@ -585,12 +586,29 @@ static int push_in_worker(struct worker *w, void *arg)
 	return 0;
 }
 
+static void tell_nest(struct daemon *d, const struct link *l)
+{
+	struct nest_way ways[PATHS_MAX];
+
+	for (unsigned int i = 0; i < l->n_paths; i++) {
+		const struct link_path *p = &l->paths[i];
+		bool udp = p->conf.encap == ENCAP_UDP;
+
+		ways[i] = (struct nest_way){.remote = p->remote, .fwmark = p->conf.fwmark, .in_use = p->in_use,
+					    .ipproto = udp ? IPPROTO_UDP : IPPROTO_ESP, .port = udp ? p->conf.port : 0};
+		if (p->conf.has_local)
+			ways[i].local = p->conf.local;
+	}
+	nest_ways(d->nest, l->id, ways, l->n_paths);
+}
+
 void path_push(struct daemon *d, struct link *l)
 {
 	struct push p = {.l = l};
 
 	p.n_share = spread(l, p.slot);
 	l->paths_stale = false;
+	tell_nest(d, l);
 	if (l->w && l->in_worker)
 		worker_call(d->workers[l->worker], push_in_worker, &p);
 	else if (l->w)

@@ -122,6 +122,7 @@ struct wlink {
 	struct wlink_live live;
 	enum liveness_mode mode;
 	uint64_t interval_ns, next_probe_ns;
+	struct { uint64_t asked_ns; bool back; } nested[PATHS_MAX]; /* nest_returns(), in the round that began then */
 	unsigned int turn;        /* whose question leaves last, modulo n_paths: of those read together only the newest moves a peer */
 	uint64_t keepalive_ns;    /* 0 = off */
 	uint64_t cover_ns, next_cover_ns; /* between two dummies, 0 = none; when the next is due */
@@ -143,6 +144,7 @@ enum { WPATH_BACK = PATHS_MAX };
 struct worker;
 struct load;
 struct nl;
+struct nest;
 
 struct worker_conf {
 	unsigned int index;
@@ -150,6 +152,7 @@ struct worker_conf {
 	int backend_fd, underlay_fd; /* namespaces */
 	struct load *load;
 	struct nl *nl_k;             /* backend namespace */
+	struct nest *nest;           /* where envelopes in links lead; NULL = nobody looks */
 	uint32_t gso_queue, xsk_queue;
 	bool use_xsk;
 	bool audit;

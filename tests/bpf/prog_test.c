@@ -29,7 +29,7 @@ enum {
 	SPI_ALIEN = 0x7777,
 };
 
-enum stamped { UNCHANGED, RAW, WIRE, DELIVERED };
+enum stamped { UNCHANGED, RAW, NESTED, WIRE, DELIVERED };
 
 struct row {
 	const char *name;
@@ -174,7 +174,7 @@ static const struct row rows[] = {
 	 ACT_REDIRECT, RAW, MOVED(SEGS(1, 80), {LINK(tap_segs), 1})},
 	{"classify: another link's envelope may nest", PROG_classify,
 	 {.src = "192.0.2.1", .dst = "198.51.100.7", ESP, .spi = SPI_OTHER, .payload = 60},
-	 ACT_REDIRECT, RAW, MOVED(SEGS(1, 80), {LINK(tap_segs), 1})},
+	 ACT_REDIRECT, NESTED, MOVED(SEGS(1, 80), {LINK(tap_segs), 1})},
 	{"classify: udp that only looks like it", PROG_classify,
 	 {.src = "192.0.2.1", .dst = "198.51.100.7", UDP, .sport = 1, .dport = 2, .spi = SPI_OUT,
 	  .payload = 60}, ACT_REDIRECT, RAW, MOVED(SEGS(1, 88), {LINK(tap_segs), 1})},
@@ -545,9 +545,9 @@ static void frame_check(const struct row *r, const uint8_t *in, unsigned int in_
 			const uint8_t *out, unsigned int out_len)
 {
 	static const uint8_t macs[12] = {2, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1};
-	struct stamp raw = {LINK_ID, GEN, SLOT_OUT, 2, STAMP_RAW, 0};
+	struct stamp raw = {LINK_ID, GEN, SLOT_OUT, 2, STAMP_RAW, 0}, nested = {LINK_ID, GEN, SLOT_OUT, 2, STAMP_RAW, STAMP_F_NESTED};
 	struct stamp wire = {LINK_ID, 0, SLOT_IN, 4, STAMP_WIRE, 0};
-	const void *want[] = {[UNCHANGED] = in, [RAW] = &raw, [WIRE] = &wire, [DELIVERED] = macs};
+	const void *want[] = {[UNCHANGED] = in, [RAW] = &raw, [NESTED] = &nested, [WIRE] = &wire, [DELIVERED] = macs};
 
 	assert_int_equal(out_len, in_len);
 	assert_memory_equal(out, want[r->stamped], 12);
