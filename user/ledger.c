@@ -186,6 +186,70 @@ static bool same_inode(int dirfd, const char *name, int fd)
 	       by_name.st_ino == by_fd.st_ino && by_name.st_dev == by_fd.st_dev;
 }
 
+/* One descriptor serves all ledgers of a directory: there is one state directory per daemon. */
+static struct {
+	struct stat st;
+	int fd;
+	unsigned int refs;
+	pthread_mutex_t lock;
+} shared_dir = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static bool is_shared(int fd)
+{
+	bool yes;
+
+	pthread_mutex_lock(&shared_dir.lock);
+	yes = shared_dir.refs && fd == shared_dir.fd;
+	pthread_mutex_unlock(&shared_dir.lock);
+	return yes;
+}
+
+/*
+ * Who makes names of the shared directory durable. Several threads wait for the disk (ahead.c): one fsync() is
+ * enough for all whose rename() came before it began.
+ */
+static struct {
+	pthread_mutex_t lock; /* all of the following */
+	pthread_cond_t ended;
+	uint64_t begun, done, failed; /* numbers of fsync()s; failed: the last that was in vain */
+} dir_sync = {.lock = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER};
+
+/* Under lock: the fsync() that nobody is at yet. */
+static void sync_now(int dirfd)
+{
+	uint64_t n = ++dir_sync.begun;
+	int err;
+
+	pthread_mutex_unlock(&dir_sync.lock);
+	err = fsync(dirfd);
+	pthread_mutex_lock(&dir_sync.lock);
+	dir_sync.done = n;
+	if (err)
+		dir_sync.failed = n;
+	pthread_cond_broadcast(&dir_sync.ended);
+}
+
+/* Names made before the call are durable, or -EIO: then nobody knows. */
+static int sync_dir(int dirfd)
+{
+	uint64_t ours;
+	int err;
+
+	if (!is_shared(dirfd))
+		return fsync(dirfd) ? -EIO : 0;
+	pthread_mutex_lock(&dir_sync.lock);
+	ours = dir_sync.begun + 1; /* the first that begins after us */
+	while (dir_sync.done < ours) {
+		if (dir_sync.begun == dir_sync.done)
+			sync_now(dirfd);
+		else
+			pthread_cond_wait(&dir_sync.ended, &dir_sync.lock);
+	}
+	err = dir_sync.failed >= ours ? -EIO : 0;
+	pthread_mutex_unlock(&dir_sync.lock);
+	return err;
+}
+
 /* Make m durable. On failure l->m and what is on disk are as before, or l is broken. */
 static int commit(struct ledger *l, const struct marks *m)
 {
@@ -209,7 +273,7 @@ static int commit(struct ledger *l, const struct marks *m)
 	}
 	close(l->fd);
 	l->fd = fd;
-	if (fsync(l->dirfd)) {
+	if (sync_dir(l->dirfd)) {
 		l->broken = true;
 		return -EIO;
 	}
@@ -227,14 +291,6 @@ static int open_dir(const char *dir, FILE *errs)
 			       strerror(errno))
 		      : fd;
 }
-
-/* One descriptor serves all ledgers of a directory: there is one state directory per daemon. */
-static struct {
-	struct stat st;
-	int fd;
-	unsigned int refs;
-	pthread_mutex_t lock;
-} shared_dir = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static int share_locked(int fd)
 {

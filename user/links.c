@@ -733,9 +733,9 @@ static int add_new(struct daemon *d, const struct conf *c, FILE *errs, json_t *r
 	errors = new_links(d, c, fresh, &n, errs, report);
 	for (unsigned int i = 0; i < n; i++)
 		stood += fresh[i]->ifindex != 0;
+	ahead_begin(d, fresh, n); /* its hands wait for the disk, we for nftables */
 	if (n && protect_apply(d))
 		fprintf(errs, "a layer of protection is missing: ipsecctl doctor names it\n");
-	ahead_begin(d, fresh, n);
 	nl_hold(d->nl_u);
 	for (unsigned int i = 0; i < n; i++)
 		errors += raise_link(d, fresh[i], errs) ? 1 : 0;

@@ -9,16 +9,19 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -984,6 +987,115 @@ static void test_kill_points(void **state)
 	assert_true(t.torn > 0);
 }
 
+/* ---- many at once ---- */
+
+/* Directories as they are synced, in the place of libc's: slowly when others shall come meanwhile. */
+static _Atomic uint64_t dir_begun, dir_done;
+static atomic_bool dir_slow, dir_fails;
+
+int fsync(int fd)
+{
+	struct stat st;
+	uint64_t n;
+	int err;
+
+	if (fstat(fd, &st) || !S_ISDIR(st.st_mode))
+		return (int)syscall(SYS_fsync, fd);
+	n = atomic_fetch_add(&dir_begun, 1) + 1;
+	if (dir_slow)
+		usleep(2000);
+	err = (int)syscall(SYS_fsync, fd);
+	atomic_store(&dir_done, n);
+	if (!dir_fails)
+		return err;
+	errno = EIO;
+	return -1;
+}
+
+enum { CROWD = 16, MARKS = 8 };
+
+/* struct one - of a crowd, with a ledger of its own */
+struct one {
+	pthread_t thread;
+	struct ledger *l;
+	unsigned int unsynced, failed;
+};
+
+static void *mark_often(void *arg)
+{
+	struct one *o = arg;
+
+	for (unsigned int i = 1; i <= MARKS; i++) {
+		uint64_t before = atomic_load(&dir_begun);
+
+		o->failed += ledger_mark_in(o->l, i * 1000) != 0;
+		o->unsynced += atomic_load(&dir_done) <= before; /* one that began before us may not know our name */
+	}
+	return NULL;
+}
+
+static void crowd(struct one who[CROWD])
+{
+	for (unsigned int i = 0; i < CROWD; i++) {
+		struct sa_conf c = sa_of(SA_IN, 0x1000 + i);
+
+		assert_int_equal(ledger_create(dir, &c, stderr), 0);
+		who[i].l = opened(&c);
+	}
+	dir_slow = true;
+	for (unsigned int i = 0; i < CROWD; i++)
+		assert_int_equal(pthread_create(&who[i].thread, NULL, mark_often, &who[i]), 0);
+	for (unsigned int i = 0; i < CROWD; i++)
+		pthread_join(who[i].thread, NULL);
+	dir_slow = false;
+}
+
+/* Who waits for the disk at the same time waits for the same fsync() of the directory, and for no older one. */
+static void test_many_share_a_sync(void **state)
+{
+	struct one who[CROWD] = {0};
+	uint64_t before;
+
+	dir_begun = dir_done = 0;
+	before = CROWD; /* ledger_create()'s */
+	crowd(who);
+	print_message("%u marks, %u syncs\n", CROWD * MARKS, (unsigned int)(dir_begun - before));
+	assert_true(dir_begun - before < CROWD * MARKS / 2);
+	for (unsigned int i = 0; i < CROWD; i++) {
+		assert_int_equal(who[i].failed, 0);
+		assert_int_equal(who[i].unsynced, 0);
+		assert_int_equal(ledger_mark(who[i].l), MARKS * 1000);
+		ledger_close(who[i].l);
+	}
+}
+
+static void *mark_once(void *arg)
+{
+	struct one *o = arg;
+
+	o->failed = ledger_mark_in(o->l, 1000000) == -EIO;
+	return NULL;
+}
+
+/* A sync that fails fails for all who waited for it: none of them knows any more what is durable, and others do. */
+static void test_a_sync_fails(void **state)
+{
+	struct one who[CROWD] = {0};
+
+	crowd(who);
+	dir_slow = dir_fails = true;
+	for (unsigned int i = 0; i < CROWD / 2; i++)
+		assert_int_equal(pthread_create(&who[i].thread, NULL, mark_once, &who[i]), 0);
+	for (unsigned int i = 0; i < CROWD / 2; i++)
+		pthread_join(who[i].thread, NULL);
+	dir_slow = dir_fails = false;
+	for (unsigned int i = 0; i < CROWD; i++) {
+		assert_int_equal(who[i].failed, i < CROWD / 2);
+		assert_int_equal(ledger_mark_in(who[i].l, 2000000), i < CROWD / 2 ? -EIO : 0);
+		ledger_close(who[i].l);
+	}
+}
+
 int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
@@ -1011,6 +1123,8 @@ int main(void)
 		CASE(test_lock_under_commits),
 		CASE(test_replaced_while_open),
 		CASE(test_create_race),
+		CASE(test_many_share_a_sync),
+		CASE(test_a_sync_fails),
 		CASE(test_kill_points),
 	};
 
