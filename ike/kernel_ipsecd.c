@@ -588,6 +588,8 @@ PLUGIN_EXPORT plugin_t *kernel_ipsecd_plugin_create(void)
 				"key goes astray. Build the plugin for this version.\n");
 		_exit(78);
 	}
+	/* a virtual address belongs on ipsecN, where ipsecd puts it; here it is the default alone that changes */
+	lib->settings->set_default_str(lib->settings, "%s.install_virtual_ip", "no", lib->ns);
 	INIT(this, .get_name = _get_name, .get_features = _get_plugin_features, .destroy = _destroy_plugin);
 	return this;
 }

@@ -202,6 +202,23 @@ static void detail_path(json_t *l)
 	    jtrue(p, "learned") ? ", learned" : "", (long long)jint(l, "n_paths"));
 }
 
+static void detail_address(json_t *l, const char *own, const char *far)
+{
+	if (!jnull(l, own) && jnull(l, far))
+		say(own, "%s, the peer's from ike-pool", jstr(l, own));
+	else if (!jnull(l, own))
+		say(own, "%s peer %s", jstr(l, own), jstr(l, far));
+}
+
+static void detail_virtual(json_t *list, const char *whose)
+{
+	json_t *a;
+	size_t i;
+
+	json_array_foreach (list, i, a)
+		say("virtual", "%s, %s", json_string_value(a), whose);
+}
+
 static void detail(const struct ctl *c, json_t *l)
 {
 	char age[FMT_LEN], rx[FMT_LEN], tx[FMT_LEN];
@@ -215,10 +232,10 @@ static void detail(const struct ctl *c, json_t *l)
 	    jstr(l, "reason_text"));
 	say("admin", "%s, carrier %s, %lld changes of state", jstr(l, "admin"),
 	    jtrue(l, "carrier") ? "on" : "off", (long long)jint(l, "flaps"));
-	if (!jnull(l, "address"))
-		say("address", "%s peer %s", jstr(l, "address"), jstr(l, "far"));
-	if (!jnull(l, "address6"))
-		say("address6", "%s peer %s", jstr(l, "address6"), jstr(l, "far6"));
+	detail_address(l, "address", "far");
+	detail_address(l, "address6", "far6");
+	detail_virtual(jat(l, "virtual.own"), "ours");
+	detail_virtual(jat(l, "virtual.far"), "the peer's");
 	say("device", "mtu %lld metric %lld netns %s, %s worker %lld", (long long)jint(l, "mtu"),
 	    (long long)jint(l, "metric"), jnull(l, "netns") ? "(underlay)" : jstr(l, "netns"),
 	    jstr(l, "backend"), (long long)jint(l, "worker"));

@@ -26,7 +26,7 @@ enum { PATHS_MAX = 8, FROM_MAX = 4, PEER_NAME_MAX = 64, INSTANCE_MAX = 32, HOST_
        LIVE_MS_MIN = 10, LIVE_MS_MAX = 600000, LIVE_COUNT_MAX = 255,
        KEEPALIVE_MS_MIN = 1000, KEEPALIVE_MS_MAX = 3600000,
        IKE_ID_MAX = 256, IKE_FILE_MAX = 512, IKE_PROPOSAL_MAX = 128, SOCKET_PATH_MAX = 108,
-       IKE_REKEY_S_MIN = 10, IKE_REKEY_S_MAX = 86400 * 7 };
+       VIPS_MAX = 8, IKE_REKEY_S_MIN = 10, IKE_REKEY_S_MAX = 86400 * 7 };
 #define TFC_MTU UINT32_MAX
 #define COVER_MAX 1000 /* dummies per second: the worker sleeps in milliseconds */
 #define MSS_BY_MTU UINT32_MAX
@@ -88,10 +88,10 @@ struct prefixes {
 	unsigned int n;
 };
 
-/** struct p2p - `address = OWN peer FAR` */
+/** struct p2p - `address = OWN [peer FAR]` */
 struct p2p {
 	bool set;
-	struct in6_addr own, far;
+	struct in6_addr own, far; /* far unspecified: it comes from the link's ike-pool */
 };
 
 /** struct link_conf - one [link] section */
@@ -116,6 +116,8 @@ struct link_conf {
 	char sa_file[SA_FILE_MAX]; /* sa = file:PATH ...: link_conf_sa() */
 	char ike[64];            /* sa = ike:NAME or ike = NAME: strongSwan's connection and child */
 	struct ike_auth auth;    /* ike-* */
+	struct prefixes ike_vips; /* of length 32 or 128: asked of the peer; 0.0.0.0 and :: = whichever it gives */
+	struct prefixes ike_pool; /* what the peer is given addresses from */
 	enum input_mode input;
 	enum link_backend backend;
 	uint32_t tfc;            /* pad shorter inner packets to this; 0 = off, TFC_MTU = to the device's MTU */
@@ -178,6 +180,11 @@ void link_conf_init(struct link_conf *l);
 void link_conf_free(struct link_conf *l);
 int link_conf_copy(struct link_conf *dst, const struct link_conf *src);
 bool link_conf_equal(const struct link_conf *a, const struct link_conf *b);
+/** p2p_has_far() - set, and both ends said */
+static inline bool p2p_has_far(const struct p2p *p)
+{
+	return p->set && !IN6_IS_ADDR_UNSPECIFIED(&p->far);
+}
 /** link_conf_ike_equal() - is the IKE daemon told the same of both? */
 bool link_conf_ike_equal(const struct link_conf *a, const struct link_conf *b);
 /**

@@ -133,13 +133,16 @@ static void check_p2p(struct check *k, const struct link_conf *l, const struct p
 
 	if (!p->set)
 		return;
-	same(k, l, claim(k, l, "far %s %s", l->netns, addr_str(&p->far, far)), "the far address");
+	if (p2p_has_far(p))
+		same(k, l, claim(k, l, "far %s %s", l->netns, addr_str(&p->far, far)), "the far address");
 	for (unsigned int i = 0; i < l->n_paths; i++) {
 		const struct path_conf *pa = &l->paths[i];
 
 		for (int own = 0; own < 2; own++) { /* remote may be the far one, local our own */
 			const struct in6_addr *inner = own ? &p->own : &p->far;
 
+			if (IN6_IS_ADDR_UNSPECIFIED(inner))
+				continue;
 			if (conf_path_literal(pa) && same_addr(inner, &pa->remote))
 				distinct(k, l, pa, &pa->remote, !own, rule);
 			if (pa->has_local && same_addr(inner, &pa->local))
@@ -185,7 +188,7 @@ static void check_missing(struct check *k, const struct link_conf *l, uint64_t m
 		fault(k, l,
 		      "'path' is missing: where do envelopes go? as path = 198.51.100.7, or path = "
 		      "any");
-	if (l->liveness == LIVE_PING && !l->address.set && !l->address6.set)
+	if (l->liveness == LIVE_PING && !p2p_has_far(&l->address) && !p2p_has_far(&l->address6))
 		fault(k, l, "'liveness = ping' needs 'address' or 'address6' to know whom to ping");
 }
 
@@ -212,6 +215,104 @@ static void check_ike(struct check *k, const struct link_conf *l)
 		fault(k, l, "with certificates 'ike-peer-id' must say whose: else anybody with one of that CA would do");
 }
 
+static bool among(const struct prefixes *l, const struct in6_addr *a)
+{
+	for (unsigned int i = 0; i < l->n; i++)
+		if (prefix_match(&l->p[i], a))
+			return true;
+	return false;
+}
+
+static bool of_family(const struct prefixes *l, bool is4)
+{
+	for (unsigned int i = 0; i < l->n; i++)
+		if (l->p[i].is4 == is4)
+			return true;
+	return false;
+}
+
+/* What is given away must be nobody's yet. */
+static void check_vips(struct check *k, const struct link_conf *l)
+{
+	const struct p2p *both[2] = {&l->address, &l->address6};
+	char buf[INET6_ADDRSTRLEN];
+
+	if (!l->ike[0] && (l->ike_vips.n || l->ike_pool.n))
+		fault(k, l, "virtual addresses are IKE's to give: name the connection, as ike = %s", l->peer[0] ? l->peer : "east");
+	if (l->ike_vips.n && l->ike_pool.n)
+		fault(k, l, "'ike-vips' asks for addresses, 'ike-pool' gives them: one end does the one, the other the other");
+	for (int i = 0; i < 2; i++) {
+		const struct p2p *p = both[i];
+
+		if (p->set && !p2p_has_far(p) && !of_family(&l->ike_pool, !i))
+			fault(k, l, "the peer's address is missing: %s peer FAR, or an ike-pool of that family", addr_str(&p->own, buf));
+		if (p->set && among(&l->ike_pool, &p->own))
+			fault(k, l, "its own address %s lies in its ike-pool and would be given away", addr_str(&p->own, buf));
+	}
+}
+
+/* struct pool - one link's */
+struct pool {
+	struct prefix p;
+	const struct link_conf *l;
+};
+
+static int cmp_pool(const void *x, const void *y)
+{
+	const struct pool *a = x, *b = y;
+	int d = memcmp(&a->p.addr, &b->p.addr, sizeof a->p.addr);
+
+	return d ? d : (int)a->p.len - (int)b->p.len;
+}
+
+static bool inside(const struct prefix *wide, const struct prefix *narrow)
+{
+	return wide->is4 == narrow->is4 && wide->len <= narrow->len && prefix_match(wide, &narrow->addr);
+}
+
+static void check_far_in_pool(struct check *k, const struct link_conf *l, const struct p2p *p, const struct pool *v, size_t n)
+{
+	char buf[INET6_ADDRSTRLEN];
+
+	for (size_t i = 0; p2p_has_far(p) && i < n; i++) {
+		if (!prefix_match(&v[i].p, &p->far) || v[i].p.is4 != addr_is4(&p->far))
+			continue;
+		fault(k, l, "the far address %s lies in the ike-pool of link %s and would be given away", addr_str(&p->far, buf), v[i].l->name);
+		return;
+	}
+}
+
+/* Links may share a pool: then it is one. Two that overlap are two to strongSwan, and give the same address twice. */
+static void check_pools(struct check *k)
+{
+	char a[INET6_ADDRSTRLEN + 4], b[INET6_ADDRSTRLEN + 4];
+	size_t n = 0;
+	struct pool *v;
+
+	for (unsigned int i = 0; i < k->c->n_links; i++)
+		n += k->c->links[i].ike_pool.n;
+	v = n ? calloc(n, sizeof *v) : NULL;
+	if (!v)
+		return;
+	n = 0;
+	for (unsigned int i = 0; i < k->c->n_links; i++)
+		for (unsigned int j = 0; j < k->c->links[i].ike_pool.n; j++)
+			v[n++] = (struct pool){k->c->links[i].ike_pool.p[j], &k->c->links[i]};
+	qsort(v, n, sizeof *v, cmp_pool);
+	for (size_t i = 1, wide = 0; i < n; i++) {
+		if (!inside(&v[wide].p, &v[i].p))
+			wide = i;
+		else if (!prefix_same(&v[wide].p, &v[i].p))
+			fault(k, v[i].l, "ike-pool %s overlaps %s of link %s: the same addresses would be given twice", prefix_str(&v[i].p, a),
+			      prefix_str(&v[wide].p, b), v[wide].l->name);
+	}
+	for (unsigned int i = 0; i < k->c->n_links; i++) {
+		check_far_in_pool(k, &k->c->links[i], &k->c->links[i].address, v, n);
+		check_far_in_pool(k, &k->c->links[i], &k->c->links[i].address6, v, n);
+	}
+	free(v);
+}
+
 static void check_link(struct check *k, const struct link_conf *l, uint64_t mentioned)
 {
 	char file[SA_FILE_MAX];
@@ -225,6 +326,7 @@ static void check_link(struct check *k, const struct link_conf *l, uint64_t ment
 	while ((at = link_conf_sa(l->sa_file, at, file)))
 		same(k, l, claim(k, l, "sa %s", file), "the SA file");
 	check_ike(k, l);
+	check_vips(k, l);
 	check_p2p(k, l, &l->address);
 	check_p2p(k, l, &l->address6);
 	check_protect(k, l);
@@ -240,6 +342,7 @@ int conf_check_all(const struct conf *c, FILE *errs, const uint64_t *mentioned)
 		check_own(&k, &c->links[i], &c->links[i].address);
 		check_own(&k, &c->links[i], &c->links[i].address6);
 	}
+	check_pools(&k);
 	if (c->n_links > c->max_links)
 		fault(&k, &c->links[c->max_links], "more than max-links = %u links", c->max_links);
 	tdestroy(k.claims, claim_free);

@@ -61,12 +61,12 @@ static int set_p2p(struct p2p *p, bool is4, char *v, struct why *w)
 	own = strtok_r(v, " \t", &rest);
 	mid = own ? conf_word(&rest) : NULL;
 	far = mid ? conf_word(&rest) : NULL;
-	if (!far || conf_word(&rest) || strcmp(mid, "peer"))
-		return conf_bad(w, "write OWN peer FAR, as %s", eg);
+	if (!own || (mid && (!far || conf_word(&rest) || strcmp(mid, "peer"))))
+		return conf_bad(w, "write OWN peer FAR, as %s; or OWN alone where the peer's comes from ike-pool", eg);
 	if (addr_parse(own, &r.own) || addr_is4(&r.own) != is4 || !conf_usable(&r.own))
 		return conf_bad(w, "'%s' is no usable %s address; as in %s", own,
 				is4 ? "IPv4" : "IPv6", eg);
-	if (addr_parse(far, &r.far) || addr_is4(&r.far) != is4 || !conf_usable(&r.far))
+	if (far && (addr_parse(far, &r.far) || addr_is4(&r.far) != is4 || !conf_usable(&r.far)))
 		return conf_bad(w, "'%s' is no usable %s address; as in %s", far,
 				is4 ? "IPv4" : "IPv6", eg);
 	if (!memcmp(&r.own, &r.far, 16))
@@ -273,6 +273,16 @@ static struct prefixes *route_list(struct link_conf *l)
 	return &l->routes;
 }
 
+static struct prefixes *vips_list(struct link_conf *l)
+{
+	return &l->ike_vips;
+}
+
+static struct prefixes *pool_list(struct link_conf *l)
+{
+	return &l->ike_pool;
+}
+
 static int add_inner(struct link_conf *l, char *v, struct why *w)
 {
 	if (strcmp(v, "any"))
@@ -472,6 +482,28 @@ static int set_ike_start(struct link_conf *l, char *v, struct why *w)
 	return MIN(i, 0);
 }
 
+static int add_vips(struct link_conf *l, char *v, struct why *w)
+{
+	unsigned int before = l->ike_vips.n;
+
+	if (conf_prefixes_add(&l->ike_vips, v, w))
+		return -EINVAL;
+	for (unsigned int i = before; i < l->ike_vips.n; i++) {
+		const struct prefix *p = &l->ike_vips.p[i];
+
+		if (p->len == (p->is4 ? 32 : 128) && l->ike_vips.n <= VIPS_MAX)
+			continue;
+		l->ike_vips.n = before;
+		return conf_bad(w, "write at most %d addresses: 0.0.0.0 and :: for whichever the peer gives", VIPS_MAX);
+	}
+	return 0;
+}
+
+static int add_pool(struct link_conf *l, char *v, struct why *w)
+{
+	return conf_prefixes_add(&l->ike_pool, v, w);
+}
+
 /* One more of sa_file's paths. Return: 0 or -ENAMETOOLONG */
 static int add_sa(char files[SA_FILE_MAX], const char *file)
 {
@@ -616,8 +648,10 @@ static void print_p2p(const char *key, const struct p2p *p, FILE *out)
 {
 	char own[INET6_ADDRSTRLEN], far[INET6_ADDRSTRLEN];
 
-	if (p->set)
+	if (p2p_has_far(p))
 		conf_put(out, key, "%s peer %s", addr_str(&p->own, own), addr_str(&p->far, far));
+	else if (p->set)
+		conf_put(out, key, "%s", addr_str(&p->own, own));
 }
 
 static void print_address(const struct link_conf *l, FILE *out, bool all)
@@ -764,6 +798,16 @@ static void print_ike_start(const struct link_conf *l, FILE *out, bool all)
 		conf_put(out, "ike-start", "%s", yes_names[!l->auth.no_start]);
 }
 
+static void print_vips(const struct link_conf *l, FILE *out, bool all)
+{
+	conf_prefixes_print("ike-vips", &l->ike_vips, out);
+}
+
+static void print_pool(const struct link_conf *l, FILE *out, bool all)
+{
+	conf_prefixes_print("ike-pool", &l->ike_pool, out);
+}
+
 static void print_input(const struct link_conf *l, FILE *out, bool all)
 {
 	if (all || l->input != INPUT_AUTO)
@@ -869,6 +913,8 @@ const struct link_key conf_link_keys[] = {
 	{"ike-esp", false, SPAN(auth.esp, auth.esp), NULL, set_ike_esp, print_esp},
 	{"ike-rekey", false, SPAN(auth.rekey_s, auth.rekey_s), NULL, set_ike_rekey, print_ike_rekey},
 	{"ike-start", false, SPAN(auth.no_start, auth.no_start), NULL, set_ike_start, print_ike_start},
+	{"ike-vips", true, SPAN(ike_vips, ike_vips), vips_list, add_vips, print_vips},
+	{"ike-pool", true, SPAN(ike_pool, ike_pool), pool_list, add_pool, print_pool},
 	{"input", false, SPAN(input, input), NULL, set_input, print_input},
 	{"backend", false, SPAN(backend, backend), NULL, set_backend, print_backend},
 	{"tfc", false, SPAN(tfc, tfc), NULL, set_tfc, print_tfc},
@@ -912,15 +958,19 @@ void link_conf_free(struct link_conf *l)
 	conf_prefixes_free(&l->inner);
 	conf_prefixes_free(&l->protect);
 	conf_prefixes_free(&l->routes);
+	conf_prefixes_free(&l->ike_vips);
+	conf_prefixes_free(&l->ike_pool);
 }
 
 int link_conf_copy(struct link_conf *dst, const struct link_conf *src)
 {
 	*dst = *src;
-	dst->protect = dst->routes = (struct prefixes){0};
+	dst->protect = dst->routes = dst->ike_vips = dst->ike_pool = (struct prefixes){0};
 	if (conf_prefixes_copy(&dst->inner, &src->inner) ||
 	    conf_prefixes_copy(&dst->protect, &src->protect) ||
-	    conf_prefixes_copy(&dst->routes, &src->routes)) {
+	    conf_prefixes_copy(&dst->routes, &src->routes) ||
+	    conf_prefixes_copy(&dst->ike_vips, &src->ike_vips) ||
+	    conf_prefixes_copy(&dst->ike_pool, &src->ike_pool)) {
 		link_conf_free(dst);
 		return -ENOMEM;
 	}
@@ -958,7 +1008,8 @@ static bool auth_equal(const struct ike_auth *a, const struct ike_auth *b)
 
 bool link_conf_ike_equal(const struct link_conf *a, const struct link_conf *b)
 {
-	return a->number == b->number && !strcmp(a->ike, b->ike) && paths_equal(a, b) && auth_equal(&a->auth, &b->auth);
+	return a->number == b->number && !strcmp(a->ike, b->ike) && paths_equal(a, b) && auth_equal(&a->auth, &b->auth) &&
+	       conf_prefixes_equal(&a->ike_vips, &b->ike_vips) && conf_prefixes_equal(&a->ike_pool, &b->ike_pool);
 }
 
 bool link_conf_equal(const struct link_conf *a, const struct link_conf *b)
@@ -970,9 +1021,9 @@ bool link_conf_equal(const struct link_conf *a, const struct link_conf *b)
 	       conf_prefixes_equal(&a->routes, &b->routes) && a->metric == b->metric &&
 	       a->mtu == b->mtu && a->mss_clamp == b->mss_clamp && !strcmp(a->netns, b->netns) && a->liveness == b->liveness &&
 	       a->live_ms == b->live_ms && a->live_count == b->live_count && a->keepalive_ms == b->keepalive_ms &&
-	       !strcmp(a->sa_file, b->sa_file) && !strcmp(a->ike, b->ike) && a->input == b->input &&
+	       !strcmp(a->sa_file, b->sa_file) && link_conf_ike_equal(a, b) && a->input == b->input &&
 	       a->backend == b->backend && a->tfc == b->tfc && a->cover == b->cover && a->down == b->down &&
-	       outer_equal(&a->outer, &b->outer) && auth_equal(&a->auth, &b->auth);
+	       outer_equal(&a->outer, &b->outer);
 }
 
 int conf_set_link_key(struct link_conf *l, unsigned int key, const char *value, struct why *w)

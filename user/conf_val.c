@@ -198,11 +198,6 @@ void conf_put(FILE *out, const char *key, const char *fmt, ...)
 
 /* --- prefix lists -------------------------------------------------------------- */
 
-static bool prefix_same(const struct prefix *a, const struct prefix *b)
-{
-	return a->is4 == b->is4 && a->len == b->len && !memcmp(&a->addr, &b->addr, 16);
-}
-
 bool conf_prefixes_equal(const struct prefixes *a, const struct prefixes *b)
 {
 	if (a->n != b->n)

@@ -13,6 +13,7 @@
 #include "ns.h"
 #include "path.h"
 #include "roll.h"
+#include "vip.h"
 
 enum { VETH_TXQLEN = 1000 };
 
@@ -167,7 +168,7 @@ int device_make(struct daemon *d, struct link *l, FILE *errs)
 
 static void set_address(struct daemon *d, struct link *l, const struct p2p *p, bool add)
 {
-	struct nl_addr a = {.ifindex = l->ifindex, .local = p->own, .peer = p->far,
+	struct nl_addr a = {.ifindex = l->ifindex, .local = p->own, .peer = p2p_has_far(p) ? p->far : p->own,
 			    .prefix_len = addr_is4(&p->own) ? 32 : 128};
 	int err;
 
@@ -209,10 +210,16 @@ static void set_routes(struct daemon *d, struct link *l, const struct link_conf 
 	}
 }
 
+void device_routes(struct daemon *d, struct link *l)
+{
+	set_routes(d, l, &l->conf, true);
+}
+
 void device_restore(struct daemon *d, struct link *l)
 {
 	set_link_local(d, l);
-	set_routes(d, l, &l->conf, true);
+	device_routes(d, l);
+	vip_restore(d, l);
 }
 
 static void set_sysctls(struct link *l)
@@ -278,6 +285,8 @@ int device_config(struct daemon *d, struct link *l, const struct link_conf *old,
 	set_address(d, l, &l->conf.address, true);
 	set_address(d, l, &l->conf.address6, true);
 	set_routes(d, l, &l->conf, true);
+	if (!old)
+		vip_restore(d, l);
 	return 0;
 }
 

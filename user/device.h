@@ -29,6 +29,8 @@ void device_set_carrier(struct daemon *d, struct link *l, bool up);
 /** device_restore() - put back what the kernel took when the device went down: the routes of `route =`, the link-local
  * address, without which OSPFv3 and unnumbered BGP are mute */
 void device_restore(struct daemon *d, struct link *l);
+/** device_routes() - those of `route =`, again: with its last address of a family the kernel takes all of that family */
+void device_routes(struct daemon *d, struct link *l);
 int device_del(struct daemon *d, struct link *l);
 /** device_sweep() - delete backend ends that belong to no link: removed from the configuration while we were dead */
 void device_sweep(struct daemon *d);

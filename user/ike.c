@@ -252,6 +252,22 @@ static void take_selectors(const struct ike_add *a, struct sels *l)
 	}
 }
 
+/* A peer that asked for no address has its outer one in the selectors, and that is not to be routed into its link. */
+static bool from_pool(const struct link *l, const struct ike_add *a)
+{
+	unsigned int hits = 0;
+
+	for (unsigned int i = 0; i < a->n_sel; i++) {
+		const uint8_t(*far)[16] = a->id.inbound ? a->sel[i].src : a->sel[i].dst;
+		struct in6_addr ends[2];
+
+		memcpy(ends, far, sizeof ends);
+		for (unsigned int k = 0; k < l->conf.ike_pool.n; k++)
+			hits += prefix_match(&l->conf.ike_pool.p[k], &ends[0]) && prefix_match(&l->conf.ike_pool.p[k], &ends[1]);
+	}
+	return !l->conf.ike_pool.n || (a->n_sel && hits >= a->n_sel);
+}
+
 static int spec_of(const struct link *l, const struct ike_add *a, uint64_t owner, struct sa_spec *s)
 {
 	struct sa_conf *c = &s->conf;
@@ -342,6 +358,10 @@ static uint16_t do_add(struct ike *k, const struct conn *c, const struct ike_add
 	if (!l) {
 		log_rl("ike: an SA for if_id %u, but no link has that number and an ike line", a->id.if_id);
 		return IKE_NO_LINK;
+	}
+	if (!from_pool(l, a)) {
+		log_rl("%s: ike: the peer has no address from the link's ike-pool: it must ask for one (vips)", l->conf.name);
+		return IKE_NOT_SUPPORTED;
 	}
 	err = spec_of(l, a, c->generation, &s);
 	if (err) {
@@ -835,7 +855,7 @@ static void wish(struct ike *k, struct link *l, uint64_t now, bool connected)
 
 static bool begins(const struct link *l)
 {
-	return ike_conn_begins(&l->conf) || (l->ike_want && !l->ike_lost_ns);
+	return ike_conn_begins(&l->conf) || (l->ike_want && !l->ike_lost_ns && !l->conf.ike_pool.n);
 }
 
 /* strongSwan gives up on some answers, as of a peer that has not read its configuration yet; we do not. */

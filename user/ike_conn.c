@@ -197,6 +197,12 @@ bool ike_conn_knows_peer(const struct link_conf *l)
 	return false;
 }
 
+/* "dynamic" is the virtual address that was given; routes and `inner` decide about the rest. */
+static void put_ts(struct vici *m, const char *side, bool is_given)
+{
+	vici_list(m, side, is_given ? "dynamic" : "0.0.0.0/0", is_given ? NULL : "::/0");
+}
+
 static void put_child(struct vici *m, const struct link_conf *l)
 {
 	const struct ike_auth *a = &l->auth;
@@ -207,8 +213,8 @@ static void put_child(struct vici *m, const struct link_conf *l)
 	vici_put(m, "policies", "no");
 	vici_put(m, "if_id_in", "%u", l->number);
 	vici_put(m, "if_id_out", "%u", l->number);
-	vici_list(m, "local_ts", "0.0.0.0/0", "::/0");
-	vici_list(m, "remote_ts", "0.0.0.0/0", "::/0");
+	put_ts(m, "local_ts", l->ike_vips.n);
+	put_ts(m, "remote_ts", l->ike_pool.n);
 	vici_list(m, "esp_proposals", a->esp[0] ? a->esp : ESP_PROPOSAL, NULL);
 	vici_put(m, "replay_window", "%u", WINDOW);
 	vici_put(m, "rekey_time", "%us", a->rekey_s);
@@ -268,6 +274,55 @@ static void put_heard(struct vici *m, const struct ike_heard *h)
 	vici_put(m, "keyingtries", "1");
 }
 
+/* Links that say the same prefix share the pool: its name is what it holds. */
+static const char *pool_name(const struct prefix *p, char *buf, size_t len)
+{
+	char text[INET6_ADDRSTRLEN + 4];
+
+	snprintf(buf, len, "espwire-%s", prefix_str(p, text));
+	return buf;
+}
+
+enum { POOL_NAME = INET6_ADDRSTRLEN + 16 };
+
+static int add_pools(struct ike_call ***end, const struct link_conf *l)
+{
+	char name[POOL_NAME], text[INET6_ADDRSTRLEN + 4];
+
+	for (unsigned int i = 0; i < l->ike_pool.n; i++) {
+		struct ike_call *c = call_new(end, "load-pool", l->ike);
+
+		if (!c)
+			return -ENOMEM;
+		vici_open_section(&c->msg, pool_name(&l->ike_pool.p[i], name, sizeof name));
+		vici_put(&c->msg, "addrs", "%s", prefix_str(&l->ike_pool.p[i], text));
+		vici_close_section(&c->msg);
+	}
+	return 0;
+}
+
+static void put_vips(struct vici *m, const struct link_conf *l)
+{
+	char text[POOL_NAME];
+
+	if (l->ike_vips.n) {
+		vici_open_list(m, "vips");
+		for (unsigned int i = 0; i < l->ike_vips.n; i++) {
+			addr_str(&l->ike_vips.p[i].addr, text);
+			vici_item(m, text, strlen(text));
+		}
+		vici_close_list(m);
+	}
+	if (l->ike_pool.n) {
+		vici_open_list(m, "pools");
+		for (unsigned int i = 0; i < l->ike_pool.n; i++) {
+			pool_name(&l->ike_pool.p[i], text, sizeof text);
+			vici_item(m, text, strlen(text));
+		}
+		vici_close_list(m);
+	}
+}
+
 static int add_conn(struct ike_call ***end, const struct link_conf *l, const struct says *s)
 {
 	struct ike_call *c = call_new(end, "load-conn", l->ike);
@@ -288,6 +343,7 @@ static int add_conn(struct ike_call ***end, const struct link_conf *l, const str
 	vici_put(m, "dpd_delay", "%us", DPD_S);
 	vici_put(m, "unique", "replace");
 	vici_put(m, "encap", wants_udp(l) ? "yes" : "no");
+	put_vips(m, l);
 	put_auth(m, l, s);
 	put_child(m, l);
 	vici_close_section(m);
@@ -358,7 +414,11 @@ int ike_conn_calls(const struct link_conf *l, const struct ike_heard *heard, str
 	int err = 0;
 
 	*list = NULL;
-	if (l->auth.psk[0])
+	if (l->auth.psk[0] || l->auth.cert[0])
+		err = add_pools(&end, l);
+	if (err)
+		;
+	else if (l->auth.psk[0])
 		err = add_psk(&end, l, errs) ?: add_conn(&end, l, &s);
 	else if (l->auth.cert[0])
 		err = add_certs(&end, l, &s, errs);
@@ -659,7 +719,7 @@ int ike_conn_load(struct ike_conn *c, const struct link_conf *l, const struct ik
 
 bool ike_conn_begins(const struct link_conf *l)
 {
-	return l->ike[0] && (l->auth.psk[0] || l->auth.cert[0]) && !l->auth.no_start && ike_conn_knows_peer(l);
+	return l->ike[0] && (l->auth.psk[0] || l->auth.cert[0]) && !l->auth.no_start && ike_conn_knows_peer(l) && !l->ike_pool.n;
 }
 
 void ike_conn_start(struct ike_conn *c, const struct link_conf *l)

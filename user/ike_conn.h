@@ -56,7 +56,7 @@ int ike_conn_load(struct ike_conn *c, const struct link_conf *l, const struct ik
 enum ike_told ike_conn_told(struct ike_conn *c, const char *name, char *why, size_t len);
 /** ike_conn_start() - have SAs made, unless it is at it; nobody waits. Where no address is known, it is refused */
 void ike_conn_start(struct ike_conn *c, const struct link_conf *l);
-/** ike_conn_begins() - is it for ipsecd to see that the link comes up? */
+/** ike_conn_begins() - is it for ipsecd to see that the link comes up? Who gives an address waits to be asked for it */
 bool ike_conn_begins(const struct link_conf *l);
 /** ike_conn_knows_peer() - does its section say where the peer is? */
 bool ike_conn_knows_peer(const struct link_conf *l);

@@ -37,6 +37,7 @@
 #include "protect.h"
 #include "sad.h"
 #include "underlay.h"
+#include "vip.h"
 
 enum { TICK_US = 100 * 1000, WORKERS_AUTO_MAX = 4 };
 
@@ -416,7 +417,7 @@ static const struct ike_heard *last_heard(const struct daemon *d, const struct l
 {
 	const struct endpoint *e = NULL;
 
-	if (l->ike_want && d->endpoints && !ike_conn_knows_peer(&l->conf))
+	if (l->ike_want && d->endpoints && !l->conf.ike_pool.n && !ike_conn_knows_peer(&l->conf))
 		e = endpoints_find(d->endpoints, l->conf.peer, 0);
 	if (e)
 		*h = (struct ike_heard){e->remote, e->port};
@@ -484,6 +485,7 @@ static void bring_up(struct ipsecd *r)
 	if (errors)
 		log_warnx("%d link%s not as configured: ipsecctl show names the reason", errors, errors == 1 ? "" : "s");
 	device_sweep(d);
+	vip_sweep(d);
 	load_sweep(d->load);
 	sad_sweep(d);
 }

@@ -25,6 +25,7 @@
 #include "roll.h"
 #include "sad.h"
 #include "underlay.h"
+#include "vip.h"
 #include "wish.h"
 
 static const char *const reason_names[] = {
@@ -221,15 +222,17 @@ int link_inner(const struct link *l, struct prefix **out, unsigned int *n)
 	*n = 0;
 	if (!c->inner.n)
 		return 0;
-	p = calloc(c->inner.n + 3, sizeof *p);
+	p = calloc(c->inner.n + c->ike_pool.n + 3, sizeof *p);
 	if (!p)
 		return -ENOMEM;
 	memcpy(p, c->inner.p, c->inner.n * sizeof *p);
 	*n = c->inner.n;
-	if (c->address.set)
+	for (unsigned int i = 0; i < c->ike_pool.n; i++)
+		p[(*n)++] = c->ike_pool.p[i];
+	if (p2p_has_far(&c->address))
 		p[(*n)++] = (struct prefix){.addr = c->address.far, .len = addr_is4(&c->address.far) ? 32 : 128,
 					    .is4 = addr_is4(&c->address.far)};
-	if (c->address6.set)
+	if (p2p_has_far(&c->address6))
 		p[(*n)++] = (struct prefix){.addr = c->address6.far, .len = 128};
 	prefix_parse("fe80::/64", &p[(*n)++]);
 	*out = p;
@@ -523,6 +526,13 @@ int link_add(struct daemon *d, const struct link_conf *c, FILE *errs)
 	return err;
 }
 
+/* Do virtual addresses stand as they are? */
+static bool keeps_vips(const struct link_conf *a, const struct link_conf *b)
+{
+	return a->metric == b->metric && !memcmp(&a->address, &b->address, sizeof a->address) &&
+	       !memcmp(&a->address6, &b->address6, sizeof a->address6) && link_conf_ike_equal(a, b);
+}
+
 static void forget_ike(struct daemon *d, const struct link_conf *c)
 {
 	bool there;
@@ -568,6 +578,8 @@ int link_set(struct daemon *d, struct link *l, const struct link_conf *c, FILE *
 		err = link_del(d, l);
 		return err ? err : link_add(d, c, errs);
 	}
+	if (!keeps_vips(&old, c))
+		vip_clear(d, l);
 	memset(&l->conf, 0, sizeof l->conf);
 	err = link_conf_copy(&l->conf, c);
 	if (err) {
@@ -613,6 +625,7 @@ int link_set(struct daemon *d, struct link *l, const struct link_conf *c, FILE *
 
 void link_follow_sa(struct daemon *d, struct link *l)
 {
+	vip_follow(d, l);
 	device_set_mtu(d, l, path_mtu(l));
 	push_ent(d, l);
 	push_kernel(d, l);
@@ -1040,6 +1053,7 @@ void links_tick(struct daemon *d)
 		sad_tick(d, l);
 		if (rekey_tick(d, l, now))
 			link_follow_sa(d, l);
+		vip_follow(d, l);
 		update_state(d, l, now);
 	}
 }

@@ -149,6 +149,12 @@ struct link_path {
 	uint64_t usable_ns;     /* since when it has a remote and a route, 0 = it has not */
 };
 
+/** struct vips - virtual addresses that are there */
+struct vips {
+	struct in6_addr a[VIPS_MAX];
+	unsigned int n;
+};
+
 /** struct link - one point-to-point device to one peer */
 struct link {
 	uint16_t id, gen;
@@ -185,6 +191,7 @@ struct link {
 	struct sa *out;         /* of the widest set with a live one: what probes go by. saset.c's */
 	uint64_t moved_ns;      /* when the worker last learned where the peer is */
 	uint64_t ike_try_ns;    /* when the IKE daemon is asked again to make its SAs */
+	struct vips own_vips, far_vips; /* on the device, and routed into it; vip.c's */
 	bool ike_want;          /* it has SAs of an IKE daemon, or had when that or we died: wish.h */
 	uint64_t ike_twice_ns;  /* when the IKE daemon may be asked again to end one of two pairs */
 	uint64_t ike_lost_ns;   /* when an IKE daemon that lived on took the last of them; 0 = none did */

@@ -884,6 +884,8 @@ static bool parse_addr(const struct nlmsghdr *h, void *row)
 	a->ifindex = (int)ifa->ifa_index;
 	a->prefix_len = ifa->ifa_prefixlen;
 	a->scope = ifa->ifa_scope;
+	if (tb[IFA_PROTO] && mnl_attr_get_payload_len(tb[IFA_PROTO]) >= 1)
+		a->proto = mnl_attr_get_u8(tb[IFA_PROTO]);
 	a->deleted = h->nlmsg_type == RTM_DELADDR;
 	return true;
 }
@@ -899,6 +901,8 @@ static void fill_addr(struct req *r, uint16_t type, uint16_t flags, const struct
 	ifa->ifa_index = (uint32_t)a->ifindex;
 	put_addr(r->h, IFA_LOCAL, &a->local);
 	put_addr(r->h, IFA_ADDRESS, &a->peer);
+	if (a->proto)
+		mnl_attr_put_u8(r->h, IFA_PROTO, a->proto);
 	if (v6 && type == RTM_NEWADDR)
 		mnl_attr_put_u32(r->h, IFA_FLAGS, IFA_F_NODAD);
 }

@@ -100,6 +100,7 @@ struct nl_addr {
 	struct in6_addr local, peer; /* v4-mapped; peer == local when not point-to-point */
 	uint8_t prefix_len;
 	uint8_t scope;
+	uint8_t proto;     /* whose: 0 = nobody says, NL_PROTO_ESPWIRE = what SAs have brought */
 	bool deleted;
 };
 int nl_addr_add(struct nl *nl, const struct nl_addr *a); /* replaces; v6 without DAD */

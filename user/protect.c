@@ -147,15 +147,15 @@ static bool contains(const struct prefix *wide, const struct prefix *narrow)
 	return wide->is4 == narrow->is4 && wide->len <= narrow->len && prefix_match(wide, &narrow->addr);
 }
 
-/* The far addresses of a link are behind it by definition: nothing to or from them goes in the clear. */
+/* The far addresses of a link, and those its pool gives away, are behind it by definition: nothing to or from them goes in the clear. */
 static unsigned int prefixes_of(const struct link *l, struct prefix far[2])
 {
 	unsigned int n = 0;
 
-	if (l->conf.address.set)
+	if (p2p_has_far(&l->conf.address))
 		far[n++] = (struct prefix){.addr = l->conf.address.far, .is4 = addr_is4(&l->conf.address.far),
 					   .len = addr_is4(&l->conf.address.far) ? 32 : 128};
-	if (l->conf.address6.set)
+	if (p2p_has_far(&l->conf.address6))
 		far[n++] = (struct prefix){.addr = l->conf.address6.far, .len = 128};
 	return n;
 }
@@ -172,6 +172,9 @@ static int add_rules(struct rough *s, const struct link *l)
 		if (carries_remote(l) && add_remote(s, l, &far[i].addr))
 			return -ENOMEM;
 	}
+	for (unsigned int i = 0; i < l->conf.ike_pool.n; i++)
+		if (push(&s->p, &s->n, sizeof l->conf.ike_pool.p[i], &l->conf.ike_pool.p[i]))
+			return -ENOMEM;
 	for (unsigned int i = 0; i < l->conf.protect.n; i++)
 		if (push(&s->p, &s->n, sizeof l->conf.protect.p[i], &l->conf.protect.p[i]))
 			return -ENOMEM;
@@ -204,6 +207,8 @@ static void allow_device(struct guard_set *s, const struct link *l)
 
 	for (unsigned int k = 0; k < n; k++)
 		allow_inside(s, &own[k], l->conf.name);
+	for (unsigned int k = 0; k < l->conf.ike_pool.n; k++)
+		allow_inside(s, &l->conf.ike_pool.p[k], l->conf.name);
 	for (unsigned int k = 0; k < l->conf.protect.n; k++)
 		allow_inside(s, &l->conf.protect.p[k], l->conf.name);
 }

@@ -86,6 +86,10 @@ struct prefix {
 	uint8_t len;
 	bool is4;
 };
+static inline bool prefix_same(const struct prefix *a, const struct prefix *b)
+{
+	return a->is4 == b->is4 && a->len == b->len && !memcmp(&a->addr, &b->addr, sizeof a->addr);
+}
 /** prefix_parse() - "10.2.0.0/16", "fd00::/48" or a bare address. Host bits set: -EINVAL. Return: 0 or -EINVAL */
 int prefix_parse(const char *s, struct prefix *p);
 /** prefix_str() - into buf[INET6_ADDRSTRLEN + 4]. Return: buf */

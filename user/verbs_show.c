@@ -338,7 +338,7 @@ static void put_p2p(json_t *o, const char *own, const char *far, const struct p2
 	static const struct in6_addr unset;
 
 	vj_addr(o, own, p->set ? &p->own : &unset);
-	vj_addr(o, far, p->set ? &p->far : &unset);
+	vj_addr(o, far, p2p_has_far(p) ? &p->far : &unset);
 }
 
 static void put_identity(json_t *o, const struct link *l, uint64_t now)
@@ -371,10 +371,30 @@ static json_t *json_clamp(const struct link *l)
 	return o;
 }
 
+static json_t *json_addrs(const struct vips *v)
+{
+	json_t *a = json_array();
+	char buf[INET6_ADDRSTRLEN];
+
+	for (unsigned int i = 0; i < v->n; i++)
+		json_array_append_new(a, json_string(addr_str(&v->a[i], buf)));
+	return a;
+}
+
+static json_t *json_virtual(const struct link *l)
+{
+	json_t *o = json_object();
+
+	vj_put(o, "own", json_addrs(&l->own_vips));
+	vj_put(o, "far", json_addrs(&l->far_vips));
+	return o;
+}
+
 static void put_device(json_t *o, const struct link *l)
 {
 	put_p2p(o, "address", "far", &l->conf.address);
 	put_p2p(o, "address6", "far6", &l->conf.address6);
+	vj_put(o, "virtual", json_virtual(l));
 	vj_int(o, "metric", l->conf.metric);
 	vj_int(o, "mtu", l->mtu);
 	vj_put(o, "mss_clamp", json_clamp(l));

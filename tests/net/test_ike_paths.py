@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import struct
 
 from scapy.layers.inet import IP, UDP
@@ -20,11 +21,11 @@ from test_ike import FAR, gateways, secret, settled, told, up
 def ike_link(t, n, me, path, psk, **over):
     """One end's section of link n; me 1 = the road warrior, 2 = East."""
     far = 3 - me
-    return ("ipsec1" if me == 1 else f"ipsec{n}",
-            {"peer": "east" if me == 1 else f"west-{n}", "address": f"10.9.{n}.{me} peer 10.9.{n}.{far}", "path": path,
-             "inner": f"10.9.{n}.{far}", "liveness": "100ms x 10", "ike": "east" if me == 1 else f"west-{n}", "ike-psk": psk,
-             "ike-id": f"west-{n}.example" if me == 1 else "east.example",
-             "ike-peer-id": "east.example" if me == 1 else f"west-{n}.example", **over})
+    keys = {"peer": "east" if me == 1 else f"west-{n}", "address": f"10.9.{n}.{me} peer 10.9.{n}.{far}", "path": path,
+            "inner": f"10.9.{n}.{far}", "liveness": "100ms x 10", "ike": "east" if me == 1 else f"west-{n}", "ike-psk": psk,
+            "ike-id": f"west-{n}.example" if me == 1 else "east.example",
+            "ike-peer-id": "east.example" if me == 1 else f"west-{n}.example", **over}
+    return "ipsec1" if me == 1 else f"ipsec{n}", {k: v for k, v in keys.items() if v is not None}
 
 
 def gateway(lab, ns, links):
@@ -114,6 +115,93 @@ def test_road_warriors_behind_a_nat(lab, record_property):
         t.de.ctl("rekey", f"ipsec{n}")
         wait_until(lambda: not had & {s["spi"] for s in t.de.link(f"ipsec{n}")["sas"]}, 10, lambda: t.de.ctl("sa list").stdout)
         need_ping(t.east, f"10.9.{n}.1")
+
+
+def addresses(ns, dev):
+    """Global ones, without their lengths."""
+    return {w.split("/")[0] for fam in ("-4", "-6") for line in ns.out(f"ip {fam} -o addr show dev {dev} scope global").splitlines()
+            for w in line.split()[3:4]}
+
+
+def routed(ns, dev):
+    return {w.split()[0] for fam in ("-4", "-6") for w in ns.out(f"ip {fam} route show dev {dev} proto 158").splitlines()}
+
+
+def by_pool(lab, count):
+    """Like road_warriors(), but that the addresses inside are the gateway's to give: one pool of each family for all."""
+    need()
+    t = NatNet(lab)
+    t.nat, t.wests = t.box(), []
+    psks = {n: secret(lab, f"psk{n}") for n in range(1, count + 1)}
+    lab.tap.protect("10.8.0.0/24", "10.9.7.0/28", "fd08::/64", "fd09:7::/124")
+    east = {"address": "10.8.0.1", "address6": "fd08::1", "inner": None, "ike-pool": "10.9.7.0/28, fd09:7::/124"}
+    west = {"address": None, "inner": None, "ike-start": "no", "ike-vips": "0.0.0.0, ::", "protect": "10.8.0.0/24, fd08::/64", "route": "10.8.0.0/24, fd08::/64"}
+    t.de = gateway(lab, t.east, [ike_link(t, n, 2, "any", psk, **east) for n, psk in psks.items()])
+    for n, psk in psks.items():
+        ns = t.nat.gateway(f"west{n}")
+        t.wests.append((ns, gateway(lab, ns, [ike_link(t, n, 1, t.east4, psk, **west)])))
+    return t
+
+
+def given(t, n):
+    """What warrior n has, when both ends say the same; else None."""
+    ns, d = t.wests[n - 1]
+    own, far = d.link()["virtual"]["own"], t.de.link(f"ipsec{n}")["virtual"]["far"]
+    same = len(own) == 2 and set(own) == set(far) == addresses(ns, "ipsec1")
+    return tuple(sorted(own)) if same and set(own) <= routed(t.east, f"ipsec{n}") else None
+
+
+def give_address(addr, dev):
+    """With ipsecd's mark, which `ip` of Debian 12 cannot set: RTM_NEWADDR, IFA_PROTO."""
+    body = struct.pack("=BBBBi", socket.AF_INET, 32, 0, 0, socket.if_nametoindex(dev))
+    for kind, value in ((1, socket.inet_aton(addr)), (2, socket.inet_aton(addr)), (11, bytes([158, 0, 0, 0]))):
+        body += struct.pack("=HH", 4 + (1 if kind == 11 else 4), kind) + value
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as s:
+        s.send(struct.pack("=IHHII", 16 + len(body), 20, 1 | 4 | 0x400, 1, 0) + body)
+        err = struct.unpack("=i", s.recv(4096)[16:20])[0]
+    assert not err, err
+
+
+def selector_drops(d):
+    return d.json("drops ipsec1")["links"][0]["out"].get("selector", 0)
+
+
+def test_virtual_addresses(lab):
+    """Each warrior's come from the gateway's pools with the SA, are his alone, and go with it; nobody else's are taken from him."""
+    t = by_pool(lab, 2)
+    for n, (ns, d) in enumerate(t.wests, 1):
+        wait_until(d.ike.conns, 5, d.ike.log)
+        d.ctl("up", "ipsec1")
+        wait_until(lambda: given(t, n), 5, lambda: f"{d.ctl('show').stdout}{d.ike.log()[-3000:]}{t.de.log()[-2000:]}")
+        assert not addresses(ns, "eth1") & set(given(t, n))
+    mine, yours = given(t, 1), given(t, 2)
+    assert not set(mine) & set(yours) and {s for a in (mine, yours) for s in a} == {"10.9.7.1", "10.9.7.2", "fd09:7::1", "fd09:7::2"}
+    for n, (ns, d) in enumerate(t.wests, 1):
+        before = d.link()["tx"]["packets"], t.de.link(f"ipsec{n}")["rx"]["packets"]
+        assert ping(ns, "10.8.0.1", count=10) and ping(ns, "fd08::1", count=10)  # and so from the virtual address
+        assert d.link()["tx"]["packets"] - before[0] >= 20 and t.de.link(f"ipsec{n}")["rx"]["packets"] - before[1] >= 20
+        for a in given(t, n):
+            need_ping(t.east, a)
+    (ns, d), _ = t.wests
+    ns.ip(f"addr add {yours[0]}/32 dev ipsec1")
+    refused = selector_drops(d)  # the kernel's own fe80:: are, too
+    assert not ping(ns, "10.8.0.1", count=20, timeout=0.5, extra=("-I", yours[0]))
+    assert selector_drops(d) >= refused + 20
+    ns.ip(f"addr del {yours[0]}/32 dev ipsec1")
+    d.ctl("down", "ipsec1")
+    wait_until(lambda: not addresses(ns, "ipsec1") and not routed(t.east, "ipsec1"), 5, lambda: t.de.ctl("show").stdout)
+    assert not ping(t.east, mine[0], count=1, timeout=0.5) and given(t, 2) == yours
+    d.ctl("up", "ipsec1")
+    wait_until(lambda: given(t, 1) == mine, 5, lambda: d.ctl("show").stdout)
+    need_ping(ns, "10.8.0.1")  # with its last address a device loses its routes
+    d.kill()
+    ns.enter(lambda: give_address("10.9.7.9", "ipsec1"))
+    d.start()
+    wait_until(lambda: "10.9.7.9" not in addresses(ns, "ipsec1"), 5, "what a dead ipsecd left is taken away")
+    d.wait_up(timeout=15)
+    wait_until(lambda: given(t, 1) == mine, 5, lambda: d.ctl("show").stdout)
+    need_ping(t.east, mine[0])
+    need_ping(ns, "10.8.0.1")
 
 
 def test_another_address(lab):

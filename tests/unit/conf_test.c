@@ -328,11 +328,12 @@ static void test_refused_link_lines(void **state)
 		{"metric = 99999999999999999999",
 		 "metric: '99999999999999999999' is no number from 1 to 4294967293"},
 		{"metric = 9999999Mi", "metric: '9999999Mi' is no number from 1 to 4294967293"},
-		{"address = 10.9.0.1", "address: write OWN peer FAR, as 10.9.0.1 peer 10.9.0.2"},
+		{"address = 10.9.0.1 peer", "address: write OWN peer FAR, as 10.9.0.1 peer 10.9.0.2; or OWN alone where the peer's comes from "
+					    "ike-pool"},
 		{"address = 10.9.0.1 to 10.9.0.2",
-		 "address: write OWN peer FAR, as 10.9.0.1 peer 10.9.0.2"},
+		 "address: write OWN peer FAR, as 10.9.0.1 peer 10.9.0.2; or OWN alone where the peer's comes from ike-pool"},
 		{"address = 10.9.0.1 peer 10.9.0.2 x",
-		 "address: write OWN peer FAR, as 10.9.0.1 peer 10.9.0.2"},
+		 "address: write OWN peer FAR, as 10.9.0.1 peer 10.9.0.2; or OWN alone where the peer's comes from ike-pool"},
 		{"address = 10.9.0.1 peer 10.9.0.1", "address: own and far address must differ"},
 		{"address = fd09::1 peer fd09::2",
 		 "address: 'fd09::1' is no usable IPv4 address; as in 10.9.0.1 peer 10.9.0.2"},
@@ -510,6 +511,18 @@ static void test_refused_main_lines(void **state)
 		{MIN_LINK "ike = y\nike-rekey = 5s", "f:5: ike-rekey: '5s' is no time from 10s to 10080m, as 60m"},
 		{"[link ipsec0]\npeer = e\npath = any\nike = y",
 		 "f:1: link ipsec0: IKE knows links by their number, and 0 means none: call it ipsec1 or higher"},
+		{MIN_LINK "ike-vips = 10.0.0.0/8", "f:4: ike-vips: write at most 8 addresses: 0.0.0.0 and :: for whichever the peer gives"},
+		{MIN_LINK "ike-vips = ::", "f:1: link ipsec1: virtual addresses are IKE's to give: name the connection, as ike = east"},
+		{MIN_LINK "ike = y\nike-vips = ::\nike-pool = 10.9.0.0/24",
+		 "f:1: link ipsec1: 'ike-vips' asks for addresses, 'ike-pool' gives them: one end does the one, the other the other"},
+		{MIN_LINK "ike = y\naddress = 10.9.0.1\nike-pool = fd09::/64",
+		 "f:1: link ipsec1: the peer's address is missing: 10.9.0.1 peer FAR, or an ike-pool of that family"},
+		{MIN_LINK "ike = y\naddress = 10.9.0.1\nike-pool = 10.9.0.0/24",
+		 "f:1: link ipsec1: its own address 10.9.0.1 lies in its ike-pool and would be given away"},
+		{MIN_LINK "ike = y\nike-pool = 10.9.0.0/24\n[link ipsec2]\npeer = w\npath = any\naddress = 10.8.0.1 peer 10.9.0.7",
+		 "f:6: link ipsec2: the far address 10.9.0.7 lies in the ike-pool of link ipsec1 and would be given away"},
+		{MIN_LINK "ike = y\nike-pool = 10.9.0.0/24\n[link ipsec2]\npeer = w\npath = any\nike = x\nike-pool = 10.9.0.128/25",
+		 "f:6: link ipsec2: ike-pool 10.9.0.128/25 overlaps 10.9.0.0/24 of link ipsec1: the same addresses would be given twice"},
 		{MIN_LINK "sa = file:/x\nike = y",
 		 "f:5: 'ike' is given twice, first on line 4 (sa and ike are one choice)"},
 	};
@@ -1118,6 +1131,8 @@ static void test_keys(void **state)
 		{"ike-esp", "aes256gcm16-esn"},
 		{"ike-rekey", "10m"},
 		{"ike-start", "no"},
+		{"ike-vips", "0.0.0.0, ::"},
+		{"ike-pool", "10.9.0.0/24"},
 		{"input", "xdp"},
 		{"backend", "xfrm"},
 		{"tfc", "mtu"},
@@ -1183,7 +1198,7 @@ static void test_set(void **state)
 	assert_string_equal(err, "unknown key 'frobnicate'; a link has: peer address address6 path "
 				 "inner protect route "
 				 "metric mtu mss-clamp netns liveness keepalive sa ike ike-id ike-peer-id ike-psk "
-				 "ike-cert ike-key ike-ca ike-esp ike-rekey ike-start input backend tfc cover dscp ecn ttl df state");
+				 "ike-cert ike-key ike-ca ike-esp ike-rekey ike-start ike-vips ike-pool input backend tfc cover dscp ecn ttl df state");
 	assert_int_equal(link_conf_set(&l, "mtu", "", err, sizeof err), -EINVAL);
 	assert_int_equal(link_conf_set(&l, "mtu", "1\x1b[2J", err, sizeof err), -EINVAL);
 	assert_null(strchr(err, 0x1b));

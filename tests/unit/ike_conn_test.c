@@ -180,6 +180,36 @@ static void who_called_is_called_back(void **state)
 	link_conf_free(&l);
 }
 
+static void virtual_addresses(void **state)
+{
+	char words[512] = "";
+	struct link_conf l;
+	json_t *all;
+
+	a_link(&l);
+	set(&l, "ike-psk", file("psk", "0123456789abcdef", 0600));
+	set(&l, "ike-vips", "0.0.0.0, ::");
+	all = calls(&l, words, sizeof words);
+	is(all, "3.east.vips.0", "0.0.0.0");
+	is(all, "3.east.vips.1", "::");
+	is(all, "3.east.children.east.local_ts.0", "dynamic");
+	is(all, "3.east.children.east.remote_ts.0", "0.0.0.0/0");
+	assert_true(ike_conn_begins(&l));
+	json_decref(all);
+	link_conf_reset(&l, "ike-vips");
+	set(&l, "ike-pool", "10.9.0.0/24 fd09::/64");
+	all = calls(&l, words, sizeof words);
+	is(all, "0", "load-pool");
+	is(json_object_get(json_array_get(all, 1), "espwire-10.9.0.0/24"), "addrs", "10.9.0.0/24");
+	is(all, "3.espwire-fd09::/64.addrs", "fd09::/64");
+	is(all, "7.east.pools.1", "espwire-fd09::/64");
+	is(all, "7.east.children.east.remote_ts.0", "dynamic");
+	is(all, "7.east.children.east.local_ts.0", "0.0.0.0/0");
+	assert_false(ike_conn_begins(&l));
+	json_decref(all);
+	link_conf_free(&l);
+}
+
 static void certificates(void **state)
 {
 	struct link_conf l;
@@ -360,7 +390,7 @@ static void answers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(a_shared_secret), TEST(who_called_is_called_back), TEST(certificates), TEST(nothing_of_ours), TEST(refused),
+		TEST(a_shared_secret), TEST(who_called_is_called_back), TEST(virtual_addresses), TEST(certificates), TEST(nothing_of_ours), TEST(refused),
 		cmocka_unit_test(what_is_parsed), cmocka_unit_test(too_deep), cmocka_unit_test(too_long), cmocka_unit_test(answers),
 	};
 
