@@ -128,30 +128,38 @@ def test_5_ike_by_the_real_interface(lab):
     need_ping(t.a, t.addr_b)
 
 
-@pytest.mark.parametrize("way", ["mark", "own"])
-def test_2_2_vxlan_carries_what_is_not_ip(lab, way):
-    """Layer 2 over a host-to-host connection in transport mode: ARP, IPX, whatever; envelopes on the wire."""
+def over_transport(lab, way):
+    """gwA and gwB with a transport mode link between them. Return: the bed, {side: address}"""
     if way == "mark":
         t = hosts(lab, 4)
-        addr = {"a": t.addr_a, "b": t.addr_b}
-    else:
-        t = with_own_addresses(lab, 4)
-        addr = {"a": OWN["a4"], "b": OWN["b4"]}
-    lab.tap.protect("192.168.77.0/24")
-    for ns, me, far in ((t.a, "a", "b"), (t.b, "b", "a")):
-        ns.ip(f"link add vx0 type vxlan id 77 local {addr[me]} remote {addr[far]} dstport 4789",
-              f"addr add 192.168.77.{1 if me == 'a' else 2}/24 dev vx0", "link set vx0 up")
+        return t, {"a": t.addr_a, "b": t.addr_b}
+    return with_own_addresses(lab, 4), {"a": OWN["a4"], "b": OWN["b4"]}
+
+
+def carries_what_is_not_ip(lab, t, dev):
+    """An Ethernet between gwA and gwB: ARP, IPX, whatever; packets longer than it carries; bulk. Each dev has its address already."""
     need_ping(t.a, "192.168.77.2")  # ARP found it
     need_ping(t.a, "192.168.77.2", size=4000)
-    assert t.b.mac("vx0") in t.a.out("ip neigh show dev vx0")
+    assert t.b.mac(dev) in t.a.out(f"ip neigh show dev {dev}")
     for ethertype in (0x8137, 0x88b5):  # IPX; local experiments
-        rx = t.b.packet_socket("vx0", ethertype)
+        rx = t.b.packet_socket(dev, ethertype)
         rx.settimeout(3)
-        frame = bytes.fromhex((t.b.mac("vx0") + t.a.mac("vx0")).replace(":", "")) + ethertype.to_bytes(2, "big") + lab.tap.canary * 4
-        tx = t.a.packet_socket("vx0")
+        frame = bytes.fromhex((t.b.mac(dev) + t.a.mac(dev)).replace(":", "")) + ethertype.to_bytes(2, "big") + lab.tap.canary * 4
+        tx = t.a.packet_socket(dev)
         tx.send(frame)
         assert rx.recv(2000) == frame
         tx.close()
         rx.close()
     sent, got = tcp_transfer(t.a, t.b, "192.168.77.2", 1 << 20)
     assert sent == got
+
+
+@pytest.mark.parametrize("way", ["mark", "own"])
+def test_2_2_vxlan_carries_what_is_not_ip(lab, way):
+    """Layer 2 over a host-to-host connection in transport mode; envelopes on the wire. GRETAP and L2TP: VM lane, suite layer2."""
+    t, addr = over_transport(lab, way)
+    lab.tap.protect("192.168.77.0/24")
+    for ns, me, far in ((t.a, "a", "b"), (t.b, "b", "a")):
+        ns.ip(f"link add vx0 type vxlan id 77 local {addr[me]} remote {addr[far]} dstport 4789",
+              f"addr add 192.168.77.{1 if me == 'a' else 2}/24 dev vx0", "link set vx0 up")
+    carries_what_is_not_ip(lab, t, "vx0")

@@ -33,7 +33,7 @@ KEY-OUT is `key` and `salt` of `[out]` in espwire's SA file, KEY-IN those of `[i
 
 """
 TITLES = {"smoke": "First packets", "window": "Late, doubled and shuffled envelopes", "edges": "Sequence numbers at their edges, lifetimes, restarts", "fragments": "Fragments and sizes",
-          "natt": "NAT traversal", "self": "espwire on both ends", "net": "Namespace tests in the guest",
+          "natt": "NAT traversal", "self": "espwire on both ends", "net": "Namespace tests in the guest", "layer2": "Ethernet over transport mode",
           "tree": "The tree's unit and BPF tests"}
 MARK = {"passed": "ok", "failed": "FAIL", "skipped": "skipped"}
 # mode, encapsulation, inner, outer
