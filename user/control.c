@@ -334,7 +334,7 @@ static int listen_at(struct control *c)
 	return listen(c->fd, 64) ? -errno : 0;
 }
 
-int control_open(struct control **cp, struct daemon *d, sd_event *ev)
+int control_listen(struct control **cp, struct daemon *d)
 {
 	struct control *c = calloc(1, sizeof *c);
 	int err;
@@ -342,7 +342,6 @@ int control_open(struct control **cp, struct daemon *d, sd_event *ev)
 	if (!c)
 		return -ENOMEM;
 	c->d = d;
-	c->ev = sd_event_ref(ev);
 	c->fd = -1;
 	err = -ENAMETOOLONG;
 	if (snprintf(c->path, sizeof c->path, "%s/ctl.sock", d->run_dir) >= (int)sizeof c->path) {
@@ -350,12 +349,9 @@ int control_open(struct control **cp, struct daemon *d, sd_event *ev)
 		goto err_free;
 	}
 	err = mkdirs(d->run_dir);
-	err = err ? err : verbs_open(&c->verbs, d, ev);
 	err = err ? err : listen_at(c);
-	err = err ? err : sd_event_add_io(ev, &c->src, c->fd, EPOLLIN, on_accept, c);
 	if (err < 0)
 		goto err_free;
-	sd_event_source_set_priority(c->src, SD_EVENT_PRIORITY_NORMAL + 10);
 	*cp = c;
 	return 0;
 err_free:
@@ -364,6 +360,22 @@ err_free:
 		c->path[0] = 0; /* not ours to remove */
 	control_close(c);
 	return err;
+}
+
+int control_fd(const struct control *c)
+{
+	return c->fd;
+}
+
+int control_serve(struct control *c, sd_event *ev)
+{
+	int err = verbs_open(&c->verbs, c->d, ev);
+
+	c->ev = sd_event_ref(ev);
+	err = err ? err : sd_event_add_io(ev, &c->src, c->fd, EPOLLIN, on_accept, c);
+	if (err >= 0)
+		sd_event_source_set_priority(c->src, SD_EVENT_PRIORITY_NORMAL + 10);
+	return MIN(err, 0);
 }
 
 void control_close(struct control *c)

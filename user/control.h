@@ -43,11 +43,13 @@ enum {
 struct control;
 
 /**
- * control_open() - make <d->run_dir>/ctl.sock and serve it from ev
- * Replaces the socket of a dead predecessor; a live one is -EADDRINUSE. The caller points
- * d->on_event at control_event(). Return: 0 or -errno with the reason logged.
+ * control_listen() - make <d->run_dir>/ctl.sock, and serve nobody yet
+ * Replaces the socket of a dead predecessor; a live one is -EADDRINUSE. Return: 0 or -errno with the reason logged.
  */
-int control_open(struct control **cp, struct daemon *d, sd_event *ev);
+int control_listen(struct control **cp, struct daemon *d);
+int control_fd(const struct control *c); /**< the listening socket */
+/** control_serve() - from ev, from now on. The caller points d->on_event at control_event(). Return: 0 or -errno */
+int control_serve(struct control *c, sd_event *ev);
 /** control_close() - drop every client, remove the socket; NULL is fine */
 void control_close(struct control *c);
 /** control_event() - to every monitor; adds "schema" and "time" when missing; steals nothing */

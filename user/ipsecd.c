@@ -23,6 +23,7 @@
 #include <unistd.h>
 #include "control.h"
 #include "device.h"
+#include "early.h"
 #include "guardian.h"
 #include "ike.h"
 #include "ike_conn.h"
@@ -473,6 +474,18 @@ static void open_events(struct ipsecd *r)
 		fatalx("cannot follow netlink in the backend namespace");
 }
 
+/* From now on who asks is answered, if only with how far we are. */
+static void listen_early(struct ipsecd *r)
+{
+	int err = control_listen(&r->ctl, &r->d);
+
+	if (err)
+		fatalx("cannot open the control socket in %s", r->d.run_dir);
+	err = early_begin(&r->d.early, control_fd(r->ctl));
+	if (err)
+		log_warnx("nobody is told how far the start is: %s", strerror(-err));
+}
+
 static void bring_up(struct ipsecd *r)
 {
 	struct daemon *d = &r->d;
@@ -484,6 +497,7 @@ static void bring_up(struct ipsecd *r)
 	errors = links_apply(d, &d->conf, stderr, NULL);
 	if (errors)
 		log_warnx("%d link%s not as configured: ipsecctl show names the reason", errors, errors == 1 ? "" : "s");
+	early_says(d->early, "removing what is left over", 0, 0);
 	device_sweep(d);
 	vip_sweep(d);
 	load_sweep(d->load);
@@ -494,8 +508,10 @@ static void ready(struct ipsecd *r)
 {
 	struct daemon *d = &r->d;
 
-	if (control_open(&r->ctl, d, r->ev))
-		fatalx("cannot open the control socket in %s", d->run_dir);
+	early_end(d->early);
+	d->early = NULL;
+	if (control_serve(r->ctl, r->ev))
+		fatalx("cannot serve the control socket in %s", d->run_dir);
 	open_ike(r);
 	d->ready = true;
 	muster_begin(d);
@@ -560,8 +576,11 @@ int main(int argc, char **argv)
 	if (ike_conn_open(&r.d.ike_conn, r.d.conf.vici_socket))
 		fatalx("cannot start a thread");
 	open_namespaces(&r.d);
+	listen_early(&r);
+	early_says(r.d.early, "programs and maps", 0, 0);
 	open_maps(&r.d);
 	r.d.endpoints = endpoints_open(r.d.state_dir);
+	early_says(r.d.early, "workers", 0, 0);
 	make_workers(&r.d);
 	open_events(&r);
 	find_guardian(&r);

@@ -12,6 +12,7 @@
 #include "audit.h"
 #include "backend.h"
 #include "device.h"
+#include "early.h"
 #include "ike.h"
 #include "ike_conn.h"
 #include "load.h"
@@ -719,6 +720,7 @@ static int new_links(struct daemon *d, const struct conf *c, struct link **fresh
 	for (unsigned int i = 0; i < c->n_links; i++) {
 		if (by_device(d, &c->links[i]))
 			continue;
+		early_says(d->early, "reading links", i, c->n_links);
 		fresh[*n] = new_link(d, &c->links[i], errs);
 		if (!fresh[*n]) {
 			errors++;
@@ -747,11 +749,15 @@ static int add_new(struct daemon *d, const struct conf *c, FILE *errs, json_t *r
 	for (unsigned int i = 0; i < n; i++)
 		stood += fresh[i]->ifindex != 0;
 	ahead_begin(d, fresh, n); /* its hands wait for the disk, we for nftables */
+	early_says(d->early, "protection", 0, 0);
 	if (n && protect_apply(d))
 		fprintf(errs, "a layer of protection is missing: ipsecctl doctor names it\n");
 	nl_hold(d->nl_u);
-	for (unsigned int i = 0; i < n; i++)
+	for (unsigned int i = 0; i < n; i++) {
+		early_says(d->early, "links", i, n);
 		errors += raise_link(d, fresh[i], errs) ? 1 : 0;
+	}
+	early_says(d->early, "protection and routes", 0, 0);
 	nl_let_go(d->nl_u);
 	ahead_end(d);
 	roll_free(d->roll);

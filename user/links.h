@@ -260,6 +260,7 @@ struct daemon {
 	struct muster *muster;       /* muster.c's */
 	struct ahead *ahead;         /* ahead.c's: while links are added */
 	struct roll *roll;           /* links.c's: while many are */
+	struct early *early;         /* while ipsecd starts: who asks is told how far it is */
 	struct ike *ike;      /* the IKE daemon's door; NULL = none */
 	struct ike_conn *ike_conn; /* what the IKE daemon is told of links; NULL = nothing */
 	/* for the IKE daemon, each may be NULL: an SA of its reached a limit; a peer moved; another one said hello */

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Address inertia (seed, section 6): a restarted gateway calls its road warriors where they were last heard."""
+import json
 import os
 import socket
 import time
@@ -28,6 +29,29 @@ def lines(d):
         return []
 
 
+def while_it_starts(d):
+    """Ask until it is ready. Return: the answers before, each of which came at once."""
+    told = []
+    while True:
+        s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        s.settimeout(5)
+        try:
+            s.connect(f"{d.run_dir}/ctl.sock")
+            s.sendall(b'{"schema":1,"verb":"show","args":{}}\n')
+            with s.makefile() as f:
+                answer = json.loads(f.readline())
+        except (FileNotFoundError, ConnectionRefusedError):  # it has only just begun
+            answer = None
+        finally:
+            s.close()
+        if answer and answer["ok"]:
+            return told
+        if answer:
+            assert (answer["code"], answer["exit"]) == ("starting", 5), answer
+            told.append(answer)
+        time.sleep(0.02)
+
+
 @pytest.mark.serial
 def test_a_restarted_gateway_calls_everybody(lab, record_property):
     """The warriors only answer. The gateway learned where they are, is killed, and asks them all within 10 s of its start."""
@@ -45,8 +69,12 @@ def test_a_restarted_gateway_calls_everybody(lab, record_property):
     wait_until(lambda: len(lines(t.db)) >= LINKS, 10, lambda: f"{len(lines(t.db))} lines", poll=0.1)
     t.db.kill()
     start = time.monotonic()
-    t.db.start(timeout=300)
+    t.db.start(wait=False)
+    told = while_it_starts(t.db)
     ready = time.monotonic() - start
+    assert t.db.ready() and told, "it is never silent"
+    far = [a["done"] for a in told if a["doing"] == "links"]
+    assert far == sorted(far) and {a["of"] for a in told if a["doing"] == "links"} <= {LINKS}, told
     peers = wait_until(lambda: (p := t.db.show()["daemon"]["peers"])["heard"] == LINKS and p, 60,
                        lambda: f"all answer: {t.db.show()['daemon']['peers']}", poll=0.1)
     assert peers["known"] == peers["asked"] == LINKS

@@ -25,7 +25,8 @@ static int bed_new(void **state, unsigned int n_links)
 	assert_non_null(mkdtemp(b->dir));
 	assert_true(sd_event_new(&b->ev) >= 0);
 	b->d = fake_daemon(b->dir, n_links + 4, n_links);
-	assert_int_equal(control_open(&b->c, b->d, b->ev), 0);
+	assert_int_equal(control_listen(&b->c, b->d), 0);
+	assert_int_equal(control_serve(b->c, b->ev), 0);
 	*state = b;
 	return 0;
 }
@@ -330,7 +331,7 @@ static void second_daemon_is_refused(void **state)
 
 	assert_int_equal(stat(sa.sun_path, &before), 0);
 	assert_int_equal(before.st_mode & 0777, 0660);
-	assert_int_equal(control_open(&c, b->d, b->ev), -EADDRINUSE);
+	assert_int_equal(control_listen(&c, b->d), -EADDRINUSE);
 	assert_int_equal(stat(sa.sun_path, &after), 0);
 	assert_true(before.st_ino == after.st_ino);
 }
@@ -346,7 +347,8 @@ static void socket_of_a_dead_daemon_is_replaced(void **state)
 	stale = socket(AF_UNIX, SOCK_STREAM, 0);
 	assert_int_equal(bind(stale, (struct sockaddr *)&sa, sizeof sa), 0);
 	close(stale);
-	assert_int_equal(control_open(&b->c, b->d, b->ev), 0);
+	assert_int_equal(control_listen(&b->c, b->d), 0);
+	assert_int_equal(control_serve(b->c, b->ev), 0);
 	fd = dial(b);
 	say(b, fd, SHOW "\n");
 	assert_instance(b, fd);

@@ -36,7 +36,9 @@
 #define vj_age         t_vj_age
 #define vj_ok          t_vj_ok
 #define vj_arg         t_vj_arg
-#define control_open   t_control_open
+#define control_listen t_control_listen
+#define control_serve  t_control_serve
+#define control_fd     t_control_fd
 #define control_close  t_control_close
 #define control_event  t_control_event
 /* the world */

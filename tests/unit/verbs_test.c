@@ -660,7 +660,7 @@ static int serve_fake(const char *dir, unsigned int n)
 	fake_link_ctr.raw_segs = 1000;
 	fake_link_ctr.tap_segs = 990;
 	fake_link_ctr.drops[DROP_TTL] = 10;
-	if (sd_event_new(&ev) < 0 || control_open(&c, d, ev))
+	if (sd_event_new(&ev) < 0 || control_listen(&c, d) || control_serve(c, ev))
 		return 1;
 	while (now_ns() < end) {
 		json_t *e = json_pack("{s:s, s:s, s:s, s:s}", "event", "link-state", "link",
