@@ -26,11 +26,39 @@ static size_t value_size(const struct bpf_map_info *i)
 	}
 }
 
-static int dump(int fd, const struct bpf_map_info *i)
+enum { BATCH = 4096 };
+
+/* A few calls for a whole map. Return: 0; -errno = not this kind of map, or not to its end. */
+static int dump_batches(int fd, const struct bpf_map_info *i, size_t vlen)
 {
-	size_t vlen = value_size(i), n = 0;
+	char *keys = malloc((size_t)BATCH * i->key_size), *vals = malloc(BATCH * vlen);
+	char *at = calloc(2, i->key_size + 8ul), *in = NULL, *out = at;
+	int err = keys && vals && at ? 0 : -ENOMEM;
+
+	while (!err) {
+		__u32 n = BATCH;
+
+		err = bpf_map_lookup_batch(fd, in, out, keys, vals, &n, NULL);
+		if (err && err != -ENOENT)
+			break;
+		for (__u32 k = 0; k < n; k++) {
+			fwrite(keys + (size_t)k * i->key_size, 1, i->key_size, stdout);
+			fwrite(vals + k * vlen, 1, vlen, stdout);
+		}
+		in = out;
+		out = in == at ? at + i->key_size + 8 : at;
+	}
+	free(keys);
+	free(vals);
+	free(at);
+	return err == -ENOENT ? 0 : err;
+}
+
+static int dump_singly(int fd, const struct bpf_map_info *i, size_t vlen)
+{
 	char *key = calloc(2, i->key_size + 1ul), *next = key ? key + i->key_size : NULL, *val = calloc(1, vlen + 8);
 	int err = key && val ? 0 : -ENOMEM;
+	size_t n = 0;
 
 	for (void *prev = NULL; !err && n < 1u << 22 && !bpf_map_get_next_key(fd, prev, next); n++) {
 		memcpy(key, next, i->key_size);
@@ -43,6 +71,14 @@ static int dump(int fd, const struct bpf_map_info *i)
 	free(key);
 	free(val);
 	return err;
+}
+
+static int dump(int fd, const struct bpf_map_info *i)
+{
+	size_t vlen = value_size(i);
+	int err = dump_batches(fd, i, vlen);
+
+	return err && err != -ENOMEM ? dump_singly(fd, i, vlen) : err; /* printed twice is found as well */
 }
 
 static int one(const char *path)

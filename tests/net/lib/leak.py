@@ -127,8 +127,11 @@ def check_keys(daemons):
         for pid in d.pids():
             places[f"/proc/{pid}"] = proc_bytes(pid)
         for verb in d.json_verbs:
-            p = d.ctl(verb, check=False)
-            places[f"ipsecctl {verb}"] = (p.stdout + p.stderr).encode()
+            answer = d.ask(verb) if verb in d.relayed else None
+            if not answer:
+                p = d.ctl(verb, check=False)
+                answer = (p.stdout + p.stderr).encode()
+            places[f"ipsecctl {verb}"] = answer
         seen = hunt(keys, places)
         assert not seen, f"KEY SHOWN by {d.instance}: {seen}"
 

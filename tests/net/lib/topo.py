@@ -2,7 +2,7 @@
 """Namespaces and wires: a Net owns what a test makes and takes all of it away again.
 
 Names carry the pid and a counter, so that cases run side by side and in any order. Every command
-enters its namespace with nsenter, which replaces itself by the command: the pid is the command's.
+is started by a thread that has entered the namespace: no other process, the pid is the command's.
 """
 import itertools
 import os
@@ -36,12 +36,9 @@ class NS:
         sh(["ip", "netns", "add", self.name])
         self.ip("link set lo up")
 
-    def argv(self, argv):
-        argv = argv.split() if isinstance(argv, str) else [str(a) for a in argv]
-        return ["nsenter", f"--net={self.path}", "--"] + argv
-
     def run(self, argv, **kw):
-        return sh(self.argv(argv), **kw)
+        argv = argv.split() if isinstance(argv, str) else argv
+        return self.enter(lambda: sh(argv, **kw))
 
     def ok(self, argv, **kw):
         return self.run(argv, check=False, **kw).returncode == 0
@@ -55,7 +52,8 @@ class NS:
         return sh(["ip", "-n", self.name, "-batch", "-"], input=text)
 
     def popen(self, argv, **kw):
-        p = subprocess.Popen(self.argv(argv), **kw)
+        argv = argv.split() if isinstance(argv, str) else [str(a) for a in argv]
+        p = self.enter(lambda: subprocess.Popen(argv, **kw))
         self.procs.append(p)
         return p
 

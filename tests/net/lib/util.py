@@ -31,12 +31,9 @@ def scaled(default, full, env):
 @contextlib.contextmanager
 def first_in_line():
     """What a machine does besides is not what a test of milliseconds is about: this process and its children go before it."""
-    def autogroup(nice):  # where there are some, nice values count within each alone
-        try:
-            with open("/proc/self/autogroup", "w") as f:
-                f.write(str(nice))
-        except FileNotFoundError:
-            pass
+    def autogroup(nice):  # where there are some that take a value, nice values count within each alone
+        with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as f:
+            f.write(str(nice))
 
     had = os.getpriority(os.PRIO_PROCESS, 0)
     os.setpriority(os.PRIO_PROCESS, 0, -15)
