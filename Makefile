@@ -43,6 +43,7 @@ SHARED_SRC := $(filter-out $(DAEMON_MAIN) $(CTL_SRC),$(wildcard user/*.c))
 obj = $(patsubst user/%.c,$(B)/%.o,$(1))
 SHARED_OBJ := $(call obj,$(SHARED_SRC))
 
+UAPI := -I/usr/include/$(shell $(CC) -print-multiarch) # clang -target bpf does not look there for asm/
 BPF_SRC := $(wildcard bpf/*.bpf.c)
 SKELS := $(patsubst bpf/%.bpf.c,$(B)/%.skel.h,$(BPF_SRC))
 
@@ -51,12 +52,10 @@ all: $(B)/ipsecd $(B)/ipsecctl ## build ipsecd and ipsecctl
 $(B) $(B)/unit $(B)/fuzz:
 	$(Q)mkdir -p $@
 
-include vmlinux/vmlinux.mk
-
-$(B)/%.bpf.o: bpf/%.bpf.c $(VMLINUX_H) $(wildcard bpf/*.h include/*.h) | $(B)
+$(B)/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h include/*.h) | $(B)
 	$(call msg,BPF,$<)
 	$(Q)$(CLANG) -g -O2 -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-declarations -mcpu=v3 -target bpf \
-		-D__bpf__ -D__TARGET_ARCH_x86 -Ibpf -Iinclude -I$(dir $(VMLINUX_H)) -c $< -o $@
+		-D__bpf__ -Ibpf -Iinclude $(UAPI) -c $< -o $@
 	$(Q)llvm-strip -g $@ 2>/dev/null || true
 
 $(B)/%.skel.h: $(B)/%.bpf.o

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-or-later OR BSD-2-Clause)
 /* The kernel's part of xdpblast: frames are dropped, sent on, or filled from a table and sent on.
  */
-#include "vmlinux.h"
+#include "kdefs.bpf.h"
 #include <bpf/bpf_helpers.h>
 
 const volatile __u32 out_ifindex;

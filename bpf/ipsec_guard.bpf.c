@@ -14,10 +14,9 @@
  *     we sent to a peer's own address: the path MTU depends on them. Nothing protected is in them.
  * Everything else continues down the chain (TC_ACT_UNSPEC): no other filter is overruled.
  */
-#include "vmlinux.h"
+#include "kdefs.bpf.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
-#include "kdefs.bpf.h"
 #include "ipsec_shared.h"
 #include "maps.bpf.h"
 #include "parse.bpf.h"

@@ -13,10 +13,9 @@
  * on to draw an ICMP error. An overflowing XSK ring or funnel is the kernel's to drop, after the
  * redirect; it shows as handed minus received (I5).
  */
-#include "vmlinux.h"
+#include "kdefs.bpf.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
-#include "kdefs.bpf.h"
 #include "ipsec_shared.h"
 #include "maps.bpf.h"
 #include "parse.bpf.h"

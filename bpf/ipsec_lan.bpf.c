@@ -10,10 +10,9 @@
  * for the link, protocols other than TCP, UDP and ICMP, possible envelopes, links that cannot send, SYNs of a link
  * with mss-clamp. So the stack remains the one that answers with ICMP, and classify the one that drops.
  */
-#include "vmlinux.h"
+#include "kdefs.bpf.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
-#include "kdefs.bpf.h"
 #include "ipsec_shared.h"
 #include "maps.bpf.h"
 #include "parse.bpf.h"

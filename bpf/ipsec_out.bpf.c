@@ -7,10 +7,9 @@
  * Unit of all *_segs counters: packets as they will be on the wire, so a super-packet counts as
  * many as the worker will cut from it (I5).
  */
-#include "vmlinux.h"
+#include "kdefs.bpf.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
-#include "kdefs.bpf.h"
 #include "ipsec_shared.h"
 #include "maps.bpf.h"
 #include "parse.bpf.h"

@@ -15,10 +15,9 @@
  *              here, in silence (I4). ICMP errors about our datagrams find the socket that sent them.
  * sock_out     TC egress, underlay devices. What our UDP sockets send leaves from 4500.
  */
-#include "vmlinux.h"
+#include "kdefs.bpf.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
-#include "kdefs.bpf.h"
 #include "ipsec_shared.h"
 #include "maps.bpf.h"
 #include "parse.bpf.h"
@@ -250,7 +249,7 @@ static __always_inline int icmp_in(struct __sk_buff *skb, const struct seen *s)
 	bpf_skb_load_bytes(skb, at + sizeof(struct udphdr), &d.spi_be, sizeof(d.spi_be));
 	to = sender(skb, &q, &d);
 	if (to)
-		set_port(skb, at, icmp + offsetof(struct icmphdr, checksum), d.our_port, to);
+		set_port(skb, at, icmp + ICMP_CHECKSUM_OFF, d.our_port, to);
 	return TC_ACT_UNSPEC;
 }
 

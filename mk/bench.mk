@@ -7,10 +7,9 @@ BENCH_DEPS := $(B)/bench/.deps
 $(B)/bench:
 	$(Q)mkdir -p $@
 
-$(B)/bench/%.bpf.o: bench/%.bpf.c $(VMLINUX_H) | $(B)/bench
+$(B)/bench/%.bpf.o: bench/%.bpf.c bpf/kdefs.bpf.h | $(B)/bench
 	$(call msg,BPF,$<)
-	$(Q)$(CLANG) -g -O2 -Wall -Wextra -Werror -Wno-unused-parameter -mcpu=v3 -target bpf -D__TARGET_ARCH_x86 \
-		-I$(dir $(VMLINUX_H)) -c $< -o $@
+	$(Q)$(CLANG) -g -O2 -Wall -Wextra -Werror -Wno-unused-parameter -mcpu=v3 -target bpf -Ibpf $(UAPI) -c $< -o $@
 
 $(B)/bench/%.skel.h: $(B)/bench/%.bpf.o
 	$(call msg,SKEL,$@)

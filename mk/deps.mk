@@ -2,7 +2,7 @@
 # What is missing is installed before anything is built; when all is there, that costs one stamp.
 DEPS_STAMP := $(B)/.deps
 
-$(B) $(B)/unit $(B)/fuzz $(B)/bpf $(B)/net $(VMLINUX_H): | $(DEPS_STAMP)
+$(B) $(B)/unit $(B)/fuzz $(B)/bpf $(B)/net: | $(DEPS_STAMP)
 
 $(DEPS_STAMP): packages.txt
 	@mkdir -p $(@D)

@@ -101,15 +101,6 @@ static void check_bpffs(struct ctl *c, json_t *list)
 		find(list, "bpffs", "ok", NULL, "mounted; %s is there", pin);
 }
 
-static void check_btf(json_t *list)
-{
-	if (access("/sys/kernel/btf/vmlinux", R_OK))
-		find(list, "btf", "warn", "a kernel with CONFIG_DEBUG_INFO_BTF",
-		     "/sys/kernel/btf/vmlinux: %s", strerror(errno));
-	else
-		find(list, "btf", "ok", NULL, "/sys/kernel/btf/vmlinux is readable");
-}
-
 static void check_xdp(json_t *list)
 {
 	int fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
@@ -411,7 +402,6 @@ json_t *doctor_json(struct ctl *c)
 	check_guardian(list, show);
 	check_guard(c, list, show);
 	check_bpffs(c, list);
-	check_btf(list);
 	check_xdp(list);
 	check_4500(list);
 	check_rp_filter(list, show);
@@ -533,8 +523,6 @@ static json_t *probe(const struct utsname *u)
 {
 	json_t *l = json_array();
 
-	feature(l, "btf", !access("/sys/kernel/btf/vmlinux", R_OK),
-		"BPF programs are built for one kernel");
 	feature(l, "xdp", libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_XDP, NULL) == 1,
 		"envelopes come in by sockets");
 	feature(l, "tc-bpf", libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SCHED_CLS, NULL) == 1,

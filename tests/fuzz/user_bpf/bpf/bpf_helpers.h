@@ -3,6 +3,12 @@
 #ifndef USER_BPF_HELPERS_H
 #define USER_BPF_HELPERS_H
 
+/* the C library's spelling */
+#define in6_u	   __in6_u
+#define u6_addr32  __u6_addr32
+#undef __always_inline
+#define __always_inline inline __attribute__((always_inline))
+
 #define SEC(name) __attribute__((unused))
 #define __uint(name, val) int(*name)[val]
 #define __type(name, val) typeof(val) *name
