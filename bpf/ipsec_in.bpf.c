@@ -2,7 +2,8 @@
 /*
  * Envelopes on their way to a worker, and inner packets on their way to ipsecN.
  *
- * wire_in  native XDP, underlay devices: our SPI -> stamp -> wire funnel of the SA's worker.
+ * wire_in  native XDP, underlay devices: our SPI -> stamp -> wire funnel of the SA's worker. What is old
+ *          or seen already goes no further.
  *          Ours is what is addressed to a local address of the underlay, unfragmented; transit ESP
  *          with an equal SPI passes untouched. Unknown ESP to us dies here, in silence (I4).
  * funnel   native XDP, receiving ends of all funnels: into the worker's XSK.
@@ -25,6 +26,7 @@
 
 #define ESP_MIN 8 /* SPI and sequence number: less is no ESP */
 #define NOTE_GAP_NS 1000000000ull
+#define LET_GAP_NS 1000000ull
 
 static __always_inline int xdp_drop(enum drop why)
 {
@@ -232,6 +234,55 @@ static __always_inline void set_dest(struct udphdr *udp, __be16 port)
 }
 
 /*
+ * RFC 4303 3.4.3 before anything is spent on the packet. A number behind `settled`, up to which the window's
+ * words are in order, is looked up; the worker judges what is ahead of it. With ESN a number far behind may
+ * also be one far ahead, of which only the ICV knows: taken for old, like 2^31 and more ahead.
+ */
+static __always_inline enum drop seen_before(const struct sa_in_ent *sa, const volatile struct sa_ctr *c, __u32 seq)
+{
+	__u64 settled = c->settled, full, block;
+	__u32 behind = (__u32)settled - seq, key;
+	volatile __u64 *word;
+
+	if (sa->flags & SA_IN_F_ESN ? (__s32)behind < 0 || behind > settled : seq > settled)
+		return DROP_NONE;
+	full = settled - behind;
+	if (!full || behind >= sa->window)
+		return DROP_REPLAY_OLD;
+	block = full >> 6;
+	key = c->word_off + (block & (c->n_words - 1));
+	word = bpf_map_lookup_elem(&replay, &key);
+	if (!word || !(*word & 1ull << (full & 63)))
+		return DROP_NONE;
+	/* the worker raises top before it clears a word: was this one still full's? */
+	return (c->top >> 6) - block < c->n_words ? DROP_REPLAY_DUP : DROP_NONE;
+}
+
+/* One per gap goes to the worker all the same: for the audit, and for a sender far ahead (RFC 4303 A3). */
+static __always_inline bool replayed(const struct sa_in_ent *sa, const struct esp_head *esp)
+{
+	__u32 slot = sa->slot;
+	struct sa_ctr *c = sa->window ? bpf_map_lookup_elem(&sactr, &slot) : NULL;
+	enum drop why = c ? seen_before(sa, c, bpf_ntohl(esp->seq_be)) : DROP_NONE;
+	struct link_ctr *l;
+	__u64 now;
+
+	if (!why)
+		return false;
+	now = bpf_ktime_get_boot_ns();
+	if (now >= c->let_ns + LET_GAP_NS) {
+		c->let_ns = now;
+		return false;
+	}
+	l = link_ctr_get(sa->link);
+	if (!l)
+		return false;
+	count_drop_link(l, why, 1);
+	__sync_fetch_and_add(&c->early_drops, 1);
+	return true;
+}
+
+/*
  * Up the stack. GRO merges datagrams for the socket their port names, and asks before TC can say
  * anything: so UDP shows the port of its worker's socket (UDP_GRO) that far; sock_in puts 4500 back.
  */
@@ -294,6 +345,8 @@ static __always_inline int envelope_in(struct xdp_md *ctx)
 	}
 	if (sa->flags & SA_IN_F_KERNEL)
 		return xdp_pass();
+	if (replayed(sa, &esp))
+		return XDP_DROP;
 	if (sa->flags & SA_IN_F_SOCKET || flags & SETTINGS_F_SOCKET || len > ETH_HLEN + funnel_mtu(sa->worker))
 		return to_socket(data, data_end, sa, &ip);
 	return steer(data, data_end, sa, &ip);

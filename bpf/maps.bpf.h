@@ -72,10 +72,12 @@ MAP(sock_worker, BPF_MAP_TYPE_HASH, 1024, __u64, __u32);
 MAP(link_ctr, BPF_MAP_TYPE_PERCPU_ARRAY, 1, __u32, struct link_ctr);
 MAP(glob_ctr, BPF_MAP_TYPE_PERCPU_ARRAY, 1, __u32, struct glob_ctr);
 
-/* No program reads these: memory shared by ipsecd, its guardian and its successor. */
-MAP_F(wctr, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, 1, __u32, struct wlink_ctr);
+/* What a worker knows of an SA and of its window. Reader beside ipsecd: wire_in, which drops what is old already. */
 MAP_F(sactr, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, 1, __u32, struct sa_ctr);
 MAP_F(replay, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, 1, __u32, __u64);
+
+/* No program reads these: memory shared by ipsecd, its guardian and its successor. */
+MAP_F(wctr, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, 1, __u32, struct wlink_ctr);
 MAP_F(beat, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, 1, __u32, struct beat);
 
 /* The envelope without an SA that was last noted. Writer: wire_in; reader: control. */

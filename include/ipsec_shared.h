@@ -16,7 +16,7 @@
 #include "ipsec_drops.h"
 
 enum {
-	SHARED_VERSION = 6,    /* bumped on any layout change; checked when adopting pins */
+	SHARED_VERSION = 7,    /* bumped on any layout change; checked when adopting pins */
 	LINK_MAX = 16384,      /* link ids 0..LINK_MAX-1; maps are sized by `max-links` */
 	WORKER_MAX = 64,
 	ESP_PORT = 4500,       /* RFC 3948 */
@@ -93,11 +93,13 @@ struct sa_in_ent {
 	__u16 sgen;
 	__u16 link;
 	__u32 worker;
-	__u32 flags; /* enum sa_in_flags */
+	__u32 flags;  /* enum sa_in_flags */
+	__u32 window; /* numbers so far behind are replays; 0 = the worker alone judges */
 };
 enum sa_in_flags {
 	SA_IN_F_SOCKET = 1 << 0, /* leave to the sockets: XDP passes it up (input = socket) */
 	SA_IN_F_UDP = 1 << 1,    /* arrives UDP-encapsulated */
+	SA_IN_F_ESN = 1 << 3,    /* the wire shows half of the number */
 	SA_IN_F_KERNEL = 1 << 2, /* the kernel's own ESP has it: no program and no socket of ours takes it */
 };
 
@@ -265,6 +267,9 @@ struct sa_ctr {
 	__u64 last_used_ns;  /* CLOCK_BOOTTIME */
 	__u64 replay_drops;
 	__u64 icv_drops;
+	__u64 settled;       /* in: `replay` is in order up to here; never above top */
+	__u64 early_drops;   /* replays that never reached the worker. Writer: wire_in, any core */
+	__u64 let_ns;        /* when one that looked like a replay was let through. Writer: wire_in */
 };
 
 /* beat[0]: BPF_F_MMAPABLE; heartbeat of ipsecd, read by the guardian */

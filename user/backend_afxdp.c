@@ -65,6 +65,9 @@ static int install_in(struct daemon *d, struct sa *sa, const struct sa_spec *s, 
 		  sa->adopted ? "adopted" : "new", (unsigned long long)ctr->top, (unsigned long long)conf->seq_start);
 	sa->win = w;
 	sa->installed = true;
+	e.window = sa->window;
+	if (sa->esn)
+		e.flags |= SA_IN_F_ESN;
 	if (by_udp(l, s))
 		e.flags |= SA_IN_F_UDP;
 	if (l->conf.input == INPUT_SOCKET)

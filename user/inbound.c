@@ -356,6 +356,7 @@ static void open_batch(struct worker *w)
 		else
 			accept_one(w, sa, l, p, &q->meta[i], bytes[i]);
 	}
+	atomic_store_explicit((_Atomic uint64_t *)&sa->ctr->settled, sa->ctr->top, memory_order_release);
 	q->n = 0;
 }
 

@@ -60,13 +60,14 @@ struct books {
 	int64_t wire_lost;  /* the same on the way in */
 	__u64 drops_out[DROP_MAX], drops_in[DROP_MAX];
 	uint64_t out_total, in_total;
+	uint64_t in_early; /* not in in_total: died before they were handed to a worker */
 	int64_t out_balance, in_balance;
 };
 
 /* Which way a packet was going when a BPF program dropped it on a link's account. */
 static bool drop_is_inbound(enum drop r)
 {
-	return r == DROP_PLAIN_FOR_PROTECTED || r == DROP_INNER_SRC;
+	return r == DROP_PLAIN_FOR_PROTECTED || r == DROP_INNER_SRC || r == DROP_REPLAY_OLD || r == DROP_REPLAY_DUP;
 }
 
 static void read_wctr(struct wlink_ctr *to, const struct wlink_ctr *from)
@@ -111,9 +112,7 @@ static void read_books(const struct daemon *d, const struct link *l, struct book
 		k->in_total += k->drops_in[r];
 		if (drop_is_inbound(r)) {
 			k->drops_in[r] += k->b.drops[r];
-			/* the others died before they were steered: not part of the inward sum */
-			if (r == DROP_INNER_SRC)
-				k->in_total += k->b.drops[r];
+			*(r == DROP_INNER_SRC ? &k->in_total : &k->in_early) += k->b.drops[r];
 		} else {
 			k->drops_out[r] += k->b.drops[r];
 		}
@@ -200,7 +199,7 @@ static json_t *json_sa(const struct sa *s, uint64_t now)
 	vj_int(o, "seq", LOAD(c->top));
 	vj_int(o, "packets", LOAD(c->pkts));
 	vj_int(o, "bytes", LOAD(c->bytes));
-	vj_int(o, "replay_drops", LOAD(c->replay_drops));
+	vj_int(o, "replay_drops", LOAD(c->replay_drops) + LOAD(c->early_drops));
 	vj_int(o, "icv_drops", LOAD(c->icv_drops));
 	vj_age(o, "last_used_age_s", LOAD(c->last_used_ns), now);
 	vj_age(o, "age_s", s->created_ns, now);
@@ -435,7 +434,7 @@ static json_t *json_link(const struct daemon *d, const struct link *l, uint64_t 
 	vj_put(o, "rx", json_traffic(k.w.in_pkts, k.w.in_bytes));
 	vj_put(o, "tx", json_traffic(k.w.out_pkts, k.w.out_bytes));
 	vj_int(o, "lost", k.w.lost);
-	vj_int(o, "drops_in_total", k.in_total + k.b.drops[DROP_PLAIN_FOR_PROTECTED]);
+	vj_int(o, "drops_in_total", k.in_total + k.in_early);
 	vj_int(o, "drops_out_total", k.out_total);
 	for (const struct sa *s = l->sas; s; s = s->next)
 		json_array_append_new(sas, json_sa(s, now));

@@ -5,7 +5,9 @@
  */
 #include "rig.h"
 #include <net/if.h>
+#include <netinet/if_ether.h>
 #include <sys/ioctl.h>
+#include "replay.h"
 
 enum {
 	ACT_NEXT = -1, /* TC_ACT_UNSPEC */
@@ -21,6 +23,8 @@ enum {
 	SLOT_IN = 0x12345,
 	SPI = 0x1001,        /* ours, worker 0 */
 	SPI_SOCKET = 0x1002, /* ours, but input = socket */
+	SPI_REPLAY = 0x1006, /* its window is looked at */
+	SLOT_REPLAY = 3,
 	SPI_KERNEL = 0x1005, /* the kernel's own ESP has it */
 	SPI_GONE = 0x1003,   /* ours, of a worker without a funnel */
 	SPI_OUT = 0x2001,    /* of our own envelopes on LINK_ID, to 198.51.100.7 and 2001:db8::7 */
@@ -715,6 +719,102 @@ static void sticky_test(void **state)
 	}
 }
 
+/* --- replays --- */
+
+/* What wire_in must make of a number: the worker's own judgement, but for what ESN leaves to the ICV. */
+static enum drop early(const struct replay *r, uint32_t seq)
+{
+	uint64_t top = *r->top, full = replay_seq(r, seq);
+
+	if (r->esn && full > top)
+		return (uint32_t)top - seq < UINT32_C(1) << 31 && (uint32_t)top - seq <= top ? DROP_REPLAY_OLD : DROP_NONE;
+	return replay_check(r, full);
+}
+
+static void replay_row(struct replay *r, struct sa_ctr *c, uint8_t *pkt, unsigned int len, uint32_t seq)
+{
+	LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = pkt, .data_size_in = len, .repeat = 1);
+	uint64_t before = c->early_drops;
+	struct link_ctr was, is;
+	enum drop want = early(r, seq);
+
+	seq = htonl(seq);
+	memcpy(pkt + ETH_HLEN + 20 + 4, &seq, 4);
+	assert_int_equal(load_link_ctr(ld, LINK_ID, &was), 0);
+	assert_int_equal(bpf_prog_test_run_opts(ld->prog[PROG_wire_in], &run), 0);
+	assert_int_equal(load_link_ctr(ld, LINK_ID, &is), 0);
+	if ((want ? X_DROP : X_REDIRECT) != (int)run.retval)
+		fail_msg("top %llu window %u esn %d seq %u: verdict %u, want %d", (unsigned long long)*r->top, r->window,
+			 r->esn, ntohl(seq), run.retval, want);
+	assert_int_equal(c->early_drops - before, want != DROP_NONE);
+	assert_int_equal(is.wire_pkts - was.wire_pkts, want == DROP_NONE);
+	for (int d = 1; d < DROP_MAX; d++)
+		assert_int_equal(is.drops[d] - was.drops[d], want == (enum drop)d);
+}
+
+/* Windows that random numbers have gone through, ends of the number space included, against user/replay.c. */
+static void replay_test(void **state)
+{
+	static const struct row none = {"", PROG_wire_in, .worker = 0};
+	static const uint64_t starts[] = {0, 1, 100, UINT32_MAX - 300, (UINT64_C(1) << 32) + 5, UINT64_C(9) << 32, (UINT64_C(5) << 32) - 70};
+	static const struct pkt esp = {OUR4, ESP, .spi = SPI_REPLAY, .payload = 60};
+	struct sa_ctr *c = &load_sactr(ld)[SLOT_REPLAY];
+	uint64_t *words = load_replay(ld) + 40;
+	unsigned int seed = 1;
+	uint8_t pkt[256];
+	unsigned int len = pkt_fill(&esp, pkt, sizeof(pkt));
+
+	row_set(&none);
+	for (unsigned int i = 0; i < 2 * 3 * ARRAY_SIZE(starts); i++) {
+		struct sa_in_ent e = {.slot = SLOT_REPLAY, .link = LINK_ID, .window = 64u << i % 3, .flags = i & 1 ? SA_IN_F_ESN : 0};
+		uint64_t start = starts[i / 6];
+		struct replay r;
+
+		if (!(i & 1))
+			start = (uint32_t)start;
+		*c = (struct sa_ctr){.top = start, .word_off = 40, .n_words = replay_words(e.window), .let_ns = UINT64_MAX / 2};
+		memset(words, 0, 8 * c->n_words);
+		assert_int_equal(replay_init(&r, (uint64_t *)&c->top, words, e.window, i & 1), 0);
+		for (int k = 0; k < 200; k++)
+			if (r.esn || *r.top < UINT32_MAX - 8)
+				replay_accept(&r, *r.top + 8 - (unsigned int)rand_r(&seed) % MIN(*r.top + 8, 80), NULL);
+		c->settled = c->top;
+		assert_int_equal(load_sa_in_set(ld, htonl(SPI_REPLAY), &e), 0);
+		for (int64_t k = -(int64_t)e.window - 70; k < 70; k++)
+			replay_row(&r, c, pkt, len, (uint32_t)(*r.top + k));
+		for (int k = 0; k < 100; k++)
+			replay_row(&r, c, pkt, len, (uint32_t)rand_r(&seed) << 1 ^ rand_r(&seed));
+		/* what came since the words were in order is the worker's to judge, and so is a word used anew */
+		c->settled = c->top > 3 ? c->top - 3 : 0;
+		c->top += 64 * c->n_words;
+		memset(words, 0xff, 8 * c->n_words);
+		{
+			LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = pkt, .data_size_in = len, .repeat = 1);
+			uint32_t seq = htonl((uint32_t)c->settled);
+
+			memcpy(pkt + ETH_HLEN + 20 + 4, &seq, 4);
+			assert_int_equal(bpf_prog_test_run_opts(ld->prog[PROG_wire_in], &run), 0);
+			assert_int_equal((int)run.retval, c->settled ? X_REDIRECT : X_DROP);
+		}
+	}
+	/* one a millisecond goes on to the worker */
+	c->settled = c->top;
+	c->let_ns = 0;
+	memset(pkt + ETH_HLEN + 20 + 4, 0, 4);
+	for (int k = 0, passed = 0; k < 3; k++) {
+		LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = pkt, .data_size_in = len, .repeat = 1);
+
+		assert_int_equal(bpf_prog_test_run_opts(ld->prog[PROG_wire_in], &run), 0);
+		passed += run.retval == X_REDIRECT;
+		assert_true(c->let_ns);
+		if (!k) {
+			assert_int_equal(passed, 1);
+			c->let_ns = UINT64_MAX / 2;
+		}
+		assert_int_equal(passed, 1);
+	}
+}
+
 /*
  * Left to the sockets, a datagram shows its worker's port (for GRO), under a checksum that still
  * holds; none stays none. Everything else of the frame is untouched.
@@ -897,7 +997,7 @@ static const char *slug(const char *name)
 
 int main(void)
 {
-	static struct CMUnitTest tests[ARRAY_SIZE(rows) + 4];
+	static struct CMUnitTest tests[ARRAY_SIZE(rows) + 5];
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		tests[i] = (struct CMUnitTest){.name = slug(rows[i].name),
@@ -911,5 +1011,7 @@ int main(void)
 		(struct CMUnitTest){.name = "link:mss-clamp", .test_func = mss_test};
 	tests[ARRAY_SIZE(rows) + 3] =
 		(struct CMUnitTest){.name = "sock:random", .test_func = sock_random_test};
+	tests[ARRAY_SIZE(rows) + 4] =
+		(struct CMUnitTest){.name = "wire:replays", .test_func = replay_test};
 	return _cmocka_run_group_tests("prog", tests, ARRAY_SIZE(tests), setup, teardown);
 }
