@@ -527,7 +527,7 @@ static __always_inline int opened_in(struct __sk_buff *skb)
 	struct ip_hdr ip = {};
 	enum drop why;
 
-	if (!l || !c || !(l->flags & LINK_F_KERNEL) || l->x_ifindex != ifindex || !l->b_ifindex) {
+	if (!l || !c || l->x_ifindex != ifindex || !l->b_ifindex) {
 		count_drop(DROP_NO_LINK);
 		return TC_ACT_SHOT;
 	}

@@ -11,9 +11,14 @@ const char *backend_name(enum link_backend b)
 	return names[b];
 }
 
+const struct backend *backend_by_id(enum link_backend b)
+{
+	return b == BACKEND_XFRM ? &backend_xfrm : &backend_afxdp;
+}
+
 const struct backend *backend_of(const struct link *l)
 {
-	return l->backend == BACKEND_XFRM ? &backend_xfrm : &backend_afxdp;
+	return backend_by_id(l->backend);
 }
 
 static int ask_kernel(struct daemon *d)

@@ -35,8 +35,13 @@ struct backend {
 	void (*unlink)(struct daemon *d, struct link *l); /* no SAs any more, the device goes or another backend comes */
 };
 
+/** backend_xfrm_tick() - what the kernel tells by itself: lives that are over, packets it refuses */
+void backend_xfrm_tick(struct daemon *d, uint64_t now);
+void backend_xfrm_fini(struct daemon *d);
+
 extern const struct backend backend_afxdp, backend_xfrm;
 
+const struct backend *backend_by_id(enum link_backend b);
 /** backend_of() - of a link */
 const struct backend *backend_of(const struct link *l);
 /** backend_name() - "afxdp", "xfrm", "auto" */

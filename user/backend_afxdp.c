@@ -116,12 +116,26 @@ static void close_sa(struct sa *sa)
 	}
 }
 
+static void out_from_worker(struct daemon *d, struct sa *sa)
+{
+	struct wsa_out *w = sa->wout;
+
+	if (sa->set->out == sa || sa->set->asked == sa) { /* it goes on elsewhere: move.h */
+		sa->wout = NULL;
+		saset_push(d, sa->link);
+		sa->wout = w;
+	}
+	sa->iv_used = MAX(sa->iv_used, w->sa.iv);
+}
+
 static void uninstall(struct daemon *d, struct sa *sa)
 {
 	if (sa->win) {
 		load_sa_in_del(d->load, htonl(sa->spi));
 		worker_call(worker_of(d, sa), in_from_worker, sa->win);
 	}
+	if (sa->wout)
+		out_from_worker(d, sa);
 	close_sa(sa);
 	sa->win = NULL;
 	sa->wout = NULL;

@@ -9,9 +9,13 @@
  * behind the first one's numbers. For that, and until a path is known, its key stays in secret memory, as a worker's does.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/netlink.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
 #include "backend.h"
 #include "load.h"
 #include "log.h"
@@ -22,6 +26,8 @@
 enum {
 	SKIP = 1 << 16,      /* numbers left out where the one last used is not known exactly */
 	LATE = 4,            /* the same of what was taken in */
+	SETTLE = 6, SETTLE_US = 500, /* looks at a state that is to go */
+	STAT_NS = 1000000000, /* between two looks at what the kernel has refused */
 	ROUTE_METRIC = 1000, /* plus the link's id: one default route per device, all different */
 };
 
@@ -30,7 +36,7 @@ struct ksa {
 	struct sa_conf *conf;     /* in secret memory, until its life is over */
 	struct in6_addr src, dst; /* outer, as its state has them; unspecified = there is no state */
 	struct xuse seen;         /* of that state, at the last look */
-	uint64_t was_pkts, was_bytes; /* counted before that state */
+	struct xerr err;          /* of that state, at the last look */
 	uint64_t step;            /* by how much the numbers grew between the last two looks */
 	struct life life;
 };
@@ -102,13 +108,37 @@ static void count(struct sa *sa, const struct xuse *u)
 	    (sa->dir == SA_OUT ? c->out_kernel_bytes : c->in_kernel_bytes) + bytes);
 	k->step = u->seq > sa->ctr->top ? u->seq - sa->ctr->top : 0;
 	k->seen = *u;
-	put(&sa->ctr->pkts, k->was_pkts + u->pkts);
-	put(&sa->ctr->bytes, k->was_bytes + u->bytes);
+	put(&sa->ctr->pkts, sa->ctr->pkts + pkts);
+	put(&sa->ctr->bytes, sa->ctr->bytes + bytes);
 	put(&sa->ctr->top, MAX(sa->ctr->top, u->seq));
 	if (pkts)
 		put(&sa->ctr->last_used_ns, now_ns());
 	k->life.pkts = sa->ctr->pkts;
 	k->life.bytes = sa->ctr->bytes;
+}
+
+static int read_err(void *arg, const struct nlmsghdr *h)
+{
+	struct xerr *e = arg;
+
+	return xfrm_err_read(h, e) ? 0 : -EPROTO;
+}
+
+/* What it has refused counts as drops of its link. The kernel shows its key with that, so not without need. */
+static void look_err(struct daemon *d, const struct sa *sa)
+{
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+	struct ksa *k = sa->kernel;
+	struct xerr e = k->err;
+
+	if (sa->dir != SA_IN || !set(&k->dst))
+		return;
+	request(d, xfrm_err_msg(buf, &k->dst, sa->spi), read_err, &e);
+	nl_wipe(d->nl_x);
+	sa->link->x.err.old += e.old - k->err.old;
+	sa->link->x.err.dup += e.dup - k->err.dup;
+	sa->link->x.err.icv += e.icv - k->err.icv;
+	k->err = e;
 }
 
 /* ---- states ---- */
@@ -141,6 +171,22 @@ static uint64_t packets_left(const struct sa *sa, uint64_t seq)
 	return left == 0 ? UINT64_MAX : left == UINT64_MAX ? 0 : left;
 }
 
+/* u: what that state has counted, all zero for a new one. Return: false = nothing is left of its life, or of the numbers up to seq */
+static bool put_limits(const struct sa *sa, const struct xuse *u, uint64_t seq, struct xstate *s)
+{
+	const struct life *life = &sa->kernel->life;
+	uint64_t pkts = packets_left(sa, seq), now = now_ns(), wall = time(NULL);
+
+	if (pkts == UINT64_MAX || now >= life->end_ns || (sa->life.hard.bytes && sa->ctr->bytes >= sa->life.hard.bytes))
+		return false;
+	s->hard_pkts = pkts ? u->pkts + pkts : 0;
+	s->hard_bytes = sa->life.hard.bytes ? u->bytes + sa->life.hard.bytes - sa->ctr->bytes : 0;
+	/* ours comes first, while we are there */
+	if (life->end_ns != UINT64_MAX)
+		s->hard_s = (life->end_ns - now) / 1000000000u + 2 + (u->made_s && wall > u->made_s ? wall - u->made_s : 0);
+	return true;
+}
+
 static struct xstate state_of(const struct daemon *d, const struct sa *sa)
 {
 	const struct link *l = sa->link;
@@ -150,6 +196,15 @@ static struct xstate state_of(const struct daemon *d, const struct sa *sa)
 			       .no_ecn = l->conf.outer.ecn_off, .no_pmtu = l->conf.outer.df == DF_CLEAR};
 }
 
+static void gone(struct sa *sa)
+{
+	struct ksa *k = sa->kernel;
+
+	k->src = k->dst = in6addr_any;
+	k->seen = (struct xuse){0};
+	k->err = (struct xerr){0};
+}
+
 static void remove_state(struct daemon *d, struct sa *sa)
 {
 	_Alignas(8) char buf[XFRM_MSG_LEN];
@@ -157,11 +212,9 @@ static void remove_state(struct daemon *d, struct sa *sa)
 
 	if (!set(&k->dst))
 		return;
+	look_err(d, sa);
 	request(d, xfrm_state_del_msg(buf, &k->dst, sa->spi), NULL, NULL);
-	k->src = k->dst = in6addr_any;
-	k->was_pkts = sa->ctr->pkts;
-	k->was_bytes = sa->ctr->bytes;
-	k->seen = (struct xuse){0};
+	gone(sa);
 }
 
 /* A new state, behind every number that any state of this SA may have used or taken. */
@@ -177,8 +230,7 @@ static int add_state(struct daemon *d, struct sa *sa, uint64_t skip)
 		s.seq = MAX(first ? first - 1 : 0, sa->ctr->top ? sa->ctr->top + skip : 0);
 	else
 		s.seq = MAX(first, sa->ctr->top + skip);
-	s.hard_pkts = packets_left(sa, s.seq);
-	if (s.hard_pkts == UINT64_MAX)
+	if (!put_limits(sa, &(struct xuse){0}, s.seq, &s))
 		return -EDQUOT;
 	h = xfrm_state_msg(buf, &s);
 	err = request(d, h, NULL, NULL);
@@ -199,8 +251,6 @@ static bool adopt_state(struct daemon *d, struct sa *sa, const struct in6_addr *
 	k->src = *src;
 	k->dst = *dst;
 	k->seen = u; /* what it carried meanwhile is in no book of ours */
-	k->was_pkts = sa->ctr->pkts - MIN(u.pkts, sa->ctr->pkts);
-	k->was_bytes = sa->ctr->bytes - MIN(u.bytes, sa->ctr->bytes);
 	return true;
 }
 
@@ -337,6 +387,8 @@ static int install(struct daemon *d, struct sa *sa, const struct sa_spec *s, con
 	life_init(&k->life, &c->life, now_ns());
 	sa->last_top = sa->ctr->top;
 	sa->first_pkts = sa->ctr->pkts;
+	if (sa->dir == SA_IN) /* what the kernel takes in is not marked here: to a worker that comes after it, all is seen */
+		memset(load_replay(d->load) + sa->ctr->word_off, 0xff, sa->ctr->n_words * sizeof(uint64_t));
 	err = place(d, sa);
 	if (!err && sa->dir == SA_IN)
 		err = load_sa_in_set(d->load, htonl(sa->spi), &e);
@@ -356,21 +408,65 @@ static void ask(struct daemon *d, struct sa *sa)
 		 sa->link->conf.name, sa->spi);
 }
 
-/* It is gone, and not by us: its limit in the kernel, or somebody's `ip xfrm state flush`. */
+/* Its state has counted so much in the end. Which of our limits was that? The numbers that were reserved are none. */
+static void expired(struct sa *sa, const struct xexpire *e)
+{
+	const struct life_limit *hard = &sa->life.hard;
+	struct ksa *k = sa->kernel;
+	struct xuse u = {.pkts = MAX(e->pkts, k->seen.pkts), .bytes = MAX(e->bytes, k->seen.bytes)};
+	enum life_cause cause = LIFE_NONE;
+
+	u.seq = sa->ctr->top + u.pkts - k->seen.pkts;
+	count(sa, &u);
+	if (!e->by_pkts && !e->by_bytes)
+		cause = LIFE_TIME;
+	else if (e->by_bytes && hard->bytes)
+		cause = LIFE_BYTES;
+	else if (e->by_pkts && hard->pkts && sa->ctr->pkts >= hard->pkts)
+		cause = LIFE_PACKETS;
+	if (cause)
+		atomic_store_explicit(&k->life.over, cause, memory_order_relaxed);
+	gone(sa);
+}
+
+static void on_event(struct daemon *d, const struct nlmsghdr *h)
+{
+	struct xexpire e;
+
+	if (!xfrm_expire_read(h, &e) || !e.hard || (e.if_id & XFRM_IF_ID_MASK) != xfrm_if_id(d->instance))
+		return;
+	for (unsigned int i = 0; i < d->max_sas; i++) {
+		struct sa *sa = d->sas[i];
+
+		if (sa && sa->kernel && sa->spi == e.spi && set(&sa->kernel->dst) && same(&sa->kernel->dst, &e.dst))
+			expired(sa, &e);
+	}
+}
+
+/* What does not fit, or was not heard for want of room, look() finds by itself. */
+static void hear(struct daemon *d)
+{
+	_Alignas(8) char buf[8192];
+	ssize_t n;
+
+	while ((n = recv(d->x_events, buf, sizeof buf, MSG_DONTWAIT)) > 0 || (n < 0 && errno == EINTR)) {
+		int left = n;
+
+		for (struct nlmsghdr *h = (void *)buf; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left))
+			on_event(d, h);
+	}
+}
+
+/* Its state is gone, and not by us: its limit in the kernel, or somebody's `ip xfrm state flush`. */
 static void lost(struct daemon *d, struct sa *sa)
 {
 	struct ksa *k = sa->kernel;
-	const struct life_limit *hard = &sa->life.hard;
 	int err;
 
-	k->src = k->dst = in6addr_any;
-	k->was_pkts = sa->ctr->pkts;
-	k->was_bytes = sa->ctr->bytes;
-	k->seen = (struct xuse){0};
-	if (hard->pkts || hard->bytes) {
-		atomic_store_explicit(&k->life.over, hard->pkts ? LIFE_PACKETS : LIFE_BYTES, memory_order_relaxed);
+	hear(d);
+	if (atomic_load_explicit(&k->life.over, memory_order_relaxed))
 		return;
-	}
+	gone(sa);
 	sa->adopted = false;
 	if (!ends(sa->link, sa->dir, &k->src, &k->dst))
 		return;
@@ -382,16 +478,32 @@ static void lost(struct daemon *d, struct sa *sa)
 		  sa->dir == SA_OUT ? "out" : "in", sa->spi, err ? strerror(-err) : "made again");
 }
 
+struct counting {
+	struct sa *sa;
+	struct xuse u;
+};
+
+static int count_in_worker(struct worker *w, void *arg)
+{
+	struct counting *c = arg;
+
+	(void)w;
+	count(c->sa, &c->u);
+	return 0;
+}
+
 static void look(struct daemon *d, struct sa *sa)
 {
-	struct xuse u;
+	struct counting c = {.sa = sa};
 	int err;
 
 	if (!set(&sa->kernel->dst))
 		return;
-	err = ask_use(d, sa, &sa->kernel->dst, &u);
-	if (!err)
-		count(sa, &u);
+	err = ask_use(d, sa, &sa->kernel->dst, &c.u);
+	if (!err && sa->wout) /* it moves, and the worker counts already */
+		worker_call(d->workers[sa->link->worker], count_in_worker, &c);
+	else if (!err)
+		count(sa, &c.u);
 	else if (err == -ESRCH)
 		lost(d, sa);
 }
@@ -400,16 +512,12 @@ static void limits(struct daemon *d, struct sa *sa)
 {
 	_Alignas(8) char buf[XFRM_MSG_LEN];
 	struct xstate s = state_of(d, sa);
-	uint64_t left;
 
 	if (!set(&sa->kernel->dst))
 		return;
 	look(d, sa);
-	left = packets_left(sa, sa->ctr->top);
-	if (left == UINT64_MAX)
-		return;
-	s.hard_pkts = left ? sa->kernel->seen.pkts + left : 0;
-	request(d, xfrm_limit_msg(buf, &s), NULL, NULL);
+	if (put_limits(sa, &sa->kernel->seen, sa->ctr->top, &s))
+		request(d, xfrm_limit_msg(buf, &s), NULL, NULL);
 }
 
 /* IVs are the kernel's: numbers mixed with a random start of each state. */
@@ -436,13 +544,34 @@ static void end(struct daemon *d, struct sa *sa)
 	sa->kernel->conf = NULL;
 }
 
+/* With its entry gone, wire_in lets no more of it up; what was let up before has reached the state a moment later. */
+static void settle(struct daemon *d, struct sa *sa)
+{
+	uint64_t was, more = 0;
+
+	for (int i = 0; i < SETTLE; i++) {
+		was = sa->ctr->pkts;
+		look(d, sa);
+		more = sa->ctr->pkts - was;
+		if (i && !more)
+			break;
+		usleep(SETTLE_US);
+	}
+	if (sa->ctr->top && (more || !d->use_xdp)) /* it still takes in, and will between this look and its end */
+		put(&sa->ctr->top, sa->ctr->top + 2 * more + LATE);
+}
+
 static void uninstall(struct daemon *d, struct sa *sa)
 {
+	if (!sa->kernel)
+		return;
 	if (sa->dir == SA_IN)
 		load_sa_in_del(d->load, htonl(sa->spi));
 	if (sa->link->x.sa == sa)
 		point(d, sa->link, NULL);
-	if (set(&sa->kernel->dst))
+	if (set(&sa->kernel->dst) && sa->dir == SA_IN)
+		settle(d, sa);
+	else
 		look(d, sa);
 	remove_state(d, sa);
 	forget(sa);
@@ -526,9 +655,59 @@ static int set_inner(struct daemon *d, struct link *l)
 	return err;
 }
 
+static int watch(void *arg)
+{
+	struct daemon *d = arg;
+
+	d->x_events = xfrm_watch();
+	d->x_stat = open("/proc/thread-self/net/xfrm_stat", O_RDONLY | O_CLOEXEC);
+	return 0;
+}
+
+static int open_kernel(struct daemon *d)
+{
+	int err = nl_open_bus(&d->nl_x, d->underlay_fd, NETLINK_XFRM);
+
+	return err ? err : ns_call(d->underlay_fd, watch, d);
+}
+
+void backend_xfrm_tick(struct daemon *d, uint64_t now)
+{
+	char buf[2048];
+	ssize_t n;
+	uint64_t sum = 0;
+
+	if (!d->nl_x)
+		return;
+	hear(d);
+	if (now < d->x_stat_ns)
+		return;
+	d->x_stat_ns = now + STAT_NS;
+	n = pread(d->x_stat, buf, sizeof buf, 0);
+	for (ssize_t i = 0; i < n; i++) /* has any counter moved? */
+		sum = sum * 31 + (unsigned char)buf[i];
+	if (n > 0 && sum == d->x_stat_sum)
+		return;
+	d->x_stat_sum = sum;
+	for (unsigned int i = 0; i < d->max_sas; i++)
+		if (d->sas[i] && d->sas[i]->kernel)
+			look_err(d, d->sas[i]);
+}
+
+void backend_xfrm_fini(struct daemon *d)
+{
+	if (!d->nl_x)
+		return;
+	nl_close(d->nl_x);
+	if (d->x_events >= 0)
+		close(d->x_events);
+	if (d->x_stat >= 0)
+		close(d->x_stat);
+}
+
 static int link_follow(struct daemon *d, struct link *l)
 {
-	int err = d->nl_x ? 0 : nl_open_bus(&d->nl_x, d->underlay_fd, NETLINK_XFRM);
+	int err = d->nl_x ? 0 : open_kernel(d);
 	bool fresh = !l->x.ifindex;
 
 	if (!err && fresh)

@@ -17,6 +17,7 @@
 #include "ike_conn.h"
 #include "load.h"
 #include "log.h"
+#include "move.h"
 #include "muster.h"
 #include "nest.h"
 #include "ns.h"
@@ -183,8 +184,10 @@ static void push_ent(struct daemon *d, struct link *l)
 		e.flags |= LINK_F_LOOP;
 	if (l->conf.input == INPUT_SOCKET)
 		e.flags |= LINK_F_NO_XSK;
-	if (by_kernel(l)) {
-		e.flags |= LINK_F_KERNEL | (l->conf.inner.n ? LINK_F_INNER : 0);
+	if (by_kernel(l))
+		e.flags |= LINK_F_KERNEL;
+	if (l->x.ifindex) { /* while a link moves, it receives by either */
+		e.flags |= l->conf.inner.n ? LINK_F_INNER : 0;
 		e.x_ifindex = l->x.ifindex;
 		e.echo_id = PROBE_ECHO_ID(l->id);
 	}
@@ -563,11 +566,35 @@ int link_del(struct daemon *d, struct link *l)
 	return err;
 }
 
+/* Its SAs, with the numbers they have; whoever hands packets over is told when the new one can take them. */
+static int move(struct daemon *d, struct link *l, enum link_backend b, FILE *errs)
+{
+	const struct backend *from = backend_of(l), *to = backend_by_id(b);
+	int err = move_begin(d, l, to, errs);
+
+	if (err) {
+		l->conf.backend = l->backend; /* as it is, it works */
+		return err;
+	}
+	links_beat(d);
+	protect_apply(d); /* knows its device now */
+	links_beat(d);
+	l->backend = b;
+	err = move_use(d, l, to);
+	push_wlink(d, l);
+	push_ent(d, l);
+	move_end(d, l, from, to, errs);
+	push_ent(d, l);
+	log_info("%s (%s): moved from backend %s to %s", l->conf.name, l->conf.peer, backend_name(from->id), backend_name(b));
+	event_backend(d, l);
+	return err;
+}
+
 int link_set(struct daemon *d, struct link *l, const struct link_conf *c, FILE *errs)
 {
 	bool other = strcmp(l->conf.sa_file, c->sa_file) || strcmp(l->conf.ike, c->ike); /* source of keys */
 	bool reload = other || (c->sa_file[0] && link_conf_equal(&l->conf, c));
-	bool moved = strcmp(l->conf.netns, c->netns);
+	bool moved = strcmp(l->conf.netns, c->netns), moves;
 	struct link_conf old = l->conf;
 	enum link_backend b;
 	char why[sizeof l->backend_why];
@@ -587,12 +614,13 @@ int link_set(struct daemon *d, struct link *l, const struct link_conf *c, FILE *
 		l->conf = old;
 		return err;
 	}
-	reload |= l->no_backend || b != l->backend;
-	if (l->backend != b) {
+	moves = l->backend != b && !reload && !l->no_backend && move_can(l);
+	reload |= l->no_backend || (l->backend != b && !moves);
+	if (l->backend != b && !moves) {
 		sad_flush_link(d, l);
 		backend_of(l)->unlink(d, l);
 	}
-	if (l->no_backend || l->backend != b || old.backend != c->backend)
+	if (!moves && (l->no_backend || l->backend != b || old.backend != c->backend))
 		choose_backend(d, l, errs);
 	l->admin_up = !c->down;
 	l->transport = sad_is_transport(l);
@@ -605,6 +633,10 @@ int link_set(struct daemon *d, struct link *l, const struct link_conf *c, FILE *
 	err = backend_of(l)->link(d, l);
 	if (l->ifindex)
 		err = device_config(d, l, &old, errs);
+	if (moves) {
+		snprintf(l->backend_why, sizeof l->backend_why, "%s", why);
+		err = move(d, l, b, errs) ?: err;
+	}
 	if (reload)
 		sad_flush_link(d, l);
 	if (other) {
@@ -1042,6 +1074,7 @@ void links_tick(struct daemon *d)
 	}
 	underlay_intake(d, now);
 	protect_tick(d, now);
+	backend_xfrm_tick(d, now);
 	audit_tick(d);
 	if (d->endpoints)
 		endpoints_sync(d->endpoints, false);
@@ -1162,7 +1195,7 @@ void links_free(struct daemon *d)
 		}
 		forget(d, l);
 	}
-	nl_close(d->nl_x);
+	backend_xfrm_fini(d);
 	free(d->links);
 	chain_free(&d->by_number);
 	chain_free(&d->by_ifindex);

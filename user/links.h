@@ -98,6 +98,7 @@ struct sa {
 	struct ksa *kernel;     /* backend_xfrm.c's */
 	uint64_t created_ns;
 	uint64_t seq_limit, iv_limit; /* out: reserved durably up to here */
+	uint64_t iv_used;             /* out: no worker begins below it */
 	bool adopted;                 /* the slot and its exact window are a predecessor's */
 	uint64_t last_top;            /* in: at the last tick */
 	uint64_t last_pkts, last_bytes; /* the same, where lifetimes count them */
@@ -173,6 +174,7 @@ struct link {
 		const struct sa *sa; /* that the policies name */
 		struct in6_addr src, dst; /* and where to */
 		struct prefixes inner;    /* as they stand in inner_src */
+		struct { uint64_t old, dup, icv; } err; /* what its inbound states have refused: struct xerr */
 	} x;
 	uint32_t mtu;
 	bool transport;         /* what its SA file says; known before the SAs are there */
@@ -216,7 +218,9 @@ struct daemon {
 	char pin_dir[4096];   /* /sys/fs/bpf/ipsec/<instance> */
 	int underlay_fd, backend_fd;
 	struct nl *nl_u, *nl_k;
-	struct nl *nl_x;      /* XFRM of the underlay; NULL until a link wants it; backend_xfrm.c's */
+	struct nl *nl_x;      /* XFRM of the underlay; NULL until a link wants it; backend_xfrm.c's, as what follows */
+	int x_events, x_stat; /* open with it, -1 = not to be had: its notifications, its counters of errors */
+	uint64_t x_stat_sum, x_stat_ns; /* over what those said last; when they are read again */
 	struct load *load;
 	struct nest *nest;    /* told where links are and lead, for the workers; NULL in tests */
 	struct worker *workers[WORKER_MAX];

@@ -383,6 +383,7 @@ static int install(struct daemon *d, struct sa *sa, const struct sa_spec *s, str
 	err = s->file ? bind_ledger(d, sa, c, errs) : 0;
 	if (err)
 		return err;
+	sa->iv_used = c->iv_start ? c->iv_start - 1 : 0;
 	err = slot_bind(d, sa, c);
 	if (!err) {
 		sa->ctr = &load_sactr(d->load)[sa->slot];

@@ -80,7 +80,7 @@ static void read_wctr(struct wlink_ctr *to, const struct wlink_ctr *from)
 }
 
 /* What the kernel's ESP has carried is traffic like any other; what came out of it was counted on its way to ipsecN. */
-static void add_kernel(struct books *k)
+static void add_kernel(struct books *k, const struct link *l)
 {
 	/* an echo of ours may have died on its way to the state, too */
 	uint64_t sent = k->w.out_kernel_pkts - MIN(k->w.out_kernel_pkts, k->w.kernel_probes);
@@ -90,6 +90,10 @@ static void add_kernel(struct books *k)
 	k->w.out_bytes += k->w.out_kernel_bytes - MIN(k->w.out_kernel_bytes, k->w.kernel_probe_bytes);
 	k->w.in_pkts += k->b.opened_segs;
 	k->w.in_bytes += k->w.in_kernel_bytes - MIN(k->w.in_kernel_bytes, k->w.kernel_echo_bytes);
+	k->w.in_kernel_pkts += l->x.err.old + l->x.err.dup + l->x.err.icv;
+	k->w.drops_in[DROP_REPLAY_OLD] += l->x.err.old;
+	k->w.drops_in[DROP_REPLAY_DUP] += l->x.err.dup;
+	k->w.drops_in[DROP_ICV_FAIL] += l->x.err.icv;
 }
 
 /* The receiving side first: then a packet under way shows as in_funnel, never as one too many. */
@@ -103,7 +107,7 @@ static void read_books(const struct daemon *d, const struct link *l, struct book
 	k->in_funnel =
 		(int64_t)(k->b.tap_segs - k->w.out_tap_segs + k->b.xsk_segs - k->w.out_xsk_segs);
 	k->wire_lost = (int64_t)(k->b.wire_pkts - k->w.in_xsk_pkts);
-	add_kernel(k);
+	add_kernel(k, l);
 	for (int r = 1; r < DROP_MAX; r++) {
 		k->drops_out[r] = k->w.drops_out[r];
 		k->drops_in[r] = k->w.drops_in[r];

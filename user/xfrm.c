@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #define DEFAULT_PRIORITY 100
 
@@ -189,6 +190,9 @@ static struct nlmsghdr *state_msg(void *buf, uint16_t type, const struct xstate 
 	put_no_limit(&i.lft);
 	if (s->hard_pkts)
 		i.lft.hard_packet_limit = s->hard_pkts;
+	if (s->hard_bytes)
+		i.lft.hard_byte_limit = s->hard_bytes;
+	i.lft.hard_add_expires_seconds = s->hard_s;
 	i.flags = (s->conf->esn ? XFRM_STATE_ESN : 0) | (s->no_ecn ? XFRM_STATE_NOECN : 0) |
 		  (s->no_pmtu ? XFRM_STATE_NOPMTUDISC : 0);
 	if (s->conf->mode == SA_TUNNEL)
@@ -257,6 +261,7 @@ bool xfrm_use_read(const struct nlmsghdr *h, enum sa_dir dir, struct xuse *u)
 			memcpy(&c, mnl_attr_get_payload(a), sizeof c);
 			u->pkts = c.packets;
 			u->bytes = c.bytes;
+			u->made_s = c.add_time;
 			seen |= 1;
 		} else if (type == XFRMA_REPLAY_ESN_VAL && len >= sizeof r) {
 			memcpy(&r, mnl_attr_get_payload(a), sizeof r);
@@ -265,6 +270,71 @@ bool xfrm_use_read(const struct nlmsghdr *h, enum sa_dir dir, struct xuse *u)
 		}
 	}
 	return seen == 3;
+}
+
+static struct in6_addr address(const xfrm_address_t *a, uint16_t fam)
+{
+	struct in6_addr to;
+
+	if (fam != AF_INET6)
+		return addr_from4((struct in_addr){a->a4});
+	memcpy(&to, a->a6, sizeof to);
+	return to;
+}
+
+struct nlmsghdr *xfrm_err_msg(void *buf, const struct in6_addr *dst, uint32_t spi)
+{
+	return about_state(buf, XFRM_MSG_GETSA, sizeof(struct xfrm_usersa_id), dst, spi);
+}
+
+bool xfrm_err_read(const struct nlmsghdr *h, struct xerr *e)
+{
+	struct xfrm_usersa_info i;
+
+	if (h->nlmsg_type != XFRM_MSG_NEWSA || mnl_nlmsg_get_payload_len(h) < sizeof i)
+		return false;
+	memcpy(&i, mnl_nlmsg_get_payload(h), sizeof i);
+	*e = (struct xerr){i.stats.replay_window, i.stats.replay, i.stats.integrity_failed};
+	return true;
+}
+
+int xfrm_watch(void)
+{
+	struct sockaddr_nl sa = {.nl_family = AF_NETLINK, .nl_groups = XFRMGRP_EXPIRE};
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_XFRM), err;
+
+	if (fd < 0)
+		return -errno;
+	if (!bind(fd, (struct sockaddr *)&sa, sizeof sa))
+		return fd;
+	err = -errno;
+	close(fd);
+	return err;
+}
+
+static uint32_t if_id_of(const struct nlmsghdr *h, size_t head)
+{
+	const struct nlattr *a;
+
+	mnl_attr_for_each(a, h, head)
+		if (mnl_attr_get_type(a) == XFRMA_IF_ID && mnl_attr_get_payload_len(a) >= sizeof(uint32_t))
+			return mnl_attr_get_u32(a);
+	return 0;
+}
+
+bool xfrm_expire_read(const struct nlmsghdr *h, struct xexpire *e)
+{
+	struct xfrm_user_expire x;
+
+	if (h->nlmsg_type != XFRM_MSG_EXPIRE || mnl_nlmsg_get_payload_len(h) < sizeof x)
+		return false;
+	memcpy(&x, mnl_nlmsg_get_payload(h), sizeof x);
+	*e = (struct xexpire){.spi = ntohl(x.state.id.spi), .if_id = if_id_of(h, sizeof x),
+			      .dst = address(&x.state.id.daddr, x.state.family), .hard = x.hard,
+			      .pkts = x.state.curlft.packets, .bytes = x.state.curlft.bytes,
+			      .by_pkts = x.state.curlft.packets >= x.state.lft.hard_packet_limit,
+			      .by_bytes = x.state.curlft.bytes >= x.state.lft.hard_byte_limit};
+	return x.state.id.proto == IPPROTO_ESP;
 }
 
 /* ---- policies ---- */
@@ -349,16 +419,6 @@ struct found {
 	bool out, is4;
 };
 
-static uint32_t if_id_of(const struct nlmsghdr *h, size_t head)
-{
-	const struct nlattr *a;
-
-	mnl_attr_for_each(a, h, head)
-		if (mnl_attr_get_type(a) == XFRMA_IF_ID && mnl_attr_get_payload_len(a) >= sizeof(uint32_t))
-			return mnl_attr_get_u32(a);
-	return 0;
-}
-
 static bool read_state(const struct nlmsghdr *h, void *row)
 {
 	struct xfrm_usersa_info i;
@@ -369,10 +429,7 @@ static bool read_state(const struct nlmsghdr *h, void *row)
 	memcpy(&i, mnl_nlmsg_get_payload(h), sizeof i);
 	f->if_id = if_id_of(h, sizeof i);
 	f->spi = ntohl(i.id.spi);
-	if (i.family == AF_INET6)
-		memcpy(&f->dst, i.id.daddr.a6, sizeof f->dst);
-	else
-		f->dst = addr_from4((struct in_addr){i.id.daddr.a4});
+	f->dst = address(&i.id.daddr, i.family);
 	return i.id.proto == IPPROTO_ESP;
 }
 

@@ -27,7 +27,8 @@ struct xstate {
 	uint32_t mark;                /* out: fwmark of envelopes, 0 = none */
 	uint16_t sport, dport;        /* in UDP, host order; 0 = bare ESP */
 	uint64_t seq;                 /* out: last number used; in: nothing up to here is taken */
-	uint64_t hard_pkts;           /* no packet after so many, 0 = no limit */
+	uint64_t hard_pkts, hard_bytes; /* no packet after so many, 0 = no limit; bytes: inner ones */
+	uint64_t hard_s;              /* nor so long after the state was made */
 	bool no_ecn, no_pmtu;         /* ecn = off; df = clear */
 };
 
@@ -45,6 +46,21 @@ struct xpolicy {
 struct xuse {
 	uint64_t pkts, bytes;
 	uint64_t seq; /* out: last number used; in: the highest taken */
+	uint64_t made_s; /* when the state was made, wall clock; 0 = not known */
+};
+
+/** struct xerr - what a state has refused */
+struct xerr {
+	uint32_t old, dup, icv; /* left of the window, seen before, not authentic */
+};
+
+/** struct xexpire - a state whose life is over, or soon will be, as the kernel tells it */
+struct xexpire {
+	uint32_t spi, if_id;
+	struct in6_addr dst;
+	bool hard;
+	bool by_pkts, by_bytes; /* which limit; neither: time */
+	uint64_t pkts, bytes;   /* that it has counted */
 };
 
 /** xfrm_state_msg() - into buf[XFRM_MSG_LEN], aligned to 8. NULL: a suite or window the kernel has no words for */
@@ -59,6 +75,16 @@ struct nlmsghdr *xfrm_state_del_msg(void *buf, const struct in6_addr *dst, uint3
 struct nlmsghdr *xfrm_use_msg(void *buf, const struct in6_addr *dst, uint32_t spi);
 /** xfrm_use_read() - the answer. Return: is it one? */
 bool xfrm_use_read(const struct nlmsghdr *h, enum sa_dir dir, struct xuse *u);
+/**
+ * xfrm_err_msg() - ask for what it has refused; the answer holds its keys: nl_wipe() after it
+ * xfrm_err_read() - the answer. Return: is it one?
+ */
+struct nlmsghdr *xfrm_err_msg(void *buf, const struct in6_addr *dst, uint32_t spi);
+bool xfrm_err_read(const struct nlmsghdr *h, struct xerr *e);
+/** xfrm_watch() - a socket that hears of states whose life is over, in the caller's namespace. Return: fd, or -errno */
+int xfrm_watch(void);
+/** xfrm_expire_read() - one message of it. Return: is it about an ESP state with an if_id? */
+bool xfrm_expire_read(const struct nlmsghdr *h, struct xexpire *e);
 /** xfrm_policy_msg() - adds, or replaces an equal one's template */
 struct nlmsghdr *xfrm_policy_msg(void *buf, const struct xpolicy *p);
 /** xfrm_policy_get_msg() - is it there? -ENOENT = no */

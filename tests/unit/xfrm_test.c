@@ -182,9 +182,13 @@ static void test_limits_without_key(void **st)
 	assert_true(holds((uint8_t *)h, h->nlmsg_len, c.key, 32));
 	memset(buf, 0, sizeof buf);
 	s.hard_pkts = 77;
+	s.hard_bytes = 7777;
+	s.hard_s = 60;
 	h = xfrm_limit_msg(buf, &s);
 	assert_int_equal(h->nlmsg_type, XFRM_MSG_UPDSA);
 	assert_int_equal(((struct xfrm_usersa_info *)mnl_nlmsg_get_payload(h))->lft.hard_packet_limit, 77);
+	assert_int_equal(((struct xfrm_usersa_info *)mnl_nlmsg_get_payload(h))->lft.hard_byte_limit, 7777);
+	assert_int_equal(((struct xfrm_usersa_info *)mnl_nlmsg_get_payload(h))->lft.hard_add_expires_seconds, 60);
 	assert_false(holds((uint8_t *)buf, sizeof buf, c.key, 8));
 	assert_false(holds((uint8_t *)buf, sizeof buf, c.salt, 4));
 	assert_int_equal(c.key[0], 1); /* the caller's stays */
@@ -211,6 +215,47 @@ static void test_use(void **st)
 }
 
 /* Every instance its own, none near the small numbers people use. */
+/* What a state has refused, and that its life is over and why. */
+static void test_errors_and_expiry(void **st)
+{
+	struct xfrm_user_expire x = {.hard = 1};
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
+	struct xexpire e;
+	struct xerr r;
+	struct in6_addr dst = ip("198.51.100.2");
+
+	x.state.id.spi = htonl(0x12345678);
+	x.state.id.proto = IPPROTO_ESP;
+	x.state.family = AF_INET;
+	inet_pton(AF_INET, "198.51.100.2", &x.state.id.daddr.a4);
+	x.state.stats = (struct xfrm_stats){.replay_window = 1, .replay = 2, .integrity_failed = 3};
+	x.state.lft.hard_packet_limit = x.state.lft.hard_byte_limit = XFRM_INF;
+	x.state.curlft.packets = 10;
+	x.state.curlft.bytes = 5000;
+
+	h->nlmsg_type = XFRM_MSG_NEWSA;
+	memcpy(mnl_nlmsg_put_extra_header(h, sizeof x), &x, sizeof x);
+	assert_true(xfrm_err_read(h, &r) && r.old == 1 && r.dup == 2 && r.icv == 3);
+	assert_false(xfrm_expire_read(h, &e));
+
+	h->nlmsg_type = XFRM_MSG_EXPIRE;
+	mnl_attr_put_u32(h, XFRMA_IF_ID, 0xe5010007);
+	assert_true(xfrm_expire_read(h, &e) && e.hard && !e.by_pkts && !e.by_bytes);
+	assert_true(e.spi == 0x12345678 && e.if_id == 0xe5010007 && e.pkts == 10 && e.bytes == 5000);
+	assert_memory_equal(&e.dst, &dst, sizeof e.dst);
+	assert_false(xfrm_err_read(h, &r));
+	x.state.lft.hard_packet_limit = 10;
+	memcpy(mnl_nlmsg_get_payload(h), &x, sizeof x);
+	assert_true(xfrm_expire_read(h, &e) && e.by_pkts && !e.by_bytes);
+	x.state.lft.hard_byte_limit = 4999;
+	x.hard = 0;
+	memcpy(mnl_nlmsg_get_payload(h), &x, sizeof x);
+	assert_true(xfrm_expire_read(h, &e) && e.by_bytes && !e.hard);
+	h->nlmsg_len -= sizeof x;
+	assert_false(xfrm_expire_read(h, &e));
+}
+
 static void test_if_ids(void **st)
 {
 	assert_int_not_equal(xfrm_if_id("default"), xfrm_if_id("lab"));
@@ -223,7 +268,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_states),	cmocka_unit_test(test_policies), cmocka_unit_test(test_delete),
 		cmocka_unit_test(test_numbers), cmocka_unit_test(test_limits_without_key),
-		cmocka_unit_test(test_use),	cmocka_unit_test(test_if_ids),
+		cmocka_unit_test(test_use),	cmocka_unit_test(test_errors_and_expiry), cmocka_unit_test(test_if_ids),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
