@@ -12,6 +12,7 @@
  *   - neighbour discovery, and what is link-local and hence never routed into a link;
  *   - inwards, ICMP errors of whatever router that quote an envelope of ours, IKE of ours, or what
  *     we sent to a peer's own address: the path MTU depends on them. Nothing protected is in them.
+ * Outwards, no ICMP error of ours about an envelope to us.
  * Everything else continues down the chain (TC_ACT_UNSPEC): no other filter is overruled.
  */
 #include "kdefs.bpf.h"
@@ -86,6 +87,24 @@ static __always_inline bool is_our_error(struct __sk_buff *skb, const struct see
 	return (q.ip.proto == IPPROTO_UDP || q.ip.proto == IPPROTO_ESP) && bpf_map_lookup_elem(&env_out, &k);
 }
 
+/*
+ * Our own stack about an envelope to us, to whoever sent it, authentic or not (I4): fragments that were joined
+ * when their worker was gone, or never.
+ */
+static __always_inline bool betrays(struct __sk_buff *skb, const struct seen *s)
+{
+	struct sa_in_key k = {};
+	struct seen q = {};
+	__u32 off;
+
+	if (!quoted(skb, s, &q) || q.ip.frag == FRAG_LATER || !bpf_map_lookup_elem(&local_addr, &q.theirs))
+		return false;
+	if (q.ip.proto != IPPROTO_UDP && q.ip.proto != IPPROTO_ESP)
+		return false;
+	off = q.ip.l4_off + (q.ip.proto == IPPROTO_UDP ? sizeof(struct udphdr) : 0);
+	return !bpf_skb_load_bytes(skb, off, &k.spi_be, sizeof(k.spi_be)) && bpf_map_lookup_elem(&sa_in, &k);
+}
+
 static __always_inline bool may_pass(struct __sk_buff *skb, const struct seen *s, bool egress)
 {
 	if (s->ip.proto == IPPROTO_ESP || link_scope(&s->theirs))
@@ -104,6 +123,10 @@ static __always_inline int guard(struct __sk_buff *skb, bool egress, bool l3)
 
 	if (!look_at(skb, &s, egress, l3))
 		return TC_ACT_UNSPEC; /* ARP and other non-IP */
+	if (egress && betrays(skb, &s)) {
+		count_drop(DROP_NO_LISTENER);
+		return TC_ACT_SHOT;
+	}
 	k.addr = s.theirs;
 	flags = bpf_map_lookup_elem(&protect, &k);
 	if (!flags || !(*flags & (egress ? PROTECT_F_OUT : PROTECT_F_IN)))

@@ -44,7 +44,8 @@
 	X(DUMMY, "dummy", "RFC 4303 2.6 dummy packet: counted, not a drop")                        \
 	X(NOT_TRANSPORT, "not-transport",                                                          \
 	  "transport mode: not to the peer itself, or with headers that cannot stay outside")         \
-	X(NO_LISTENER, "no-listener", "IKE came to UDP 4500 and no process is bound to it")           \
+	X(NO_LISTENER, "no-listener",                                                              \
+	  "nobody listens: IKE to UDP 4500, or what our stack said of an envelope to us")             \
 	X(INNER_ICMP, "inner-icmp",                                                                \
 	  "ICMP error about a packet that was not for this link's peer (inner = ...): RFC 4301 6.2")  \
 	X(SELECTOR, "selector", "no SA of the link is for such packets, or not this one: RFC 4301 4.4.1.1")

@@ -80,6 +80,11 @@ static const struct pkt quote_private = {.src = "192.0.2.1", .dst = "198.51.100.
 static const struct pkt quote_port = {.src = "192.0.2.1", .dst = "198.51.100.7", UDP, .sport = 40000, .dport = 53};
 static const struct pkt quote_peer = {.src = "192.0.2.1", .dst = "10.2.9.9", UDP, .sport = 40000, .dport = 53};
 static const struct pkt quote_transit = {.src = "192.0.2.2", .dst = "198.51.100.7", ESP, .spi = SPI_OUT, .payload = 40};
+static const struct pkt quote_to_us4 = {.src = "203.0.113.5", .dst = "192.0.2.1", ESP, .spi = SPI, .frag = 0x2000, .payload = 40};
+static const struct pkt quote_to_us6 = {.src = "2001:db8::7", .dst = "2001:db8::1", ESP, .spi = SPI, .payload = 40};
+static const struct pkt quote_to_port = {.src = "203.0.113.5", .dst = "192.0.2.1", UDP, .sport = 9, .dport = 40000, .spi = SPI, .payload = 40};
+static const struct pkt quote_not_ours = {.src = "203.0.113.5", .dst = "192.0.2.1", UDP, .sport = 9, .dport = 53, .spi = SPI_ALIEN, .payload = 40};
+static const struct pkt quote_to_other = {.src = "203.0.113.5", .dst = "192.0.2.2", ESP, .spi = SPI, .payload = 40};
 static const struct pkt quote_inner = {.src = "10.1.0.1", .dst = "10.2.0.1", UDP, .sport = 4500};
 
 /* clang-format off */
@@ -437,6 +442,19 @@ static const struct row rows[] = {
 	{"guard out: ipv6 default, anything else", PROG_guard_out,
 	 {.src = "fd01::1", .dst = "2a00::1", UDP}, ACT_DROP,
 	 MOVED({GLOB_DROP(GUARD_CLEARTEXT), 1})},
+	{"guard out: port unreachable about an envelope to us", PROG_guard_out,
+	 {.src = "192.0.2.1", .dst = "203.0.113.5", .proto = IPPROTO_ICMP, .icmp = 3, .quote = &quote_to_port}, ACT_DROP,
+	 MOVED({GLOB_DROP(NO_LISTENER), 1})},
+	{"guard out: error about fragments of an envelope to us", PROG_guard_out,
+	 {.src = "192.0.2.1", .dst = "203.0.113.5", .proto = IPPROTO_ICMP, .icmp = 11, .quote = &quote_to_us4}, ACT_DROP,
+	 MOVED({GLOB_DROP(NO_LISTENER), 1})},
+	{"guard out: error about an envelope to us, ipv6", PROG_guard_out,
+	 {.src = "2001:db8::1", .dst = "2001:db8::7", .proto = IPPROTO_ICMPV6, .icmp = 1, .quote = &quote_to_us6}, ACT_DROP,
+	 MOVED({GLOB_DROP(NO_LISTENER), 1})},
+	{"guard out: error about a datagram that is none of ours", PROG_guard_out,
+	 {.src = "192.0.2.1", .dst = "203.0.113.5", .proto = IPPROTO_ICMP, .icmp = 3, .quote = &quote_not_ours}, NEXT},
+	{"guard out: a router's error about another's envelope", PROG_guard_out,
+	 {.src = "192.0.2.1", .dst = "203.0.113.5", .proto = IPPROTO_ICMP, .icmp = 3, .quote = &quote_to_other}, NEXT},
 	{"guard in: cleartext", PROG_guard_in,
 	 {.src = "10.2.0.1", .dst = "10.1.0.1", UDP, .payload = 4}, ACT_DROP,
 	 MOVED({GLOB_DROP(PLAIN_FOR_PROTECTED), 1})},

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 from scapy.layers.inet import IP, UDP, fragment
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 from scapy.packet import Raw, raw
 
 from lib.esp_peer import Esp, Frame, garbage_esp
@@ -94,6 +94,22 @@ def test_no_answer(lab, state, encap):
     settle(t, atk, lab)
     quiet(lab, t, since)
     lab.skip_checks.add("conservation")
+
+
+def test_a_fragment_whose_others_never_come(lab):
+    """RFC 792's "reassembly time exceeded" names an address that knows ESP: the stack's word about our envelopes is kept in."""
+    t = lab.peer_bed()
+    t.a.sysctl_set("net.ipv4.ipfrag_time", 1)
+    t.a.sysctl_set("net.ipv6.ip6frag_time", 1)
+    atk = lab.attacker(t.b, "eth1", t.a)
+    o, esp = t.outer, garbage_esp(t.pair.b.spi, 1200)
+    since = len(lab.tap.pcap(t.a, "eth1", True))
+    atk.ip(fragment(IP(src=o["b4"], dst=o["a4"], proto=50, id=9) / Raw(esp), 400)[0])
+    atk.ip(fragment(IP(src=o["b4"], dst=o["a4"], id=10) / UDP(sport=4500, dport=4500) / Raw(esp), 400)[0])
+    atk.ip(IPv6(src=o["b6"], dst=o["a6"]) / IPv6ExtHdrFragment(nh=50, id=11, m=1) / Raw(esp[:400]))
+    wait_until(lambda: t.da.json("drops")["global"]["drops"].get("no-listener", 0) >= 3, 8, lambda: t.da.json("drops")["global"])
+    settle(t, atk, lab)
+    quiet(lab, t, since)
 
 
 def test_no_answer_while_starting_and_stopping(lab):
