@@ -98,6 +98,8 @@ int load_raw_dev_set(struct load *l, uint32_t worker, uint32_t ifindex);
 /** load_lan_set() - ifindex is a device with the shortcut, its MAC address in *e */
 int load_lan_set(struct load *l, uint32_t ifindex, const struct lan_ent *e);
 int load_lan_del(struct load *l, uint32_t ifindex);
+/** load_lan_each() - every device that has an entry, ours or a predecessor's; fn may delete it */
+void load_lan_each(struct load *l, void (*fn)(void *arg, uint32_t ifindex), void *arg);
 /** load_funnel_set() - frames arriving at ifindex (receiving end of a funnel) go to xsks[xsk] */
 int load_funnel_set(struct load *l, uint32_t ifindex, uint32_t xsk);
 /** load_xsk_fd() - the XSKMAP, for xsk_socket__update_xskmap(); indexes 0..2*WORKER_MAX-1 */

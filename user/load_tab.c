@@ -351,6 +351,18 @@ int load_lan_del(struct load *l, uint32_t ifindex)
 	return del(l, MAP_lan_dev, &ifindex);
 }
 
+void load_lan_each(struct load *l, void (*fn)(void *arg, uint32_t ifindex), void *arg)
+{
+	uint32_t at, next;
+	bool more = !bpf_map_get_next_key(l->map[MAP_lan_dev], NULL, &next);
+
+	while (more) {
+		at = next;
+		more = !bpf_map_get_next_key(l->map[MAP_lan_dev], &at, &next);
+		fn(arg, at);
+	}
+}
+
 int load_funnel_set(struct load *l, uint32_t ifindex, uint32_t xsk)
 {
 	return put(l, MAP_funnel_by_if, &ifindex, &xsk);

@@ -75,12 +75,20 @@ static void on_link(void *arg, const struct nl_link *l)
 
 	if (l->flags & IFF_LOOPBACK || links_own(d, l->ifindex))
 		return;
-	if (named(&d->conf, l->name) && !underlay_is(d, l->ifindex)) {
+	if (named(&d->conf, l->name) && !underlay_is(d, l->ifindex))
 		add(s, l);
-	} else if (find(d, l->ifindex) || !d->shortcut_known) { /* ours until now, or a predecessor's */
-		load_lan_del(d->load, l->ifindex);
-		load_detach_lan(d->load, l->ifindex);
-	}
+}
+
+/* What has an entry and is wanted no more: ours until now, or a predecessor's. */
+static void on_entry(void *arg, uint32_t ifindex)
+{
+	struct scan *s = arg;
+
+	for (unsigned int i = 0; i < s->n; i++)
+		if (s->devs[i].ifindex == (int)ifindex)
+			return;
+	load_lan_del(s->d->load, ifindex);
+	load_detach_lan(s->d->load, ifindex);
 }
 
 static int refresh_inside(void *arg)
@@ -88,7 +96,11 @@ static int refresh_inside(void *arg)
 	struct scan *s = arg;
 	int err = nl_link_each(s->d->nl_u, on_link, s);
 
-	return err ? err : s->err;
+	if (!err)
+		err = s->err;
+	if (!err)
+		load_lan_each(s->d->load, on_entry, s);
+	return err;
 }
 
 int shortcut_refresh(struct daemon *d)
