@@ -453,14 +453,12 @@ static int check_contents(struct ledger *l, const struct sa_conf *sa, const char
 			      "belongs to key %016" PRIx64
 			      " %s, not to this one: put the right file back, or make new keys",
 			      l->m.fingerprint, dir_name(l->m.dir));
-	err = check_clock(l, dir, errs);
-	if (err)
-		return err;
-	err = check_writable(l);
-	if (err)
-		return refuse(errs, err, dir, l->name,
-			      "cannot be written, so no number may be used: %s", strerror(-err));
-	return 0;
+	return check_clock(l, dir, errs);
+}
+
+static int unwritable(const struct ledger *l, int err, const char *dir, FILE *errs)
+{
+	return refuse(errs, err, dir, l->name, "cannot be written, so no number may be used: %s", strerror(-err));
 }
 
 static int open_file(struct ledger *l, const char *dir, FILE *errs)
@@ -478,7 +476,7 @@ static int open_file(struct ledger *l, const char *dir, FILE *errs)
 	return refuse(errs, l->fd, dir, l->name, "cannot open: %s", strerror(-l->fd));
 }
 
-int ledger_open(struct ledger **lp, const char *dir, const struct sa_conf *sa, FILE *errs)
+static int open_checked(struct ledger **lp, const char *dir, const struct sa_conf *sa, FILE *errs)
 {
 	struct ledger *l;
 	int err;
@@ -502,6 +500,21 @@ int ledger_open(struct ledger **lp, const char *dir, const struct sa_conf *sa, F
 		ledger_close(l);
 	else
 		*lp = l;
+	return err;
+}
+
+int ledger_open(struct ledger **lp, const char *dir, const struct sa_conf *sa, FILE *errs)
+{
+	int err = open_checked(lp, dir, sa, errs), unfit;
+
+	if (err)
+		return err;
+	unfit = check_writable(*lp);
+	if (!unfit)
+		return 0;
+	err = unwritable(*lp, unfit, dir, errs);
+	ledger_close(*lp);
+	*lp = NULL;
 	return err;
 }
 
@@ -602,9 +615,13 @@ int ledger_start(struct ledger *l, struct sa_conf *c, uint64_t *seq_limit, uint6
 int ledger_begin(struct ledger **lp, const char *dir, struct sa_conf *c, uint64_t *seq_limit, uint64_t *iv_limit,
 		 FILE *errs)
 {
-	int err = ledger_open(lp, dir, c, errs);
+	int err = open_checked(lp, dir, c, errs);
 
-	return err ? err : ledger_start(*lp, c, seq_limit, iv_limit);
+	if (err)
+		return err;
+	/* what is reserved shows whether it can be written: each file that is made for a trial costs thousands of links dear */
+	err = ledger_start(*lp, c, seq_limit, iv_limit);
+	return err && err != -EOVERFLOW ? unwritable(*lp, err, dir, errs) : err;
 }
 
 int ledger_reserve(struct ledger *l, uint64_t seq_used, uint64_t iv_used, uint64_t *seq_limit,

@@ -66,7 +66,7 @@ void ledger_close(struct ledger *l);
  */
 int ledger_start(struct ledger *l, struct sa_conf *c, uint64_t *seq_limit, uint64_t *iv_limit);
 /** ledger_begin() - ledger_open() and ledger_start(); other threads may be at other ledgers of the directory. *lp may
- * be a ledger also when the second of them fails */
+ * be a ledger also when the second of them fails. No trial is written: what is reserved is one; a receiver's first mark will be */
 int ledger_begin(struct ledger **lp, const char *dir, struct sa_conf *c, uint64_t *seq_limit, uint64_t *iv_limit,
 		 FILE *errs);
 

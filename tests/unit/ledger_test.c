@@ -89,6 +89,16 @@ static struct ledger *opened(const struct sa_conf *c)
 	return l;
 }
 
+static void said_so(int got, int err, char *said, const char *words)
+{
+	if (got != err || !strstr(said, words))
+		print_error("said: %s", said);
+	assert_int_equal(got, err);
+	assert_non_null(strstr(said, words));
+	assert_int_equal(said[strlen(said) - 1], '\n');
+	free(said);
+}
+
 /* Opening must fail with err, and say these words. */
 static void refused(const struct sa_conf *c, int err, const char *words)
 {
@@ -99,13 +109,25 @@ static void refused(const struct sa_conf *c, int err, const char *words)
 	int got = ledger_open(&l, dir, c, errs);
 
 	fclose(errs);
-	if (got != err || !strstr(said, words))
-		print_error("said: %s", said);
-	assert_int_equal(got, err);
+	said_so(got, err, said, words);
 	assert_null(l);
-	assert_non_null(strstr(said, words));
-	assert_int_equal(said[strlen(said) - 1], '\n');
-	free(said);
+}
+
+/* So must the first reservation, where nothing was tried before it. */
+static void not_begun(const struct sa_conf *c, int err, const char *words)
+{
+	uint64_t seq = 7, iv = 8;
+	struct sa_conf copy = *c;
+	struct ledger *l = NULL;
+	char *said;
+	size_t len;
+	FILE *errs = open_memstream(&said, &len);
+	int got = ledger_begin(&l, dir, &copy, &seq, &iv, errs);
+
+	fclose(errs);
+	said_so(got, err, said, words);
+	assert_true(seq == 7 && iv == 8);
+	ledger_close(l);
 }
 
 static size_t slurp(const char *path, char buf[FILE_MAX])
@@ -548,9 +570,11 @@ static void test_file_size_limit(void **state)
 
 	setrlimit(RLIMIT_FSIZE, &none);
 	refused(&c, -ENOSPC, "cannot be written, so no number may be used"); /* 10 bytes fitted */
+	not_begun(&c, -ENOSPC, "cannot be written, so no number may be used");
 	none.rlim_cur = 0;
 	setrlimit(RLIMIT_FSIZE, &none);
 	refused(&c, -EFBIG, "cannot be written, so no number may be used");
+	not_begun(&c, -EFBIG, "cannot be written, so no number may be used");
 	setrlimit(RLIMIT_FSIZE, &old);
 }
 
