@@ -124,7 +124,7 @@ static int create(struct daemon *d, struct link *l, bool take)
 	char bn[IFNAMSIZ];
 	struct veth_spec v = {.name = l->conf.name, .peer = bn, .peer_netns_fd = d->backend_fd,
 			      .mtu = path_mtu(l), .txqlen = VETH_TXQLEN, .noarp = true,
-			      .peer_group = DEVICE_GROUP};
+			      .peer_group = DEVICE_GROUP + l->id / DEVICE_GROUP_LINKS};
 	struct nl_link b;
 	int err;
 

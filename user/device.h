@@ -10,7 +10,8 @@
 #include <stdio.h>
 #include "links.h"
 
-enum { DEVICE_GROUP = 0xe59 /* interface group of all backend ends */ };
+/* interface groups of the backend ends, 256 links in each: what deletes one does not hold up everybody else for long */
+enum { DEVICE_GROUP = 0xe59, DEVICE_GROUP_LINKS = 256 };
 
 /**
  * device_make() - make or adopt; fills ifindex, b_ifindex; carrier stays down.

@@ -320,6 +320,15 @@ static unsigned int floors_add(struct nl *nl, const struct floors *f, const stru
 	return missing;
 }
 
+/* The prefix, or what it lies in? */
+static bool protected_by(const struct prefixes *set, const struct prefix *p)
+{
+	for (unsigned int i = 0; i < set->n; i++)
+		if (guard_contains(&set->p[i], p))
+			return true;
+	return false;
+}
+
 /*
  * A prefix another instance protects in this namespace keeps its floor: a route has no room for two
  * names.
@@ -327,7 +336,7 @@ static unsigned int floors_add(struct nl *nl, const struct floors *f, const stru
 static int floors_prune(struct nl *nl, int netns_fd, const struct floors *f,
 			const struct gplan *plan)
 {
-	char *others = NULL;
+	struct prefixes others = {0};
 	bool asked = false;
 	int err = 0;
 
@@ -338,15 +347,15 @@ static int floors_prune(struct nl *nl, int netns_fd, const struct floors *f,
 		if (planned(plan, &r.dst))
 			continue;
 		if (!asked)
-			others = guard_nft_others(netns_fd, plan->instance);
+			err = guard_nft_others(netns_fd, plan->instance, &others);
 		asked = true;
-		if (others && guard_nft_protects(netns_fd, others, &r.dst))
+		if (err == -ENOMEM || protected_by(&others, &r.dst))
 			continue;
 		e = nl_route_del(nl, &r);
 		if (e && e != -ESRCH && !err)
 			err = e;
 	}
-	free(others);
+	free(others.p);
 	return err;
 }
 

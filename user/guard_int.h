@@ -50,10 +50,7 @@ bool guard_xfrm_pierced(int netns_fd, const struct gplan *plan, char name[IFNAMS
 int guard_nft_apply(int netns_fd, const struct gplan *plan);
 bool guard_nft_complete(int netns_fd, const struct gplan *plan);
 int guard_nft_release(int netns_fd, const char *instance);
-/** guard_nft_others() - names of the other instances with a table here, one per line, malloc'd;
- * NULL = none */
-char *guard_nft_others(int netns_fd, const char *instance);
-/** guard_nft_protects() - does one of them protect the prefix, or what it lies in? */
-bool guard_nft_protects(int netns_fd, const char *others, const struct prefix *p);
+/** guard_nft_others() - what other instances protect here; to->p is malloc'd. Return: 0, or -ENOMEM */
+int guard_nft_others(int netns_fd, const char *instance, struct prefixes *to);
 
 #endif

@@ -698,7 +698,8 @@ int guard_nft_release(int netns_fd, const char *instance)
 
 /* ---- other instances in the same namespace ---- */
 
-char *guard_nft_others(int netns_fd, const char *instance)
+/* Names of the other instances with a table here, one per line, malloc'd; NULL = none */
+static char *others(int netns_fd, const char *instance)
 {
 	static const char mark[] = "table inet espwire_";
 	struct job j = {.cmd = {"list tables inet"}, .quiet = true};
@@ -721,24 +722,57 @@ char *guard_nft_others(int netns_fd, const char *instance)
 		line += len;
 	}
 	*to = 0;
-	if (*names)
-		return names;
-	free(names);
-	return NULL;
+	return names;
 }
 
-bool guard_nft_protects(int netns_fd, const char *others, const struct prefix *p)
+static int keep(struct prefixes *to, const char *word, size_t len)
 {
-	char cmd[256], buf[INET6_ADDRSTRLEN];
-	bool found = false;
+	char text[INET6_ADDRSTRLEN + 4];
+	struct prefix p, *v;
 
-	addr_str(&p->addr, buf);
-	for (const char *at = others; *at && !found; at += strcspn(at, "\n") + 1) {
-		snprintf(cmd, sizeof cmd, "get element inet espwire_%.*s protect%d { %s }",
-			 (int)strcspn(at, "\n"), at, p->is4 ? 4 : 6, buf);
-		found = !run(netns_fd, cmd, true);
+	snprintf(text, sizeof text, "%.*s", (int)len, word);
+	if (prefix_parse(text, &p))
+		return 0;
+	v = reallocarray(to->p, to->n + 1, sizeof *v);
+	if (!v)
+		return -ENOMEM;
+	to->p = v;
+	to->p[to->n++] = p;
+	return 0;
+}
+
+/* "elements = { 10.2.0.0/16, fd02::/48 }": outermost prefixes, as fill_prefixes() wrote them. Other words are none. */
+static int read_set(int netns_fd, const char *name, size_t len, int v, struct prefixes *to)
+{
+	char cmd[128];
+	struct job j = {.cmd = {cmd}, .quiet = true};
+	int err;
+
+	snprintf(cmd, sizeof cmd, "list set inet espwire_%.*s protect%d", (int)len, name, v);
+	if (run_job(netns_fd, &j)) /* of another version, or gone meanwhile */
+		return 0;
+	err = 0;
+	for (const char *at = strstr(j.out, "elements"); at && *at && !err; at += strcspn(at, ", \t\n{}")) {
+		at += strspn(at, ", \t\n{}");
+		err = keep(to, at, strcspn(at, ", \t\n{}"));
 	}
-	return found;
+	free(j.out);
+	return err;
+}
+
+int guard_nft_others(int netns_fd, const char *instance, struct prefixes *to)
+{
+	char *names = others(netns_fd, instance);
+	int err = 0;
+
+	*to = (struct prefixes){0};
+	for (const char *at = names; at && *at && !err; at += strcspn(at, "\n") + 1) {
+		err = read_set(netns_fd, at, strcspn(at, "\n"), 4, to);
+		if (!err)
+			err = read_set(netns_fd, at, strcspn(at, "\n"), 6, to);
+	}
+	free(names);
+	return err;
 }
 
 /* ---- counters ---- */

@@ -40,9 +40,9 @@ static int delete_links(const char *instance)
 		return fd;
 	err = nl_open(&nl, fd);
 	if (!err) {
-		err = nl_group_del(nl, DEVICE_GROUP);
-		if (err) /* none, or made before there was a group */
-			err = nl_link_each(nl, del_b, nl);
+		for (unsigned int i = 0; i < LINK_MAX / DEVICE_GROUP_LINKS; i++)
+			nl_group_del(nl, DEVICE_GROUP + i); /* most have none */
+		err = nl_link_each(nl, del_b, nl); /* what was made before there were groups */
 		nl_close(nl);
 	}
 	close(fd);
