@@ -161,7 +161,7 @@ def test_3_1_failover(lab, suite, record_property):
     need_ping(f.sunset_host, "fd02::2")
     flows = Flows(lab, f.sunset_host, "10.1.0.2", f.sunrise_host, "10.2.0.2", PPS)
     time.sleep(0.5)
-    only_by(f, "east")
+    only_by(f, "east", 20)
     for kill in kills:
         flows.mark()
         start = time.monotonic()

@@ -7,6 +7,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.packet import Raw, raw
 
+from lib.esp_peer import Frame
 from lib.traffic import need_ping, ping
 from lib.util import stays, wait_until
 
@@ -131,14 +132,29 @@ def renumber(t):
            f"route replace default via {t.outer['b4']}")
 
 
+def sas(d):
+    return {(s["dir"], s["spi"], s["fingerprint"]): s["seq"] for s in d.link()["sas"]}
+
+
 def test_own_address_changes(lab):
-    """The uplink is renumbered: no restart, the peer follows, traffic goes on (an unconnected socket follows)."""
+    """
+    The uplink is renumbered: no restart, the peer follows, traffic goes on (an unconnected socket follows). The SAs are the same ones
+    and count on: an SA's identity knows nothing of the path. Envelopes bear the new address, which nobody had configured.
+    """
     t = lab.two_gateways()
     need_ping(t.h1, "10.2.0.2")
+    before, pid = {d: sas(d) for d in (t.da, t.db)}, t.da.proc.pid
     renumber(t)
     wait_until(lambda: remote(t.db) == "198.51.100.200", 10, lambda: f"the peer follows, has {remote(t.db)}")
     t.da.wait_up()
-    need_ping(t.h1, "10.2.0.2")
+    mark = len(lab.tap.pcap(t.a, "eth1", True))
+    need_ping(t.h1, "10.2.0.2", count=20)
+    for d, was in before.items():
+        now = sas(d)
+        assert set(now) == set(was) and all(now[k] >= was[k] + 20 for k in was), f"{was} then {now}"
+    assert t.da.running() and t.da.proc.pid == pid and t.da.log_now().count("ready:") == 1
+    sources = {f.src for f in map(Frame, lab.tap.pcap(t.a, "eth1", True)[mark:]) if f.esp is not None}
+    assert sources == {"198.51.100.200"}, sources
 
 
 def test_own_address_changes_with_udp(lab):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Host - gateway - gateway - host: everything arrives, whole, with right checksums and exact counters."""
+import json
 import os
 import secrets
 import socket
@@ -36,6 +37,10 @@ def test_ping(lab, path):
             assert ping(t.h1, far, size=size, count=2), f"{far} size {size}"
     need_ping(t.a, "10.9.0.2")
     need_ping(t.b, "fd09::1")
+    # by routes, and by nothing else: no rule that a host without ipsecd lacks
+    for v, far in (("-4", INNER["v4"][1]), ("-6", INNER["v6"][1])):
+        assert t.a.out(["ip", v, "rule"]) == t.h1.out(["ip", v, "rule"])
+        assert json.loads(t.a.out(["ip", "-j", v, "route", "get", far]))[0]["dev"] == "ipsec1"
 
 
 @pytest.mark.parametrize("path", PATHS)
