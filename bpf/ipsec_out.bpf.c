@@ -245,6 +245,17 @@ static __always_inline int to_kernel(struct __sk_buff *skb, const struct link_en
 	return bpf_redirect(l->x_ifindex, 0);
 }
 
+/* Not multicast or broadcast, which the kernel sends into every device by itself. */
+static __always_inline bool for_one(struct __sk_buff *skb, const struct ip_hdr *ip)
+{
+	__u32 off = ip->off + (ip->is6 ? offsetof(struct ipv6hdr, daddr) : offsetof(struct iphdr, daddr));
+	__u8 first;
+
+	if (bpf_skb_load_bytes(skb, off, &first, 1))
+		return false;
+	return ip->is6 ? first != 0xff : first < 224;
+}
+
 static __always_inline int raw_in(struct __sk_buff *skb)
 {
 	__u32 ifindex = skb->ifindex, *id = bpf_map_lookup_elem(&link_by_if, &ifindex);
@@ -272,6 +283,8 @@ static __always_inline int raw_in(struct __sk_buff *skb)
 	c->raw_segs += r.segs;
 	c->raw_bytes += r.bytes;
 	why = admit(skb, l, &r);
+	if (why == DROP_NO_SA && for_one(skb, &r.ip))
+		c->wants_sa += r.segs;
 	if (why)
 		return drop(c, why, r.segs);
 	clamp_mss(skb, l, &r.ip);

@@ -448,11 +448,30 @@ static void on_mapping(const struct ike_mapping *x)
 	DESTROY_IF(to);
 }
 
+/* A trap, made by `start_action = trap`, is how charon knows that it is to begin; without policies it is a number alone. */
+static uint32_t trap_of(uint32_t if_id)
+{
+	enumerator_t *e = charon->traps->create_enumerator(charon->traps);
+	uint32_t reqid = 0;
+	peer_cfg_t *peer;
+	child_sa_t *child;
+
+	while (!reqid && e->enumerate(e, &peer, &child))
+		if (child->get_if_id(child, FALSE) == if_id)
+			reqid = child->get_reqid(child);
+	e->destroy(e);
+	return reqid;
+}
+
 static void on_acquire(const struct ike_acquire *x)
 {
 	kernel_acquire_data_t data = {};
+	uint32_t reqid = x->reqid ? x->reqid : trap_of(x->if_id);
 
-	charon->kernel->acquire(charon->kernel, x->reqid, &data);
+	if (reqid)
+		charon->kernel->acquire(charon->kernel, reqid, &data);
+	else
+		DBG1(DBG_KNL, "a packet wants an SA of ipsec%u, but no child with that if_id has `start_action = trap`", x->if_id);
 }
 
 static job_requeue_t watch(plug_t *this)

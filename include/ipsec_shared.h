@@ -16,7 +16,7 @@
 #include "ipsec_drops.h"
 
 enum {
-	SHARED_VERSION = 7,    /* bumped on any layout change; checked when adopting pins */
+	SHARED_VERSION = 8,    /* bumped on any layout change; checked when adopting pins */
 	LINK_MAX = 16384,      /* link ids 0..LINK_MAX-1; maps are sized by `max-links` */
 	WORKER_MAX = 64,
 	ESP_PORT = 4500,       /* RFC 3948 */
@@ -213,6 +213,7 @@ struct link_ctr {
 	__u64 lan_segs;     /* of raw_segs: by the shortcut, unseen by ipsecN's own counters */
 	__u64 kernel_segs;  /* handed to the xfrm device */
 	__u64 opened_segs;  /* that came out of it and were given to ipsecN */
+	__u64 wants_sa;     /* dropped as no-sa and for one receiver: worth an SA, where multicast of the kernel's own is not */
 	__u64 drops[DROP_MAX];
 };
 

@@ -310,6 +310,8 @@ static void check_link(json_t *list, json_t *l)
 	snprintf(name, sizeof name, "link %.32s", jstr(l, "name"));
 	if (!strcmp(jstr(l, "state"), "up"))
 		find(list, name, "ok", NULL, "up, peer %s", jstr(l, "peer"));
+	else if (!strcmp(jstr(l, "state"), "dormant"))
+		find(list, name, "ok", NULL, "waits for a packet, peer %s", jstr(l, "peer"));
 	else if (!strcmp(jstr(l, "admin"), "down"))
 		find(list, name, "info", NULL, "taken down by an operator");
 	else

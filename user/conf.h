@@ -26,7 +26,7 @@ enum { PATHS_MAX = 8, FROM_MAX = 4, PEER_NAME_MAX = 64, INSTANCE_MAX = 32, HOST_
        LIVE_MS_MIN = 10, LIVE_MS_MAX = 600000, LIVE_COUNT_MAX = 255,
        KEEPALIVE_MS_MIN = 1000, KEEPALIVE_MS_MAX = 3600000,
        IKE_ID_MAX = 256, IKE_FILE_MAX = 512, IKE_PROPOSAL_MAX = 128, SOCKET_PATH_MAX = 108,
-       VIPS_MAX = 8, IKE_REKEY_S_MIN = 10, IKE_REKEY_S_MAX = 86400 * 7 };
+       VIPS_MAX = 8, IKE_REKEY_S_MIN = 10, IKE_REKEY_S_MAX = 86400 * 7, IKE_IDLE_S_MIN = 1 };
 #define TFC_MTU UINT32_MAX
 #define COVER_MAX 1000 /* dummies per second: the worker sleeps in milliseconds */
 #define MSS_BY_MTU UINT32_MAX
@@ -58,6 +58,9 @@ struct path_conf {
 	struct in6_addr at;
 };
 
+/* IKE_START_NO: wait for the peer, or for ipsecctl up; IKE_START_DEMAND: for a packet */
+enum ike_start { IKE_START_YES = 0, IKE_START_NO, IKE_START_DEMAND };
+
 enum df_mode { DF_AUTO = 0, DF_COPY, DF_SET, DF_CLEAR };
 
 /** struct outer_conf - what the envelope's IP header says, RFC 4301 5.1.2, 8.1, RFC 6040; zero = the defaults */
@@ -80,7 +83,8 @@ struct ike_auth {
 	char cert[IKE_FILE_MAX], key[IKE_FILE_MAX], ca[IKE_FILE_MAX];
 	char esp[IKE_PROPOSAL_MAX];               /* strongSwan's words; "" = AES-256-GCM with ESN */
 	uint32_t rekey_s;                         /* of a child SA; default 1 h */
-	bool no_start;                            /* wait for the peer, or for ipsecctl up */
+	uint8_t start;                            /* enum ike_start */
+	uint32_t idle_s;                          /* without a packet of anybody's for that long: SAs are ended; 0 = never */
 };
 
 struct prefixes {

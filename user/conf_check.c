@@ -198,7 +198,7 @@ static void check_ike(struct check *k, const struct link_conf *l)
 	bool psk = a->psk[0], cert = a->cert[0] || a->key[0] || a->ca[0];
 
 	if (!l->ike[0]) {
-		if (psk || cert || a->id[0] || a->peer_id[0] || a->esp[0])
+		if (psk || cert || a->id[0] || a->peer_id[0] || a->esp[0] || a->start == IKE_START_DEMAND || a->idle_s)
 			fault(k, l, "ike-... without 'ike': name the connection, as ike = %s", l->peer[0] ? l->peer : "east");
 		return;
 	}
@@ -313,6 +313,26 @@ static void check_pools(struct check *k)
 	free(v);
 }
 
+static bool knows_peer(const struct link_conf *l)
+{
+	for (unsigned int i = 0; i < l->n_paths; i++)
+		if (!l->paths[i].any)
+			return true;
+	return !l->n_paths;
+}
+
+static void check_demand(struct check *k, const struct link_conf *l)
+{
+	bool demand = l->auth.start == IKE_START_DEMAND;
+
+	if (demand && !knows_peer(l))
+		fault(k, l, "'ike-start = on-demand' needs to know where the peer is: a path with an address or a name");
+	if (demand && (l->ike_vips.n || l->ike_pool.n))
+		fault(k, l, "'ike-start = on-demand' goes without virtual addresses: the first packet would need one");
+	if (l->auth.idle_s && l->auth.start == IKE_START_YES)
+		fault(k, l, "'ike-idle' ends what 'ike-start = yes' begins: make that on-demand, or no");
+}
+
 static void check_link(struct check *k, const struct link_conf *l, uint64_t mentioned)
 {
 	char file[SA_FILE_MAX];
@@ -327,6 +347,7 @@ static void check_link(struct check *k, const struct link_conf *l, uint64_t ment
 		same(k, l, claim(k, l, "sa %s", file), "the SA file");
 	check_ike(k, l);
 	check_vips(k, l);
+	check_demand(k, l);
 	check_p2p(k, l, &l->address);
 	check_p2p(k, l, &l->address6);
 	check_protect(k, l);

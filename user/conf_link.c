@@ -16,7 +16,7 @@ static const char *const encap_names[] = {"esp", "udp", NULL};
 static const char *const backend_names[] = {"afxdp", "xfrm", "auto", NULL};
 static const char *const df_names[] = {"auto", "copy", "set", "clear", NULL};
 static const char *const ecn_names[] = {"copy", "off", NULL};
-static const char *const yes_names[] = {"no", "yes", NULL};
+static const char *const start_names[] = {"yes", "no", "on-demand", NULL}; /* enum ike_start */
 static const char *const state_names[] = {"up", "down", NULL};
 const char *const conf_input_names[] = {"auto", "xdp", "socket", NULL};
 
@@ -475,11 +475,21 @@ static int set_ike_rekey(struct link_conf *l, char *v, struct why *w)
 
 static int set_ike_start(struct link_conf *l, char *v, struct why *w)
 {
-	int i = conf_pick(v, yes_names, w);
+	int i = conf_pick(v, start_names, w);
 
 	if (i >= 0)
-		l->auth.no_start = !i;
+		l->auth.start = i;
 	return MIN(i, 0);
+}
+
+static int set_ike_idle(struct link_conf *l, char *v, struct why *w)
+{
+	uint64_t ms = 0;
+
+	if (strcmp(v, "off") && conf_with_unit(v, conf_time_units, IKE_IDLE_S_MIN * 1000, IKE_REKEY_S_MAX * 1000ull, &ms))
+		return conf_bad(w, "'%s' is neither 'off' nor a time from %ds to %dm, as 10m", v, IKE_IDLE_S_MIN, IKE_REKEY_S_MAX / 60);
+	l->auth.idle_s = ms / 1000;
+	return 0;
 }
 
 static int add_vips(struct link_conf *l, char *v, struct why *w)
@@ -794,8 +804,16 @@ static void print_ike_rekey(const struct link_conf *l, FILE *out, bool all)
 
 static void print_ike_start(const struct link_conf *l, FILE *out, bool all)
 {
-	if (all || l->auth.no_start)
-		conf_put(out, "ike-start", "%s", yes_names[!l->auth.no_start]);
+	if (all || l->auth.start)
+		conf_put(out, "ike-start", "%s", start_names[l->auth.start]);
+}
+
+static void print_ike_idle(const struct link_conf *l, FILE *out, bool all)
+{
+	if (l->auth.idle_s)
+		conf_put(out, "ike-idle", "%us", l->auth.idle_s);
+	else if (all)
+		conf_put(out, "ike-idle", "off");
 }
 
 static void print_vips(const struct link_conf *l, FILE *out, bool all)
@@ -912,7 +930,8 @@ const struct link_key conf_link_keys[] = {
 	{"ike-ca", false, SPAN(auth.ca, auth.ca), NULL, set_ike_ca, print_ca},
 	{"ike-esp", false, SPAN(auth.esp, auth.esp), NULL, set_ike_esp, print_esp},
 	{"ike-rekey", false, SPAN(auth.rekey_s, auth.rekey_s), NULL, set_ike_rekey, print_ike_rekey},
-	{"ike-start", false, SPAN(auth.no_start, auth.no_start), NULL, set_ike_start, print_ike_start},
+	{"ike-start", false, SPAN(auth.start, auth.start), NULL, set_ike_start, print_ike_start},
+	{"ike-idle", false, SPAN(auth.idle_s, auth.idle_s), NULL, set_ike_idle, print_ike_idle},
 	{"ike-vips", true, SPAN(ike_vips, ike_vips), vips_list, add_vips, print_vips},
 	{"ike-pool", true, SPAN(ike_pool, ike_pool), pool_list, add_pool, print_pool},
 	{"input", false, SPAN(input, input), NULL, set_input, print_input},
@@ -1003,7 +1022,7 @@ static bool auth_equal(const struct ike_auth *a, const struct ike_auth *b)
 {
 	return !strcmp(a->id, b->id) && !strcmp(a->peer_id, b->peer_id) && !strcmp(a->psk, b->psk) &&
 	       !strcmp(a->cert, b->cert) && !strcmp(a->key, b->key) && !strcmp(a->ca, b->ca) && !strcmp(a->esp, b->esp) &&
-	       a->rekey_s == b->rekey_s && a->no_start == b->no_start;
+	       a->rekey_s == b->rekey_s && a->start == b->start && a->idle_s == b->idle_s;
 }
 
 bool link_conf_ike_equal(const struct link_conf *a, const struct link_conf *b)

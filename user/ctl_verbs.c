@@ -29,7 +29,7 @@ const struct ctl_verb ctl_verbs[] = {
 	 .needs_daemon = true,
 	 .opts = OPTS(WATCH),
 	 .more = "LINK is a device (ipsec1, ipsec:1) or a peer's name; then all details are shown "
-		 "and the exit code is 4 when that link is down."},
+		 "and the exit code is 4 when that link is not up."},
 	{"show", "config", 0, 0, "", "the running configuration, as ipsecd reads it",
 	 cmd_show_config,
 	 .needs_daemon = true,

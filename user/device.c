@@ -260,7 +260,8 @@ static int raise(struct daemon *d, struct link *l)
 		log_warnx("%s: altname %s: %s", l->conf.name, alt, strerror(-err));
 	if (strcmp(now.alias, l->conf.peer))
 		nl_link_set_alias(l->nl, l->ifindex, l->conf.peer);
-	if ((now.on & ALL_ON) != ALL_ON)
+	l->dormant_set = now.dormant;
+	if (!l->dormant_set && (now.on & ALL_ON) != ALL_ON)
 		set_sysctls(l);
 	return now.flags & IFF_UP ? 0 : nl_link_set_up(l->nl, l->ifindex, true);
 }
@@ -314,6 +315,21 @@ void device_set_carrier(struct daemon *d, struct link *l, bool up)
 		log_warnx("%s: cannot set carrier %s: %s", l->conf.name, up ? "up" : "down", strerror(-err));
 	else
 		l->carrier = up;
+}
+
+void device_set_dormant(struct daemon *d, struct link *l, bool dormant)
+{
+	struct nl_sysctl s = {.family = "ipv6", .name = "ignore_routes_with_linkdown", .value = dormant ? "0" : "1"};
+	int err;
+
+	if (!l->ifindex || l->dormant_set == dormant)
+		return;
+	nl_sysctls(l->nl, l->conf.name, &s, 1); /* a host without IPv6 does without */
+	err = nl_link_set_dormant(l->nl, l->ifindex, dormant);
+	if (err)
+		log_warnx("%s: cannot set mode %s: %s", l->conf.name, dormant ? "dormant" : "default", strerror(-err));
+	else
+		l->dormant_set = dormant;
 }
 
 int device_del(struct daemon *d, struct link *l)

@@ -27,6 +27,9 @@ int device_config(struct daemon *d, struct link *l, const struct link_conf *old,
 void device_set_mtu(struct daemon *d, struct link *l, uint32_t mtu);
 /** device_set_carrier() - truth made visible: the backend end up or down */
 void device_set_carrier(struct daemon *d, struct link *l, bool up);
+/** device_set_dormant() - ipsecN has a carrier and is not up (RFC 2863): packets are routed into it, daemons that look at its
+ * state keep away. IPv6 would take its routes for dead, so ignore_routes_with_linkdown is off as long */
+void device_set_dormant(struct daemon *d, struct link *l, bool dormant);
 /** device_restore() - put back what the kernel took when the device went down: the routes of `route =`, the link-local
  * address, without which OSPFv3 and unnumbered BGP are mute */
 void device_restore(struct daemon *d, struct link *l);

@@ -10,6 +10,7 @@
 #include "ike.h"
 #include "ike_conn.h"
 #include "ike_wire.h"
+#include "load.h"
 #include "log.h"
 #include "path.h"
 #include "sad.h"
@@ -22,6 +23,8 @@
 #define LINGER_NS UINT64_C(500000000)
 #define GIVEN_UP_NS UINT64_C(5000000000)
 #define CALL_ANY_NS UINT64_C(60000000000)
+#define DEMAND_NS UINT64_C(10000000000)
+#define HOLD_NS UINT64_C(30000000000)
 
 enum { LARVAL_MAX = 4096, SPI_TRIES = 64, WINDOW = 4096, FOREIGN_WINDOW = 32 /* strongSwan's default */ };
 
@@ -875,6 +878,65 @@ static void try_again(struct ike *k, struct link *l, uint64_t now)
 	ike_conn_start(k->d->ike_conn, &l->conf);
 }
 
+/* One record, and not another one until it is answered by SAs or IKE_RETRY_S have gone by; a burst is one. */
+static void ask(struct ike *k, struct link *l, uint64_t now)
+{
+	struct ike_msg m = {.head = {.type = IKE_ACQUIRE}, .acquire = {.if_id = l->conf.number}};
+
+	if (now < l->ask_again_ns)
+		return;
+	log_info("%s (%s): a packet wants an SA", l->conf.name, l->conf.peer);
+	l->ask_again_ns = now + IKE_RETRY_S * UINT64_C(1000000000);
+	if (!l->asked_ns)
+		l->asked_ns = now;
+	tell(k, &m);
+}
+
+/*
+ * A dormant link: what was dropped because there is no SA wants one. When nothing comes of it the link goes down for a
+ * while, so that routes with other metrics get what it cannot carry.
+ */
+static void on_demand(struct ike *k, struct link *l, uint64_t now)
+{
+	struct link_ctr c;
+
+	if (l->conf.auth.start != IKE_START_DEMAND)
+		return;
+	if (sad_out(l) || !l->dormant) {
+		l->asked_ns = l->ask_again_ns = l->wants_seen = 0;
+		if (sad_out(l))
+			l->hold_ns = 0;
+		return;
+	}
+	if (load_link_ctr(k->d->load, l->id, &c))
+		return;
+	if (l->wants_seen && c.wants_sa + 1 != l->wants_seen)
+		ask(k, l, now);
+	l->wants_seen = c.wants_sa + 1; /* 0: not looked at since it is dormant */
+	if (l->asked_ns && now > l->asked_ns + DEMAND_NS)
+		l->hold_ns = now + HOLD_NS;
+}
+
+/* Nobody's packets either way, probes and dummies aside. */
+static void end_idle(struct ike *k, struct link *l, uint64_t now)
+{
+	uint64_t n;
+
+	if (!l->conf.auth.idle_s)
+		return;
+	n = l->w->ctr->out_pkts + l->w->ctr->in_pkts;
+	if (!sad_out(l) || n != l->idle_pkts || !l->idle_ns) {
+		l->idle_pkts = n;
+		l->idle_ns = sad_out(l) ? now : 0;
+		return;
+	}
+	if (now < l->idle_ns + l->conf.auth.idle_s * UINT64_C(1000000000))
+		return;
+	l->idle_ns = now;
+	log_info("%s (%s): no packet for %u s: its SAs are ended", l->conf.name, l->conf.peer, l->conf.auth.idle_s);
+	ike_conn_end_all(k->d->ike_conn, &l->conf);
+}
+
 void ike_tick(struct ike *k, uint64_t now)
 {
 	struct daemon *d = k->d;
@@ -891,8 +953,11 @@ void ike_tick(struct ike *k, uint64_t now)
 			end_twice(k, l, s, now);
 		}
 		wish(k, l, now, connected);
-		if (connected && d->ike_conn)
-			try_again(k, l, now);
+		if (!connected || !d->ike_conn)
+			continue;
+		try_again(k, l, now);
+		on_demand(k, l, now);
+		end_idle(k, l, now);
 	}
 	for (unsigned int i = k->n_larval; i-- > 0;)
 		if (now > k->larvals[i].until_ns)

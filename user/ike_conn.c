@@ -220,7 +220,8 @@ static void put_child(struct vici *m, const struct link_conf *l)
 	vici_put(m, "rekey_time", "%us", a->rekey_s);
 	vici_put(m, "life_time", "%us", a->rekey_s + MAX(a->rekey_s / LIFE_SLACK, 5u));
 	vici_put(m, "rand_time", "%us", a->rekey_s / LIFE_SLACK);
-	vici_put(m, "start_action", "none"); /* ike_tick() begins, and begins anew, whatever ended it */
+	/* ike_tick() begins, and begins anew, whatever ended it; or asks for one by an ACQUIRE, and that needs a trap */
+	vici_put(m, "start_action", l->auth.start == IKE_START_DEMAND ? "trap" : "none");
 	vici_put(m, "dpd_action", "clear");
 	vici_close_section(m);
 	vici_close_section(m);
@@ -337,8 +338,8 @@ static int add_conn(struct ike_call ***end, const struct link_conf *l, const str
 	put_addrs(m, l, false, s->heard);
 	if (s->heard)
 		put_heard(m, s->heard);
-	else
-		vici_put(m, "keyingtries", "0");
+	else /* another packet is another attempt */
+		vici_put(m, "keyingtries", l->auth.start == IKE_START_DEMAND ? "1" : "0");
 	vici_list(m, "proposals", IKE_PROPOSAL, "default");
 	vici_put(m, "dpd_delay", "%us", DPD_S);
 	vici_put(m, "unique", "replace");
@@ -719,7 +720,7 @@ int ike_conn_load(struct ike_conn *c, const struct link_conf *l, const struct ik
 
 bool ike_conn_begins(const struct link_conf *l)
 {
-	return l->ike[0] && (l->auth.psk[0] || l->auth.cert[0]) && !l->auth.no_start && ike_conn_knows_peer(l) && !l->ike_pool.n;
+	return l->ike[0] && (l->auth.psk[0] || l->auth.cert[0]) && l->auth.start == IKE_START_YES && ike_conn_knows_peer(l) && !l->ike_pool.n;
 }
 
 void ike_conn_start(struct ike_conn *c, const struct link_conf *l)
@@ -742,6 +743,26 @@ void ike_conn_end(struct ike_conn *c, const struct link_conf *l, uint32_t spi_ou
 	queue(c, list);
 }
 
+static void add_end(struct ike_call ***end, const struct link_conf *l)
+{
+	struct ike_call *call = call_new(end, "terminate", l->ike);
+
+	if (!call)
+		return;
+	vici_put(&call->msg, "ike", "%s", l->ike);
+	vici_put(&call->msg, "timeout", "-1");
+	call->quiet = true;
+}
+
+void ike_conn_end_all(struct ike_conn *c, const struct link_conf *l)
+{
+	struct ike_call *list = NULL, **end = &list;
+
+	add_end(&end, l);
+	if (list)
+		queue(c, list);
+}
+
 void ike_conn_unload(struct ike_conn *c, const struct link_conf *l)
 {
 	struct ike_call *list = NULL, **end = &list, *call;
@@ -749,12 +770,7 @@ void ike_conn_unload(struct ike_conn *c, const struct link_conf *l)
 	if (!l->auth.psk[0] && !l->auth.cert[0])
 		return;
 	add_unload(&end, l);
-	call = call_new(&end, "terminate", l->ike);
-	if (call) {
-		vici_put(&call->msg, "ike", "%s", l->ike);
-		vici_put(&call->msg, "timeout", "-1");
-		call->quiet = true;
-	}
+	add_end(&end, l);
 	call = l->auth.psk[0] ? call_new(&end, "unload-shared", l->ike) : NULL;
 	if (call)
 		vici_put(&call->msg, "id", "espwire-%s", l->ike);

@@ -62,6 +62,8 @@ bool ike_conn_begins(const struct link_conf *l);
 bool ike_conn_knows_peer(const struct link_conf *l);
 /** ike_conn_end() - of several IKE SAs of the link the one whose child sends by this SPI is ended */
 void ike_conn_end(struct ike_conn *c, const struct link_conf *l, uint32_t spi_out);
+/** ike_conn_end_all() - its IKE SAs are ended; the connection stays */
+void ike_conn_end_all(struct ike_conn *c, const struct link_conf *l);
 /** ike_conn_unload() - the connection is removed, and ended */
 void ike_conn_unload(struct ike_conn *c, const struct link_conf *l);
 

@@ -51,6 +51,11 @@ const char *link_reason_text(enum link_reason r)
 	return r < LINK_REASON_MAX ? reason_texts[r] : "unknown";
 }
 
+const char *link_state_name(const struct link *l)
+{
+	return l->up ? "up" : l->dormant ? "dormant" : "down";
+}
+
 void links_beat(struct daemon *d)
 {
 	if (d->ready) /* until then there is nothing to be late with: carriers are where the guardian put them */
@@ -118,7 +123,7 @@ static void event(struct daemon *d, const struct link *l, const char *what)
 	if (!d->on_event)
 		return;
 	ev = json_pack("{s:i s:s s:s s:s s:s s:s s:s}", "schema", 1, "event", what, "link", l->conf.name, "peer",
-		       l->conf.peer, "state", l->up ? "up" : "down", "reason", link_reason_name(l->reason),
+		       l->conf.peer, "state", link_state_name(l), "reason", link_reason_name(l->reason),
 		       "reason_text", link_reason_text(l->reason));
 	if (!ev)
 		return;
@@ -863,6 +868,8 @@ static enum link_reason by_liveness(const struct link *l, uint64_t now)
 
 	if (l->conf.liveness == LIVE_OFF || (round && now < round + window))
 		return LINK_OK;
+	if (l->dormant && now < l->switched_ns + window)
+		return LINK_STARTING;
 	if (heard && now < heard + window)
 		return round || now > heard + window / 2 || waited ? LINK_ONE_WAY : LINK_STARTING;
 	return round || heard || waited ? LINK_NO_ANSWER : LINK_STARTING;
@@ -873,6 +880,8 @@ static enum link_reason compute(const struct daemon *d, const struct link *l, ui
 {
 	const struct sa *out = sad_out(l), *in = sad_in(l);
 	const struct link_path *p = &l->paths[l->cur_path];
+	bool any = out && in;
+	enum link_reason none;
 	uint64_t seq, iv;
 
 	if (!l->ifindex)
@@ -881,37 +890,52 @@ static enum link_reason compute(const struct daemon *d, const struct link *l, ui
 		return LINK_ADMIN_DOWN;
 	if (l->no_backend)
 		return LINK_NO_BACKEND;
-	if (!out || !in)
-		return why_no_sa(d, l);
+	none = any ? LINK_OK : why_no_sa(d, l);
+	if (!any && (none != LINK_NO_SA || l->conf.auth.start != IKE_START_DEMAND || now < l->hold_ns))
+		return none;
 	if (!l->n_paths || IN6_IS_ADDR_UNSPECIFIED(&p->remote))
 		return LINK_NO_ENDPOINT;
 	if (p->loop)
 		return LINK_ROUTE_LOOP;
 	if (p->error)
 		return LINK_NO_ROUTE;
+	if (!any)
+		return LINK_ON_DEMAND;
 	out->backend->used(out, &seq, &iv);
 	if (seq >= out->seq_limit)
 		return LINK_SA_EXHAUSTED;
 	return by_liveness(l, now);
 }
 
+/* Dormant before there is a carrier, and no carrier before it is not dormant: never up in between. */
+static void show_state(struct daemon *d, struct link *l)
+{
+	if (l->dormant)
+		device_set_dormant(d, l, true);
+	device_set_carrier(d, l, l->up || l->dormant);
+	if (!l->dormant)
+		device_set_dormant(d, l, false);
+}
+
 static void update_state(struct daemon *d, struct link *l, uint64_t now)
 {
 	enum link_reason r = compute(d, l, now);
-	bool up = r == LINK_OK;
+	bool up = r == LINK_OK, dormant = r == LINK_ON_DEMAND || (l->dormant && r == LINK_STARTING);
+	bool other = up != l->up || dormant != l->dormant;
 
-	if (up != l->up) {
-		l->flaps += l->up;
+	if (other) {
+		l->flaps += l->up && !dormant; /* that is an end, not a failure */
 		l->since_ns = now;
 	}
-	if (up != l->up || r != l->reason) {
+	if (other || r != l->reason) {
 		l->up = up;
+		l->dormant = dormant;
 		l->reason = r;
-		log_info("%s (%s): %s, %s", l->conf.name, l->conf.peer, up ? "up" : "down", link_reason_name(r));
-		device_set_carrier(d, l, up);
+		log_info("%s (%s): %s, %s", l->conf.name, l->conf.peer, link_state_name(l), link_reason_name(r));
+		show_state(d, l);
 		event(d, l, "link-state");
 	}
-	device_set_carrier(d, l, up); /* also when the guardian lowered it meanwhile */
+	show_state(d, l); /* also when the guardian lowered it meanwhile */
 }
 
 /* The worker learned where the peer is now. */

@@ -27,6 +27,7 @@ enum { SLACK_MS = 150 /* a tick and a half: our own clockwork is no reason to ca
 	X(ADMIN_DOWN, "admin-down", "taken down by an operator: ipsecctl link up NAME")            \
 	X(NO_BACKEND, "no-backend", "this kernel has no IPsec for backend = xfrm: ipsecctl link set NAME backend auto")  \
 	X(NO_SA, "no-sa", "no usable SA: see ipsecctl sa list and the daemon's log")               \
+	X(ON_DEMAND, "on-demand", "no SA, and the next packet has one made: ike-start = on-demand")  \
 	X(NO_IKE, "no-ike", "no SA, and no IKE daemon is connected: systemctl start strongswan; its plugin comes by make install-ike") \
 	X(SA_REFUSED, "sa-refused", "the SA's durable state refuses to send: see why in ipsecctl sa list") \
 	X(NO_ENDPOINT, "no-endpoint", "the peer's outer address is not known yet")                 \
@@ -181,6 +182,8 @@ struct link {
 	bool admin_up;
 	bool up;                /* computed */
 	bool carrier;           /* last set on the backend end */
+	bool dormant;           /* computed: not up, but packets are let in, as one of them is waited for */
+	bool dormant_set;       /* ipsecN says so */
 	enum link_reason reason;
 	uint64_t since_ns;      /* of the present state */
 	uint64_t flaps;
@@ -193,6 +196,11 @@ struct link {
 	struct sa *out;         /* of the widest set with a live one: what probes go by. saset.c's */
 	uint64_t moved_ns;      /* when the worker last learned where the peer is */
 	uint64_t ike_try_ns;    /* when the IKE daemon is asked again to make its SAs */
+	uint64_t asked_ns;      /* on demand: the first ACQUIRE of this attempt, 0 = none; ike.c's, like what follows */
+	uint64_t ask_again_ns;  /* not before */
+	uint64_t wants_seen;    /* one more than the packets that wanted an SA so far */
+	uint64_t hold_ns;       /* the attempt has failed: until then the link is down, for other metrics to take over */
+	uint64_t idle_pkts, idle_ns; /* data both ways, and since when it has not grown */
 	struct vips own_vips, far_vips; /* on the device, and routed into it; vip.c's */
 	bool ike_want;          /* it has SAs of an IKE daemon, or had when that or we died: wish.h */
 	uint64_t ike_twice_ns;  /* when the IKE daemon may be asked again to end one of two pairs */
@@ -309,6 +317,8 @@ void link_follow_path(struct daemon *d, struct link *l);
 int link_inner(const struct link *l, struct prefix **out, unsigned int *n);
 /** link_liveness() - how it is watched: the kernel sends no dummies, so echoes stand for probes there */
 enum liveness_mode link_liveness(const struct link *l);
+/** link_state_name() - "up", "down", or "dormant": RFC 2863's word for waiting for an event, here a packet */
+const char *link_state_name(const struct link *l);
 /** links_tick() - every 100 ms: liveness, endpoints, reservations; computes states, sets carriers */
 void links_tick(struct daemon *d);
 /** links_init() - read what a predecessor left; after load_open() */

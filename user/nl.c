@@ -47,6 +47,7 @@ enum {
 	REPLY_SECONDS = 10,
 	MON_RCVBUF = 4 << 20,
 	METRIC6_DEFAULT = 1024, /* what IPv6 makes of metric 0 */
+	LINKMODE_DORMANT = 1, OPER_DORMANT = 5, OPER_UP = 6, /* linux/if.h, which net/if.h excludes */
 	HELD_DEVS = 16, /* over so many do envelopes leave, mostly over one */
 };
 
@@ -480,6 +481,7 @@ static bool parse_link(const struct nlmsghdr *h, void *row)
 	l->mtu6 = conf_at(confs.v6, confs.n6, DEVCONF_MTU6);
 	l->on = what_is_on(&confs);
 	l->operstate = u8_of(tb[IFLA_OPERSTATE]);
+	l->dormant = u8_of(tb[IFLA_LINKMODE]) == LINKMODE_DORMANT;
 	l->peer_ifindex = (int)u32_of(tb[IFLA_LINK]);
 	l->peer_elsewhere = tb[IFLA_LINK_NETNSID];
 	str_of(tb[IFLA_IFNAME], l->name, sizeof l->name);
@@ -784,6 +786,16 @@ int nl_link_set_up(struct nl *nl, int ifindex, bool up)
 
 	ifi->ifi_flags = up ? IFF_UP : 0;
 	ifi->ifi_change = IFF_UP;
+	return nl_request(nl, r.h, NULL, NULL);
+}
+
+int nl_link_set_dormant(struct nl *nl, int ifindex, bool dormant)
+{
+	struct req r;
+
+	setlink(&r, ifindex);
+	mnl_attr_put_u8(r.h, IFLA_LINKMODE, dormant ? LINKMODE_DORMANT : 0);
+	mnl_attr_put_u8(r.h, IFLA_OPERSTATE, dormant ? OPER_DORMANT : OPER_UP); /* only from the one to the other */
 	return nl_request(nl, r.h, NULL, NULL);
 }
 

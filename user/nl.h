@@ -48,6 +48,7 @@ struct nl_link {
 	uint32_t mtu6;     /* IPv6's own, which a router advertisement may lower; 0 = no IPv6 there */
 	unsigned int flags; /* IFF_*, and NL_LOWER_UP: carrier */
 	uint8_t operstate;
+	bool dormant;      /* its mode: with a carrier it is dormant, not up (RFC 2863) */
 	uint8_t mac[6];
 	int peer_ifindex;  /* IFLA_LINK, 0 = none */
 	bool peer_elsewhere; /* in another namespace */
@@ -86,6 +87,8 @@ int nl_link_del(struct nl *nl, int ifindex);
 /** nl_group_del() - every device of a group at once: a thousand cost as much as one. -ENODEV = there was none */
 int nl_group_del(struct nl *nl, uint32_t group);
 int nl_link_set_up(struct nl *nl, int ifindex, bool up);
+/** nl_link_set_dormant() - as nl_link.dormant; operstate follows at once where there is a carrier */
+int nl_link_set_dormant(struct nl *nl, int ifindex, bool dormant);
 int nl_link_set_mtu(struct nl *nl, int ifindex, uint32_t mtu);
 int nl_link_set_alias(struct nl *nl, int ifindex, const char *alias);
 int nl_link_set_netns(struct nl *nl, int ifindex, int netns_fd);

@@ -352,7 +352,7 @@ static void put_identity(json_t *o, const struct link *l, uint64_t now)
 	vj_str(o, "name", l->conf.name);
 	vj_str(o, "altname", alt);
 	vj_str(o, "peer", l->conf.peer);
-	vj_str(o, "state", l->up ? "up" : "down");
+	vj_str(o, "state", link_state_name(l));
 	vj_str(o, "reason", link_reason_name(l->reason));
 	vj_str(o, "reason_text", link_reason_text(l->reason));
 	vj_str(o, "admin", l->admin_up ? "up" : "down");
@@ -619,7 +619,7 @@ static json_t *drops_one(struct verbs *v, const struct link *l)
 	read_books(v->d, l, &k);
 	vj_str(o, "name", l->conf.name);
 	vj_str(o, "peer", l->conf.peer);
-	vj_str(o, "state", l->up ? "up" : "down");
+	vj_str(o, "state", link_state_name(l));
 	vj_put(o, "out", json_drops(k.drops_out));
 	vj_put(o, "in", json_drops(k.drops_in));
 	return o;

@@ -212,6 +212,8 @@ static void judge_link(const struct link *l, const struct query *q, struct answe
 		       l->conf.name, l->conf.name);
 	else if (!a->sa && l->out)
 		decide(a, "drop", "selector", "no SA of %s is for such a packet: ipsecctl sa list %s", l->conf.name, l->conf.name);
+	else if (!a->sa && l->dormant)
+		decide(a, "drop", "no-sa", "%s has no SA, and this packet has one made; what follows it goes", l->conf.name);
 	else if (!a->sa)
 		decide(a, "drop", "no-sa", "%s has no SA to send with: ipsecctl sa list",
 		       l->conf.name);
@@ -254,7 +256,7 @@ static json_t *json_why_link(const struct link *l)
 
 	vj_str(o, "name", l->conf.name);
 	vj_str(o, "peer", l->conf.peer);
-	vj_str(o, "state", l->up ? "up" : "down");
+	vj_str(o, "state", link_state_name(l));
 	vj_str(o, "reason", link_reason_name(l->reason));
 	vj_str(o, "reason_text", link_reason_text(l->reason));
 	return o;

@@ -511,6 +511,10 @@ static void test_refused_main_lines(void **state)
 		{MIN_LINK "ike = y\nike-rekey = 5s", "f:5: ike-rekey: '5s' is no time from 10s to 10080m, as 60m"},
 		{"[link ipsec0]\npeer = e\npath = any\nike = y",
 		 "f:1: link ipsec0: IKE knows links by their number, and 0 means none: call it ipsec1 or higher"},
+		{MIN_LINK "ike = y\nike-start = on-demand",
+		 "f:1: link ipsec1: 'ike-start = on-demand' needs to know where the peer is: a path with an address or a name"},
+		{MIN_LINK "ike = y\nike-idle = 10m", "f:1: link ipsec1: 'ike-idle' ends what 'ike-start = yes' begins: make that on-demand, or no"},
+		{MIN_LINK "ike = y\nike-idle = 0s", "f:5: ike-idle: '0s' is neither 'off' nor a time from 1s to 10080m, as 10m"},
 		{MIN_LINK "ike-vips = 10.0.0.0/8", "f:4: ike-vips: write at most 8 addresses: 0.0.0.0 and :: for whichever the peer gives"},
 		{MIN_LINK "ike-vips = ::", "f:1: link ipsec1: virtual addresses are IKE's to give: name the connection, as ike = east"},
 		{MIN_LINK "ike = y\nike-vips = ::\nike-pool = 10.9.0.0/24",
@@ -979,7 +983,8 @@ static void rnd_ike(struct link_conf *l, unsigned int i)
 	if (rnd(2))
 		strcpy(a->esp, "aes128gcm16-noesn");
 	a->rekey_s = rnd(2) ? 3600 : 10 + rnd(600000);
-	a->no_start = rnd(2);
+	a->start = rnd(2) ? IKE_START_YES : IKE_START_NO;
+	a->idle_s = a->start == IKE_START_YES ? 0 : rnd(1000);
 }
 
 static void rnd_link(struct link_conf *l, unsigned int i)
@@ -1131,6 +1136,7 @@ static void test_keys(void **state)
 		{"ike-esp", "aes256gcm16-esn"},
 		{"ike-rekey", "10m"},
 		{"ike-start", "no"},
+		{"ike-idle", "10m"},
 		{"ike-vips", "0.0.0.0, ::"},
 		{"ike-pool", "10.9.0.0/24"},
 		{"input", "xdp"},
@@ -1198,7 +1204,7 @@ static void test_set(void **state)
 	assert_string_equal(err, "unknown key 'frobnicate'; a link has: peer address address6 path "
 				 "inner protect route "
 				 "metric mtu mss-clamp netns liveness keepalive sa ike ike-id ike-peer-id ike-psk "
-				 "ike-cert ike-key ike-ca ike-esp ike-rekey ike-start ike-vips ike-pool input backend tfc cover dscp ecn ttl df state");
+				 "ike-cert ike-key ike-ca ike-esp ike-rekey ike-start ike-idle ike-vips ike-pool input backend tfc cover dscp ecn ttl df state");
 	assert_int_equal(link_conf_set(&l, "mtu", "", err, sizeof err), -EINVAL);
 	assert_int_equal(link_conf_set(&l, "mtu", "1\x1b[2J", err, sizeof err), -EINVAL);
 	assert_null(strchr(err, 0x1b));

@@ -143,6 +143,12 @@ static void a_shared_secret(void **state)
 	is(all, "3.east.remote.id", "east.example");
 	is(all, "3.east.children.east.start_action", "none");
 	json_decref(all);
+	set(&l, "ike-start", "on-demand");
+	all = calls(&l, words, sizeof words);
+	is(all, "3.east.children.east.start_action", "trap");
+	is(all, "3.east.keyingtries", "1");
+	assert_false(ike_conn_begins(&l));
+	json_decref(all);
 	link_conf_free(&l);
 }
 

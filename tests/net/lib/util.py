@@ -66,7 +66,7 @@ def stays(cond, seconds, what, poll=0.02):
     """The opposite of waiting: cond must hold all the time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        assert cond(), f"did not stay true: {what}"
+        assert cond(), f"did not stay true: {what() if callable(what) else what}"
         time.sleep(poll)
 
 
