@@ -276,13 +276,28 @@ static bool put_add(struct ike_add *a, kernel_ipsec_sa_id_t *id, kernel_ipsec_ad
 	return true;
 }
 
+/* Better refused than taken without what was asked for. Return: the word of swanctl.conf, NULL = none */
+static const char *unfit(kernel_ipsec_sa_id_t *id, kernel_ipsec_add_sa_t *d)
+{
+	return id->proto != IPPROTO_ESP ? "ah_proposals" :
+	       d->ipcomp ? "ipcomp" :
+	       d->label ? "label" :
+	       d->interface ? "interface" :
+	       d->hw_offload == HW_OFFLOAD_YES ? "hw_offload" :
+	       d->mark.value ? "set_mark_in or set_mark_out: a path's fwmark marks envelopes" :
+	       NULL;
+}
+
 METHOD(kernel_ipsec_t, add_sa, status_t,
 	plug_t *this, kernel_ipsec_sa_id_t *id, kernel_ipsec_add_sa_t *data)
 {
 	struct ike_msg m = {.head = {.type = IKE_ADD}};
+	const char *why = unfit(id, data);
 	status_t status = NOT_SUPPORTED;
 
-	if (id->proto == IPPROTO_ESP && !data->ipcomp && !data->label && !data->interface && put_add(&m.add, id, data))
+	if (why)
+		DBG1(DBG_KNL, "add_sa: not with %s", why);
+	else if (put_add(&m.add, id, data))
 		status = call(this, &m, "add_sa");
 	ike_wipe(&m, sizeof m);
 	if (status == SUCCESS)

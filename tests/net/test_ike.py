@@ -198,11 +198,13 @@ def test_limits_renew(lab, more):
 def test_what_is_refused_is_refused_in_words(lab):
     """Policies, suites that are none of ours, numbers that are no link's: no SA, and charon's log says why."""
     t = own_connections(lab, policies="yes")
-    for esp, if_id, policies, why in (("aes256gcm16-esn", 1, "yes", "policies = no"), ("aes256gcm16-esn", 9, "no", "no link"),
-                                      ("aes256ctr-sha256", 1, "no", "refuses")):
+    for esp, if_id, policies, why, more in (("aes256gcm16-esn", 1, "yes", "policies = no", ""), ("aes256gcm16-esn", 9, "no", "no link", ""),
+                                            ("aes256ctr-sha256", 1, "no", "refuses", ""),
+                                            ("aes256gcm16-esn", 1, "no", "not with hw_offload", "hw_offload = yes"),
+                                            ("aes256gcm16-esn", 1, "no", "not with set_mark", "set_mark_out = 5")):
         for c, name, far in ((t.ca, "east", "b4"), (t.cb, "west", "a4")):
             with open(c.path("swanctl.conf"), "w") as f:
-                f.write(SWANCTL.format(name=name, remote=t.outer[far], policies=policies, if_id=if_id, esp=esp, more=""))
+                f.write(SWANCTL.format(name=name, remote=t.outer[far], policies=policies, if_id=if_id, esp=esp, more=more))
             c.swanctl("--load-all", "--file", c.path("swanctl.conf"))
         before = [len(c.log()) for c in (t.ca, t.cb)]
         r = t.da.ctl("up", "ipsec1", check=False)
