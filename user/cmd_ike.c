@@ -11,7 +11,7 @@
 #include "ctl.h"
 #include "vici.h"
 
-enum { UP_MS = 20000, CALL_MS = 5000, REKEY_POLLS = 100, UP_POLLS = 50, DOWN_POLLS = 100, TOLD_POLLS = 1000 };
+enum { UP_MS = 20000, CALL_MS = 5000, REKEY_POLLS = 500 /* one lost message is 4 s to strongSwan */, UP_POLLS = 50, DOWN_POLLS = 100, TOLD_POLLS = 1000 };
 
 /* struct talk - a link, and the way to its IKE daemon */
 struct talk {
@@ -248,7 +248,7 @@ int cmd_rekey(struct ctl *c, int argc, char **argv)
 	}
 	if (!code && has && !strcmp(has, had))
 		code = ctl_fail(c, EXIT_RUNTIME, "not-renewed", "journalctl -u strongswan, on both ends",
-				"%s: still on SA %s after 2 s", t.link, had);
+				"%s: still on SA %s after 10 s", t.link, had);
 	else if (!code && !ctl_finish(c, r, &code))
 		printf("%s: SA %s follows %s\n", t.link, has ? has : "-", had);
 end:

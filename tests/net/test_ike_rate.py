@@ -82,7 +82,8 @@ def test_renewals_at_speed(lab, record_property):
     while done < renewals or time.monotonic() - began < seconds:
         if done < renewals and time.monotonic() - began >= (done + 0.5) * seconds / renewals:
             had = in_use(t.da)
-            (t.da, t.db)[done % 2].ctl("rekey", "ipsec1")
+            r = (t.da, t.db)[done % 2].ctl("rekey", "ipsec1", check=False)
+            assert not r.returncode, f"{done} at 2 x {pps} of {best}: {r.stdout}{told(t)}"
             wait_until(lambda: in_use(t.da) != had and in_use(t.da) == in_use(t.db, "in"), 10, lambda: f"{done}: {told(t)}")
             done += 1
         ages.look(t)
