@@ -56,8 +56,9 @@ def test_names_are_unique(suite):
         assert names and len(names) == len(set(names))
 
 
-def test_conformance_names_cases_that_exist():
-    with open(f"{ROOT}/docs/conformance.md") as f:
+@pytest.mark.parametrize("doc", ["conformance", "seed"])
+def test_documents_name_cases_that_exist(doc):
+    with open(f"{ROOT}/docs/{doc}.md") as f:
         ids = re.findall(r"`vm:(\w+)::([^`]+)`", f.read())
     assert ids
     for suite, name in ids:
