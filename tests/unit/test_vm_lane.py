@@ -24,7 +24,7 @@ SPEC.loader.exec_module(RUN)
 
 
 def cases(suite, quick=False):
-    return importlib.import_module(f"suite_{suite}").cases({"series": "6.1", "quick": quick, "only": None, "these": None})
+    return importlib.import_module(f"suite_{suite}").cases({"series": "6.1", "quick": quick, "only": None, "these": None, "long": True})
 
 
 def test_the_matrix_is_whole():
