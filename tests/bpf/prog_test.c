@@ -241,8 +241,10 @@ static const struct row rows[] = {
 	 MOVED({LINK_DROP(INNER_SRC), 1}), .link_flags = LINK_F_KERNEL | LINK_F_INNER},
 	{"opened: an ipv6 source that it may not", PROG_opened, {IN6, UDP, .payload = 4}, ACT_DROP, DELIVERED,
 	 MOVED({LINK_DROP(INNER_SRC), 1}), .link_flags = LINK_F_KERNEL | LINK_F_INNER},
-	{"opened: where a worker encrypts", PROG_opened, {IN4, UDP, .payload = 4}, ACT_DROP, UNCHANGED,
-	 MOVED({GLOB_DROP(NO_LINK), 1})},
+	{"opened: what was under way when a worker took over", PROG_opened, {IN4, UDP, .payload = 4}, ACT_REDIRECT, DELIVERED,
+	 MOVED({LINK(deliver_pkts), 1}, {LINK(opened_segs), 1})},
+	{"opened: a link without an xfrm device", PROG_opened, {IN4, UDP, .payload = 4}, ACT_DROP, UNCHANGED,
+	 MOVED({GLOB_DROP(NO_LINK), 1}), .no_xfrm = true},
 
 	{"deliver: ipv4", PROG_deliver,
 	 {IN4, UDP, .payload = 4, .stamp = {LINK_ID, GEN, .kind = STAMP_DELIVER}}, ACT_REDIRECT,
