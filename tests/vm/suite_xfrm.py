@@ -256,7 +256,7 @@ def moves(count):
         p.need(4)
         flaps = p.da.link()["flaps"], p.db.link()["flaps"]
         spis = sorted(s["spi"] for s in p.db.link()["sas"])
-        missing = p.missing()
+        missing, gaps = p.missing(), p.gaps()
         flows = Flows(p.lab, p.h1, "10.1.0.2", p.h2, "10.2.0.2", PPS)
         seq, took = p.sas(p.db)["out"]["seq"], []
         for i in range(count):
@@ -276,8 +276,10 @@ def moves(count):
         inside = [y - x for x, y in zip(missing, p.missing())]
         case.note(f"{count} moves at {PPS}/s each way: lost in the tunnel {inside}, in all {lost}, ipsecctl took at most {max(took):.2f} s")
         assert (p.da.link()["flaps"], p.db.link()["flaps"]) == flaps
-        assert all(-5 < x - y < count * PPS // 20 for x, y in p.counts()), p.counts()
-        assert max(inside) <= count * PPS // 20, f"{inside} {p.trouble()}"
+        # between the two receivers lie some netlink requests, which take an emulated machine 10 to 50 ms
+        most = count * PPS // 10
+        assert all(-5 < now - was <= most for was, now in zip(gaps, p.gaps())), f"{gaps} {p.gaps()}"
+        assert max(inside) <= most, f"{inside} {p.trouble()}"
         for v in (4, 6):
             p.need(v)
             p.need(v, back=True)
