@@ -69,22 +69,29 @@ static __always_inline bool is_ndp(struct __sk_buff *skb, const struct seen *s)
 	return type >= NDP_FIRST && type <= NDP_LAST;
 }
 
+static __always_inline bool quoted_spi(struct __sk_buff *skb, const struct seen *q, __be32 *spi_be)
+{
+	__u32 off = q->ip.l4_off;
+
+	if (q->ip.proto == IPPROTO_UDP)
+		off += sizeof(struct udphdr);
+	else if (q->ip.proto != IPPROTO_ESP)
+		return false;
+	return !bpf_skb_load_bytes(skb, off, spi_be, sizeof(*spi_be));
+}
+
 /* sock_in has seen it first: the source port of a quoted envelope may be the private one already. */
 static __always_inline bool is_our_error(struct __sk_buff *skb, const struct seen *s)
 {
 	struct env_key k = {};
 	struct seen q = {};
-	__u32 off;
 
 	if (!quoted(skb, s, &q) || q.ip.frag == FRAG_LATER || !bpf_map_lookup_elem(&local_addr, &q.ours))
 		return false;
 	if (bpf_map_lookup_elem(&peer_addr, &q.theirs) || is_ike(skb, &q, true))
 		return true;
-	off = q.ip.l4_off + (q.ip.proto == IPPROTO_UDP ? sizeof(struct udphdr) : 0);
 	k.dst = q.theirs;
-	if (bpf_skb_load_bytes(skb, off, &k.spi_be, sizeof(k.spi_be)))
-		return false;
-	return (q.ip.proto == IPPROTO_UDP || q.ip.proto == IPPROTO_ESP) && bpf_map_lookup_elem(&env_out, &k);
+	return quoted_spi(skb, &q, &k.spi_be) && bpf_map_lookup_elem(&env_out, &k);
 }
 
 /*
@@ -95,14 +102,10 @@ static __always_inline bool betrays(struct __sk_buff *skb, const struct seen *s)
 {
 	struct sa_in_key k = {};
 	struct seen q = {};
-	__u32 off;
 
 	if (!quoted(skb, s, &q) || q.ip.frag == FRAG_LATER || !bpf_map_lookup_elem(&local_addr, &q.theirs))
 		return false;
-	if (q.ip.proto != IPPROTO_UDP && q.ip.proto != IPPROTO_ESP)
-		return false;
-	off = q.ip.l4_off + (q.ip.proto == IPPROTO_UDP ? sizeof(struct udphdr) : 0);
-	return !bpf_skb_load_bytes(skb, off, &k.spi_be, sizeof(k.spi_be)) && bpf_map_lookup_elem(&sa_in, &k);
+	return quoted_spi(skb, &q, &k.spi_be) && bpf_map_lookup_elem(&sa_in, &k);
 }
 
 static __always_inline bool may_pass(struct __sk_buff *skb, const struct seen *s, bool egress)
