@@ -43,7 +43,8 @@ SHARED_SRC := $(filter-out $(DAEMON_MAIN) $(CTL_SRC),$(wildcard user/*.c))
 obj = $(patsubst user/%.c,$(B)/%.o,$(1))
 SHARED_OBJ := $(call obj,$(SHARED_SRC))
 
-UAPI := -I/usr/include/$(shell $(CC) -print-multiarch) # clang -target bpf does not look there for asm/
+# clang -target bpf does not look there for asm/. Expanded when it is used: $(CC) may be installed by then only
+UAPI = -I/usr/include/$(shell $(CC) -print-multiarch)
 BPF_SRC := $(wildcard bpf/*.bpf.c)
 SKELS := $(patsubst bpf/%.bpf.c,$(B)/%.skel.h,$(BPF_SRC))
 

@@ -99,8 +99,8 @@ struct sa_in_ent {
 enum sa_in_flags {
 	SA_IN_F_SOCKET = 1 << 0, /* leave to the sockets: XDP passes it up (input = socket) */
 	SA_IN_F_UDP = 1 << 1,    /* arrives UDP-encapsulated */
-	SA_IN_F_ESN = 1 << 3,    /* the wire shows half of the number */
 	SA_IN_F_KERNEL = 1 << 2, /* the kernel's own ESP has it: no program and no socket of ours takes it */
+	SA_IN_F_ESN = 1 << 3,    /* the wire shows half of the number */
 };
 
 /* lan_dev[ifindex]; writer: ipsecd control thread; reader: lan_in */

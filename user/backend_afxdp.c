@@ -59,6 +59,7 @@ static int install_in(struct daemon *d, struct sa *sa, const struct sa_spec *s, 
 		free(w);
 		return err;
 	}
+	replay_trim(&w->sa.replay);
 	sa->last_top = ctr->top;
 	sa->first_pkts = ctr->pkts;
 	log_debug("%s: in sa 0x%08x: window %s at %llu, durable mark %llu", l->conf.name, conf->spi,

@@ -265,11 +265,6 @@ static int cmp_pool(const void *x, const void *y)
 	return d ? d : (int)a->p.len - (int)b->p.len;
 }
 
-static bool inside(const struct prefix *wide, const struct prefix *narrow)
-{
-	return wide->is4 == narrow->is4 && wide->len <= narrow->len && prefix_match(wide, &narrow->addr);
-}
-
 static void check_far_in_pool(struct check *k, const struct link_conf *l, const struct p2p *p, const struct pool *v, size_t n)
 {
 	char buf[INET6_ADDRSTRLEN];
@@ -300,7 +295,7 @@ static void check_pools(struct check *k)
 			v[n++] = (struct pool){k->c->links[i].ike_pool.p[j], &k->c->links[i]};
 	qsort(v, n, sizeof *v, cmp_pool);
 	for (size_t i = 1, wide = 0; i < n; i++) {
-		if (!inside(&v[wide].p, &v[i].p))
+		if (!prefix_contains(&v[wide].p, &v[i].p))
 			wide = i;
 		else if (!prefix_same(&v[wide].p, &v[i].p))
 			fault(k, v[i].l, "ike-pool %s overlaps %s of link %s: the same addresses would be given twice", prefix_str(&v[i].p, a),

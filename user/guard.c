@@ -22,12 +22,6 @@ static const uint32_t floor_metric = 4294967294u;
 
 /* ---- the plan ---- */
 
-bool guard_contains(const struct prefix *outer, const struct prefix *inner)
-{
-	return outer->is4 == inner->is4 && outer->len <= inner->len &&
-	       prefix_match(outer, &inner->addr);
-}
-
 struct prefix guard_host_prefix(const struct in6_addr *a)
 {
 	return (struct prefix){.addr = *a, .is4 = addr_is4(a), .len = addr_is4(a) ? 32 : 128};
@@ -149,7 +143,7 @@ static int cmp_inside(const void *host, const void *rule)
 {
 	const struct prefix *r = &(*(const struct grule *const *)rule)->p;
 
-	return guard_contains(r, host) ? 0 : cmp_prefix(host, r);
+	return prefix_contains(r, host) ? 0 : cmp_prefix(host, r);
 }
 
 /* Only what is inside a rule needs an exception: often nothing. Return: malloc'd, sorted; NULL = no memory */
@@ -167,7 +161,7 @@ static struct in6_addr *pick(const struct gplan *p, const struct in6_addr *from,
 		return NULL;
 	}
 	for (unsigned int i = 0; i < p->n; i++)
-		if (!n || !guard_contains(&outer[n - 1]->p, &p->r[i].p))
+		if (!n || !prefix_contains(&outer[n - 1]->p, &p->r[i].p))
 			outer[n++] = &p->r[i];
 	for (unsigned int i = 0; i < n_from; i++) {
 		struct prefix host = guard_host_prefix(&from[i]);
@@ -324,7 +318,7 @@ static unsigned int floors_add(struct nl *nl, const struct floors *f, const stru
 static bool protected_by(const struct prefixes *set, const struct prefix *p)
 {
 	for (unsigned int i = 0; i < set->n; i++)
-		if (guard_contains(&set->p[i], p))
+		if (prefix_contains(&set->p[i], p))
 			return true;
 	return false;
 }

@@ -28,7 +28,6 @@ struct gplan {
 	bool kernel;
 };
 
-bool guard_contains(const struct prefix *outer, const struct prefix *inner);
 struct prefix guard_host_prefix(const struct in6_addr *a);
 
 /* ---- guard_xfrm.c ---- */

@@ -213,7 +213,7 @@ static unsigned int allow_rule(struct script *s, allow_fn fn, unsigned int i)
 	struct in6_addr at = r->p.addr, end = last_of(&r->p), inner_end;
 	unsigned int k = i + 1;
 
-	while (k < s->plan->n && guard_contains(&r->p, &s->plan->r[k].p)) {
+	while (k < s->plan->n && prefix_contains(&r->p, &s->plan->r[k].p)) {
 		const struct prefix *in = &s->plan->r[k].p;
 		struct in6_addr before = step(in->addr, -1);
 
@@ -288,7 +288,7 @@ static void fill_prefixes(struct script *s, bool is4, const char *set, bool narr
 	for (unsigned int i = is4 ? 0 : s->plan->n4; i < to; i++) {
 		const struct grule *r = &s->plan->r[i];
 
-		if ((narrow && r->wide) || (outer && guard_contains(outer, &r->p)))
+		if ((narrow && r->wide) || (outer && prefix_contains(outer, &r->p)))
 			continue;
 		outer = &r->p;
 		next(s, set, is4);

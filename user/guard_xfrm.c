@@ -211,7 +211,7 @@ static void want_wide(struct gxfrm *x, const struct gplan *plan, const struct pr
 	struct prefix q;
 
 	for (size_t i = 0; i < ARRAY_SIZE(local); i++)
-		if (!prefix_parse(local[i], &q) && guard_contains(p, &q))
+		if (!prefix_parse(local[i], &q) && prefix_contains(p, &q))
 			want(x, &q, CLASS_EXCEPT);
 	want_proto(x, p, IPPROTO_UDP, 68, 67); /* DHCP: renewal is unicast */
 	if (plan->allow_ike)

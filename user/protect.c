@@ -142,11 +142,6 @@ static void set_free(struct guard_set *s)
 	free(s->ends);
 }
 
-static bool contains(const struct prefix *wide, const struct prefix *narrow)
-{
-	return wide->is4 == narrow->is4 && wide->len <= narrow->len && prefix_match(wide, &narrow->addr);
-}
-
 /* The far addresses of a link, and those its pool gives away, are behind it by definition: nothing to or from them goes in the clear. */
 static unsigned int prefixes_of(const struct link *l, struct prefix far[2])
 {
@@ -195,7 +190,7 @@ static void allow(struct guard_rule *r, const char *dev)
 
 static void allow_inside(struct guard_set *s, const struct prefix *p, const char *dev)
 {
-	for (unsigned int i = rule_from(s, p); i < s->n_rules && contains(p, &s->rules[i].prefix); i++)
+	for (unsigned int i = rule_from(s, p); i < s->n_rules && prefix_contains(p, &s->rules[i].prefix); i++)
 		allow(&s->rules[i], dev);
 }
 
@@ -247,7 +242,7 @@ static void lan_route(void *arg, const struct nl_route *r)
 	    links_own(lans->d, r->oif))
 		return;
 	for (unsigned int i = 0; i < lans->rough->n && !inside; i++)
-		inside = contains(&lans->rough->p[i], &r->dst);
+		inside = prefix_contains(&lans->rough->p[i], &r->dst);
 	if (!inside || nl_link_get_index(lans->d->nl_u, r->oif, &dev) || !is_lan(&lans->d->conf, dev.name))
 		return;
 	memcpy(lan.dev, dev.name, IFNAMSIZ);

@@ -15,6 +15,11 @@ uint32_t replay_words(uint32_t window)
 	return n;
 }
 
+static uint64_t *word_of(const struct replay *r, uint64_t seq)
+{
+	return &r->words[(seq / WORD_BITS) & (r->n_words - 1)];
+}
+
 int replay_init(struct replay *r, uint64_t *top, uint64_t *words, uint32_t window, bool esn)
 {
 	if (window < REPLAY_WINDOW_MIN || window > REPLAY_WINDOW_MAX || window % WORD_BITS)
@@ -27,6 +32,12 @@ int replay_init(struct replay *r, uint64_t *top, uint64_t *words, uint32_t windo
 		.esn = esn,
 	};
 	return 0;
+}
+
+void replay_trim(struct replay *r)
+{
+	/* later words are cleared by slide() when it comes to them */
+	*word_of(r, *r->top) &= ~UINT64_C(0) >> (WORD_BITS - 1 - *r->top % WORD_BITS);
 }
 
 uint64_t replay_seq(const struct replay *r, uint32_t seq_lo)
@@ -42,11 +53,6 @@ uint64_t replay_seq(const struct replay *r, uint32_t seq_lo)
 		      */
 		hi -= seq_lo >= bottom;
 	return (uint64_t)hi << 32 | seq_lo;
-}
-
-static uint64_t *word_of(const struct replay *r, uint64_t seq)
-{
-	return &r->words[(seq / WORD_BITS) & (r->n_words - 1)];
 }
 
 static uint64_t bit_of(uint64_t seq)

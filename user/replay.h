@@ -37,6 +37,12 @@ uint32_t replay_words(uint32_t window);
 int replay_init(struct replay *r, uint64_t *top, uint64_t *words, uint32_t window, bool esn);
 
 /**
+ * replay_trim() - before an adopted window is used: nothing above top is seen, whatever the words say
+ * Of an SA that the kernel's ESP had, they say that of all.
+ */
+void replay_trim(struct replay *r);
+
+/**
  * replay_seq() - full 64-bit number for the 32 bits on the wire (RFC 4303 A2.2)
  * Without ESN the high half is 0. In the first subspace a number the RFC would place below 0 is
  * taken as one ahead: nothing else can be meant.

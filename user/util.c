@@ -106,3 +106,8 @@ bool prefix_match(const struct prefix *p, const struct in6_addr *a)
 	m = masked(a, mapped_len(p));
 	return !memcmp(&m, &p->addr, 16);
 }
+
+bool prefix_contains(const struct prefix *outer, const struct prefix *inner)
+{
+	return outer->is4 == inner->is4 && outer->len <= inner->len && prefix_match(outer, &inner->addr);
+}

@@ -95,5 +95,7 @@ int prefix_parse(const char *s, struct prefix *p);
 /** prefix_str() - into buf[INET6_ADDRSTRLEN + 4]. Return: buf */
 const char *prefix_str(const struct prefix *p, char *buf);
 bool prefix_match(const struct prefix *p, const struct in6_addr *a);
+/** prefix_contains() - inner is outer, or lies in it */
+bool prefix_contains(const struct prefix *outer, const struct prefix *inner);
 
 #endif

@@ -164,6 +164,24 @@ static void test_adoption(void **state)
 	assert_int_equal(lost, 128 - 51 + (900 - 873) - 27); /* 873..1000 less the 51 seen */
 }
 
+/* After the kernel's ESP all words say seen: up to top that holds, above it nothing was, in whatever order it comes. */
+static void test_all_seen(void **state)
+{
+	for (uint64_t top = 1000; top < 1000 + 64; top++) {
+		struct replay *r = fresh(128, true);
+
+		win.top = top;
+		memset(win.words, 0xff, r->n_words * sizeof *win.words);
+		replay_trim(r);
+		assert_int_equal(replay_check(r, top), DROP_REPLAY_DUP);
+		assert_int_equal(replay_check(r, top - 100), DROP_REPLAY_DUP);
+		for (uint64_t s = 100; s > 0; s--)
+			assert_int_equal(replay_accept(r, top + s, NULL), DROP_NONE);
+		for (uint64_t s = 100; s > 0; s--)
+			assert_int_equal(replay_accept(r, top + s, NULL), DROP_REPLAY_DUP);
+	}
+}
+
 static void test_raise(void **state)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
@@ -414,6 +432,7 @@ int main(void)
 		cmocka_unit_test(test_wrap),
 		cmocka_unit_test(test_lost),
 		cmocka_unit_test(test_adoption),
+		cmocka_unit_test(test_all_seen),
 		cmocka_unit_test(test_raise),
 		cmocka_unit_test(test_random),
 		cmocka_unit_test(test_crash),
