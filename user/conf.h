@@ -104,6 +104,7 @@ struct link_conf {
 	unsigned int number;   /* 1: altname ipsec:1 */
 	char peer[PEER_NAME_MAX];
 	struct p2p address, address6;
+	bool no_link_local;      /* link-local = no */
 	struct path_conf paths[PATHS_MAX];
 	unsigned int n_paths;
 	struct prefixes inner;   /* empty = any */

@@ -316,6 +316,12 @@ static int set_mtu(struct link_conf *l, char *v, struct why *w)
 	return 0;
 }
 
+static int set_link_local(struct link_conf *l, char *v, struct why *w)
+{
+	l->no_link_local = !strcmp(v, "no");
+	return l->no_link_local || !strcmp(v, "yes") ? 0 : conf_bad(w, "'%s' is neither 'yes' nor 'no'", v);
+}
+
 static int set_mss_clamp(struct link_conf *l, char *v, struct why *w)
 {
 	uint64_t n = MSS_BY_MTU;
@@ -838,6 +844,12 @@ static void print_backend(const struct link_conf *l, FILE *out, bool all)
 		conf_put(out, "backend", "%s", backend_names[l->backend]);
 }
 
+static void print_link_local(const struct link_conf *l, FILE *out, bool all)
+{
+	if (all || l->no_link_local)
+		conf_put(out, "link-local", "%s", l->no_link_local ? "no" : "yes");
+}
+
 static void print_mss_clamp(const struct link_conf *l, FILE *out, bool all)
 {
 	if (l->mss_clamp == MSS_BY_MTU)
@@ -910,6 +922,7 @@ const struct link_key conf_link_keys[] = {
 	{"peer", false, SPAN(peer, peer), NULL, set_peer, print_peer},
 	{"address", false, SPAN(address, address), NULL, set_address, print_address},
 	{"address6", false, SPAN(address6, address6), NULL, set_address6, print_address6},
+	{"link-local", false, SPAN(no_link_local, no_link_local), NULL, set_link_local, print_link_local},
 	{"path", true, SPAN(paths, n_paths), NULL, add_path, print_paths},
 	{"inner", true, SPAN(inner, inner), inner_list, add_inner, print_inner},
 	{"protect", true, SPAN(protect, protect), protect_list, add_protect, print_protect},
@@ -1035,6 +1048,7 @@ bool link_conf_equal(const struct link_conf *a, const struct link_conf *b)
 {
 	return !strcmp(a->name, b->name) && a->number == b->number && !strcmp(a->peer, b->peer) &&
 	       p2p_equal(&a->address, &b->address) && p2p_equal(&a->address6, &b->address6) &&
+	       a->no_link_local == b->no_link_local &&
 	       paths_equal(a, b) && conf_prefixes_equal(&a->inner, &b->inner) &&
 	       conf_prefixes_equal(&a->protect, &b->protect) &&
 	       conf_prefixes_equal(&a->routes, &b->routes) && a->metric == b->metric &&

@@ -182,10 +182,16 @@ static void set_address(struct daemon *d, struct link *l, const struct p2p *p, b
 static void set_link_local(struct daemon *d, struct link *l)
 {
 	struct nl_addr a = {.ifindex = l->ifindex, .prefix_len = 64, .scope = RT_SCOPE_LINK};
+	bool there;
 
 	a.local = a.peer = link_local(d, l);
-	if (!roll_addr(d->roll, l->nl, &a))
+	there = roll_addr(d->roll, l->nl, &a);
+	if (l->conf.no_link_local) {
+		if (there || !d->roll || l->own_nl) /* the roll knows of one namespace */
+			nl_addr_del(l->nl, &a);
+	} else if (!there) {
 		nl_addr_add(l->nl, &a); /* a host without IPv6 does without */
+	}
 }
 
 static bool same_p2p(const struct p2p *a, const struct p2p *b)

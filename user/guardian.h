@@ -5,8 +5,8 @@
  * One per instance, `ipsecd --guardian`, started by the daemon and found again by its successors
  * through <run_dir>/guardian.sock (SOCK_SEQPACKET). The daemon hands it its pidfd, the backend
  * namespace, the heartbeat map and duplicates of its sockets. When the daemon dies, or its
- * heartbeat stops for BEAT_STALE_MS, the guardian sets every backend end down: the carriers of
- * all links fall. The duplicated sockets stay open meanwhile, so that envelopes to a dead daemon
+ * heartbeat stops for BEAT_STALE_MS (BEAT_KERNEL_MS more while it waits for the kernel), the
+ * guardian sets every backend end down: the carriers of all links fall. The duplicated sockets stay open meanwhile, so that envelopes to a dead daemon
  * draw no ICMP error from the kernel.
  */
 #ifndef GUARDIAN_H
@@ -14,7 +14,11 @@
 
 #include "links.h"
 
-enum { BEAT_STALE_MS = 700, GUARDIAN_POLL_MS = 100, GUARDIAN_FDS_MAX = 250 };
+/*
+ * The kernel's network lock is one for all: with thousands of links its own work after a change of
+ * carriers holds it for seconds, and lowering them for that would only make more of it.
+ */
+enum { BEAT_STALE_MS = 700, BEAT_KERNEL_MS = 5000, GUARDIAN_POLL_MS = 100, GUARDIAN_FDS_MAX = 250 };
 
 /** guardian_main() - the process itself; @run_dir exists. Return: exit status */
 int guardian_main(const char *run_dir);

@@ -40,7 +40,7 @@
 #include "underlay.h"
 #include "vip.h"
 
-enum { TICK_US = 100 * 1000, WORKERS_AUTO_MAX = 4 };
+enum { TICK_US = 100 * 1000, TICK_REST_US = 1000, WORKERS_AUTO_MAX = 4, LINK_LOCAL_MANY = 1000 };
 
 struct args {
 	const char *instance, *conf;
@@ -280,10 +280,14 @@ static int on_tick(sd_event_source *s, uint64_t usec, void *arg)
 {
 	struct ipsecd *r = arg;
 
+	bool done;
+
 	links_beat(&r->d);
-	links_tick(&r->d);
+	done = links_tick(&r->d);
 	ike_tick(r->d.ike, now_ns());
 	links_beat(&r->d);
+	if (!done)
+		usec = now_ns() / 1000 - TICK_US + TICK_REST_US;
 	sd_event_source_set_time(s, usec + TICK_US < now_ns() / 1000 ? now_ns() / 1000 + TICK_US : usec + TICK_US);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
@@ -504,6 +508,18 @@ static void bring_up(struct ipsecd *r)
 	sad_sweep(d);
 }
 
+/* Each costs the kernel four IPv6 routes, and each change of a carrier a walk over all of them. */
+static void advise_link_local(const struct daemon *d)
+{
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; i < d->max_links; i++)
+		n += d->links[i] && !d->links[i]->conf.no_link_local;
+	if (n > LINK_LOCAL_MANY)
+		log_info("%u links have IPv6 link-local addresses, and changes of so many carriers take the kernel long: "
+			 "'link-local = no' where no protocol needs one, see ipsecd.conf(5)", n);
+}
+
 static void ready(struct ipsecd *r)
 {
 	struct daemon *d = &r->d;
@@ -514,10 +530,12 @@ static void ready(struct ipsecd *r)
 		fatalx("cannot serve the control socket in %s", d->run_dir);
 	open_ike(r);
 	d->ready = true;
+	nl_on_wait(links_wait, d);
 	muster_begin(d);
 	links_beat(d);
 	sd_event_add_time(r->ev, NULL, CLOCK_BOOTTIME, now_ns() / 1000, 1000, on_tick, r);
 	sd_notifyf(0, "READY=1\nSTATUS=%u links, %u workers, %s", d->n_links, d->n_workers, aead_backend_name());
+	advise_link_local(d);
 	log_info("ready: instance %s, %u links, %u workers, %s", d->instance, d->n_links, d->n_workers, aead_backend_name());
 }
 
@@ -537,6 +555,7 @@ static void shut(struct ipsecd *r)
 	nest_close(d->nest);
 	endpoints_close(d->endpoints);
 	muster_free(d);
+	nl_on_wait(NULL, NULL); /* the beat lies in a map of it */
 	load_close(d->load);
 	nl_close(d->nl_k);
 	nl_close(d->nl_u);

@@ -13,6 +13,7 @@
 #include "backend.h"
 #include "device.h"
 #include "early.h"
+#include "guardian.h"
 #include "ike.h"
 #include "ike_conn.h"
 #include "load.h"
@@ -60,6 +61,14 @@ void links_beat(struct daemon *d)
 {
 	if (d->ready) /* until then there is nothing to be late with: carriers are where the guardian put them */
 		load_beat(d->load)->control_ns = now_ns();
+}
+
+void links_wait(void *daemon, bool waits)
+{
+	struct daemon *d = daemon;
+
+	if (d->ready)
+		load_beat(d->load)->control_ns = now_ns() + (waits ? BEAT_KERNEL_MS * 1000000ull : 0);
 }
 
 bool links_own(const struct daemon *d, int ifindex)
@@ -1082,7 +1091,42 @@ static void look_at_workloads(struct daemon *d, uint64_t now)
 	}
 }
 
-void links_tick(struct daemon *d)
+#define TICK_SLICE_NS 200000000ull
+
+static void tick_one(struct daemon *d, struct link *l, uint64_t now)
+{
+	links_beat(d);
+	follow_paths(d, l);
+	if (l->backend_stale) {
+		follow_backend(d, l);
+		push_ent(d, l);
+	}
+	sad_tick(d, l);
+	if (rekey_tick(d, l, now))
+		link_follow_sa(d, l);
+	vip_follow(d, l);
+	update_state(d, l, now);
+}
+
+/* Thousands of carriers that rise at once are seconds of work for the kernel: a slice at a time. */
+static bool tick_all(struct daemon *d, uint64_t now)
+{
+	uint64_t end = now_ns() + TICK_SLICE_NS;
+
+	for (unsigned int n = 0; n < d->max_links; n++) {
+		struct link *l = d->links[d->tick_next];
+
+		d->tick_next = (d->tick_next + 1) % d->max_links;
+		if (!l)
+			continue;
+		tick_one(d, l, now);
+		if (now_ns() > end)
+			return n + 1 == d->max_links;
+	}
+	return true;
+}
+
+bool links_tick(struct daemon *d)
 {
 	uint64_t now = now_ns();
 
@@ -1103,22 +1147,7 @@ void links_tick(struct daemon *d)
 	if (d->endpoints)
 		endpoints_sync(d->endpoints, false);
 	muster_tick(d, now);
-	for (unsigned int i = 0; i < d->max_links; i++) {
-		struct link *l = d->links[i];
-
-		if (!l)
-			continue;
-		follow_paths(d, l);
-		if (l->backend_stale) {
-			follow_backend(d, l);
-			push_ent(d, l);
-		}
-		sad_tick(d, l);
-		if (rekey_tick(d, l, now))
-			link_follow_sa(d, l);
-		vip_follow(d, l);
-		update_state(d, l, now);
-	}
+	return tick_all(d, now);
 }
 
 /* Deleted: made again. Lowered by somebody, and its IPv6 route gone with that: up again. */

@@ -255,6 +255,7 @@ struct daemon {
 	struct { bool asked; int err; char why[128]; } kernel_esp; /* what this kernel can; backend.c's */
 	struct { uint32_t b_ifindex; uint16_t gen; } *adopt; /* [max_links]: what a predecessor left */
 	bool routes_dirty, underlay_dirty, protect_dirty;
+	unsigned int tick_next;  /* the link that links_tick() begins with */
 	bool own_moved;          /* a device of ours came up, went down or changed its MTU */
 	uint64_t routes_done_ns; /* when the last round of route lookups ended, and what it took */
 	uint64_t routes_took_ns;
@@ -289,6 +290,8 @@ static inline uint32_t link_mss(const struct link *l, uint32_t ip_hdr_len)
 
 /** links_beat() - the control thread lives; also called inside long work, or the guardian takes it for a hang */
 void links_beat(struct daemon *d);
+/** links_wait() - nl_on_wait() of the control thread: it waits for the kernel, or does no more; @daemon: struct daemon */
+void links_wait(void *daemon, bool waits);
 
 /** links_own() - is this device of the underlay one of our ipsecN? */
 bool links_own(const struct daemon *d, int ifindex);
@@ -319,8 +322,11 @@ int link_inner(const struct link *l, struct prefix **out, unsigned int *n);
 enum liveness_mode link_liveness(const struct link *l);
 /** link_state_name() - "up", "down", or "dormant": RFC 2863's word for waiting for an event, here a packet */
 const char *link_state_name(const struct link *l);
-/** links_tick() - every 100 ms: liveness, endpoints, reservations; computes states, sets carriers */
-void links_tick(struct daemon *d);
+/**
+ * links_tick() - every 100 ms: liveness, endpoints, reservations; computes states, sets carriers
+ * Return: false = it took so long that links are left over, and whoever asks should be answered first
+ */
+bool links_tick(struct daemon *d);
 /** links_init() - read what a predecessor left; after load_open() */
 int links_init(struct daemon *d);
 /** links_on_link() - a device notification from a workload or the underlay namespace */

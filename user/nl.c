@@ -245,11 +245,27 @@ static int await(struct nl *nl, uint32_t seq, nl_msg_fn fn, void *arg)
 	}
 }
 
+static _Thread_local void (*on_wait)(void *arg, bool waits);
+static _Thread_local void *on_wait_arg;
+
+void nl_on_wait(void (*fn)(void *arg, bool waits), void *arg)
+{
+	on_wait = fn;
+	on_wait_arg = arg;
+}
+
+static void tell_wait(bool waits)
+{
+	if (on_wait)
+		on_wait(on_wait_arg, waits);
+}
+
 int nl_request(struct nl *nl, struct nlmsghdr *h, nl_msg_fn fn, void *arg)
 {
 	int err;
 
 	pthread_mutex_lock(&nl->lock);
+	tell_wait(true);
 	nl->err[0] = 0;
 	h->nlmsg_seq = ++nl->seq;
 	h->nlmsg_flags |= NLM_F_REQUEST;
@@ -259,6 +275,7 @@ int nl_request(struct nl *nl, struct nlmsghdr *h, nl_msg_fn fn, void *arg)
 		err = -errno;
 	else
 		err = await(nl, h->nlmsg_seq, fn, arg);
+	tell_wait(false);
 	pthread_mutex_unlock(&nl->lock);
 	return err;
 }

@@ -23,6 +23,11 @@ struct nl; /* one namespace */
 /** nl_open() - @netns_fd: -1 = the caller's. The calling thread's own namespace is unchanged afterwards */
 int nl_open(struct nl **nlp, int netns_fd);
 void nl_close(struct nl *nl);
+/**
+ * nl_on_wait() - fn(arg, true) before each request of this thread, fn(arg, false) after its answer
+ * A request may wait for seconds: the kernel's network lock is one for all. NULL: nobody is told.
+ */
+void nl_on_wait(void (*fn)(void *arg, bool waits), void *arg);
 const char *nl_err(const struct nl *nl); /**< kernel's words for the last failure, "" if none */
 
 /* ---- transport, for those who speak another netlink family (guard: NETLINK_XFRM) ---- */

@@ -215,3 +215,26 @@ def test_worker_keeps_its_core_for_a_narrow_window(lab, window, cores):
     tids = [tid for tid in os.listdir(f"/proc/{pid}/task")
             if open(f"/proc/{pid}/task/{tid}/comm").read().startswith("worker")]
     assert [len(os.sched_getaffinity(int(tid))) for tid in tids] == [cores]
+
+
+def test_no_link_local_address(lab):
+    """link-local = no: the device has the addresses of the configuration alone, IPv6 goes all the same; yes again brings it back."""
+    t = lab.two_gateways(**{"link-local": "no"})
+
+    def addrs():
+        return sorted(a["local"] for x in json.loads(t.a.out("ip -j addr show ipsec1")) for a in x["addr_info"])
+
+    bare = ["10.9.0.1", "fd09::1"]
+    assert addrs() == bare
+    need_ping(t.h1, "10.2.0.2")
+    need_ping(t.h1, "fd02::2")
+    t.a.ip("link set ipsec1 down")
+    wait_until(lambda: t.da.reason() == "admin-down", 5, "down")
+    t.a.ip("link set ipsec1 up")
+    t.da.wait_up()
+    assert addrs() == bare
+    t.da.ctl("link set ipsec1 link-local yes")
+    wait_until(lambda: [a[:4] for a in addrs()] == ["10.9", "fd09", "fe80"], 3, addrs)
+    t.da.ctl("link set ipsec1 link-local no")
+    wait_until(lambda: addrs() == bare, 3, addrs)
+    need_ping(t.h1, "fd02::2")

@@ -1027,6 +1027,7 @@ static void rnd_link(struct link_conf *l, unsigned int i)
 	l->outer.df = rnd(4);
 	l->keepalive_ms = rnd(3) ? 20000 : rnd(2) ? 0 : 1000 + rnd(3599001);
 	l->mss_clamp = rnd(2) ? 0 : rnd(2) ? MSS_BY_MTU : 536 + rnd(9000);
+	l->no_link_local = rnd(2);
 	l->tfc = rnd(2) ? 0 : rnd(2) ? TFC_MTU : 1 + rnd(9000);
 	l->cover = rnd(2) ? 0 : 1 + rnd(1000);
 	l->down = rnd(2);
@@ -1115,6 +1116,7 @@ static void test_keys(void **state)
 		{"peer", "east"},
 		{"address", "10.9.0.1 peer 10.9.0.2"},
 		{"address6", "fd09::1 peer fd09::2"},
+		{"link-local", "no"},
 		{"path", "any"},
 		{"inner", "10.0.0.0/8"},
 		{"protect", "10.0.0.0/8, fd00::/8"},
@@ -1201,7 +1203,7 @@ static void test_set(void **state)
 	assert_int_equal(link_conf_set(&l, "lifeness", "off", err, sizeof err), -EINVAL);
 	assert_string_equal(err, "unknown key 'lifeness': did you mean 'liveness'?");
 	assert_int_equal(link_conf_set(&l, "frobnicate", "off", err, sizeof err), -EINVAL);
-	assert_string_equal(err, "unknown key 'frobnicate'; a link has: peer address address6 path "
+	assert_string_equal(err, "unknown key 'frobnicate'; a link has: peer address address6 link-local path "
 				 "inner protect route "
 				 "metric mtu mss-clamp netns liveness keepalive sa ike ike-id ike-peer-id ike-psk "
 				 "ike-cert ike-key ike-ca ike-esp ike-rekey ike-start ike-idle ike-vips ike-pool input backend tfc cover dscp ecn ttl df state");
