@@ -181,6 +181,6 @@ def check_conservation(daemons):
     """At quiescence nothing is unexplained. Packets in flight get a moment to arrive."""
     for d in daemons:
         if d.running():
-            wait_until(lambda: not imbalance(d), 3,
+            wait_until(lambda: not imbalance(d), 3 + len(d.show()["links"]) / 200,
                        lambda: f"CONSERVATION on {d.instance}: {imbalance(d)}\n{d.ctl('drops', check=False).stdout}",
                        poll=0.05)
