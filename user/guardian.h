@@ -6,8 +6,8 @@
  * through <run_dir>/guardian.sock (SOCK_SEQPACKET). The daemon hands it its pidfd, the backend
  * namespace, the heartbeat map and duplicates of its sockets. When the daemon dies, or its
  * heartbeat stops for BEAT_STALE_MS (BEAT_KERNEL_MS more while it waits for the kernel), the
- * guardian sets every backend end down: the carriers of all links fall. The duplicated sockets stay open meanwhile, so that envelopes to a dead daemon
- * draw no ICMP error from the kernel.
+ * guardian sets every backend end down: the carriers of all links fall. The duplicated sockets
+ * stay open meanwhile, so that envelopes to a dead daemon draw no ICMP error from the kernel.
  */
 #ifndef GUARDIAN_H
 #define GUARDIAN_H

@@ -279,16 +279,19 @@ static void make_workers(struct daemon *d)
 static int on_tick(sd_event_source *s, uint64_t usec, void *arg)
 {
 	struct ipsecd *r = arg;
-
+	uint64_t now, due = usec + TICK_US;
 	bool done;
 
 	links_beat(&r->d);
 	done = links_tick(&r->d);
 	ike_tick(r->d.ike, now_ns());
 	links_beat(&r->d);
+	now = now_ns() / 1000;
 	if (!done)
-		usec = now_ns() / 1000 - TICK_US + TICK_REST_US;
-	sd_event_source_set_time(s, usec + TICK_US < now_ns() / 1000 ? now_ns() / 1000 + TICK_US : usec + TICK_US);
+		due = now + TICK_REST_US;
+	else if (due < now)
+		due = now + TICK_US;
+	sd_event_source_set_time(s, due);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
 

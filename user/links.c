@@ -682,7 +682,7 @@ void link_admin(struct daemon *d, struct link *l, bool up)
 {
 	l->admin_up = up;
 	push_wlink(d, l);
-	links_tick(d);
+	link_tick(d, l);
 }
 
 /* ---- reconcile ---- */
@@ -1091,7 +1091,7 @@ static void look_at_workloads(struct daemon *d, uint64_t now)
 	}
 }
 
-#define TICK_SLICE_NS 200000000ull
+enum { TICK_SLICE_MS = 200 };
 
 static void tick_one(struct daemon *d, struct link *l, uint64_t now)
 {
@@ -1111,7 +1111,7 @@ static void tick_one(struct daemon *d, struct link *l, uint64_t now)
 /* Thousands of carriers that rise at once are seconds of work for the kernel: a slice at a time. */
 static bool tick_all(struct daemon *d, uint64_t now)
 {
-	uint64_t end = now_ns() + TICK_SLICE_NS;
+	uint64_t end = now_ns() + TICK_SLICE_MS * 1000000ull;
 
 	for (unsigned int n = 0; n < d->max_links; n++) {
 		struct link *l = d->links[d->tick_next];
@@ -1148,6 +1148,12 @@ bool links_tick(struct daemon *d)
 		endpoints_sync(d->endpoints, false);
 	muster_tick(d, now);
 	return tick_all(d, now);
+}
+
+void link_tick(struct daemon *d, struct link *l)
+{
+	d->tick_next = l->id;
+	links_tick(d);
 }
 
 /* Deleted: made again. Lowered by somebody, and its IPv6 route gone with that: up again. */

@@ -327,6 +327,8 @@ const char *link_state_name(const struct link *l);
  * Return: false = it took so long that links are left over, and whoever asks should be answered first
  */
 bool links_tick(struct daemon *d);
+/** link_tick() - links_tick() that begins with this one: its state is as of now, however many there are */
+void link_tick(struct daemon *d, struct link *l);
 /** links_init() - read what a predecessor left; after load_open() */
 int links_init(struct daemon *d);
 /** links_on_link() - a device notification from a workload or the underlay namespace */

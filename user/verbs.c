@@ -248,7 +248,8 @@ static json_t *link_reply(struct verbs *v, const char *name)
 	json_t *args = json_object(), *r;
 	struct words w;
 
-	links_tick(v->d); /* the state as of now, not of the last tick */
+	if (l)
+		link_tick(v->d, l); /* the state as of now, not of the last tick */
 	vj_str(args, "name", name);
 	r = verb_show(v, args);
 	json_decref(args);

@@ -49,7 +49,7 @@
 #define link_del          f_link_del
 #define link_set          f_link_set
 #define link_admin        f_link_admin
-#define links_tick        f_links_tick
+#define link_tick         f_link_tick
 #define link_reason_name  f_link_reason_name
 #define link_reason_text  f_link_reason_text
 #define load_link_ctr     f_load_link_ctr
@@ -243,9 +243,8 @@ void link_admin(struct daemon *d, struct link *l, bool up)
 	l->reason = up ? LINK_OK : LINK_ADMIN_DOWN;
 }
 
-bool links_tick(struct daemon *d)
+void link_tick(struct daemon *d, struct link *l)
 {
-	return true;
 }
 
 static void fake_clear(struct daemon *d)
