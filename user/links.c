@@ -1156,14 +1156,21 @@ void link_tick(struct daemon *d, struct link *l)
 	links_tick(d);
 }
 
-/* Deleted: made again. Lowered by somebody, and its IPv6 route gone with that: up again. */
+/*
+ * Deleted: made again, unless that was another of its number before it: the probe's. Lowered by somebody, and its IPv6
+ * route gone with that: up again.
+ */
 static void on_xfrm_device(struct daemon *d, const struct nl_link *ev)
 {
+	struct nl_link now;
+
 	for (unsigned int i = 0; i < d->max_links; i++) {
 		struct link *l = d->links[i];
 
 		if (!l || l->x.ifindex != ev->ifindex)
 			continue;
+		if (ev->deleted && !nl_link_get_index(d->nl_k, ev->ifindex, &now))
+			return;
 		if (ev->deleted) {
 			log_warnx("%s: its xfrm device was deleted; making it again", l->conf.name);
 			l->x.ifindex = 0;

@@ -46,6 +46,8 @@ def pytest_pyfunc_call(pyfuncitem):
         drops = lab.drops_seen()
         if drops:
             pyfuncitem.user_properties.append(("drops", " ".join(sorted(drops))))
+        if "ESPWIRE_TEST_BACKEND" in os.environ:
+            pyfuncitem.user_properties.append(("backends", lab.backends()))
     return True
 
 
@@ -168,6 +170,11 @@ class Lab:
     def drops_seen(self):
         """Reasons in the books of the daemons that run; docs/conformance.md names the tests that provoke each."""
         return set().union(*(d.drop_reasons() for d in self.daemons if d.running()))
+
+    def backends(self):
+        """Who carries the links of the daemons that run, each with the reason why not the kernel, if there is one."""
+        links = [l for d in self.daemons if d.running() for l in d.json("show")["links"]]
+        return sorted({f"{l['backend']}: {l['backend_why']}" if l["backend_why"] else l["backend"] for l in links})
 
     def verify_taps(self):
         if self._tap:

@@ -11,7 +11,8 @@ def tell(**line):
 
 def pytest_runtest_logreport(report):
     if report.outcome != "passed" or report.when == "call":
-        tell(id=report.nodeid, outcome=report.outcome, seconds=round(report.duration, 2), why=str(report.longrepr or "")[-6000:])
+        tell(id=report.nodeid, outcome=report.outcome, seconds=round(report.duration, 2), why=str(report.longrepr or "")[-6000:],
+             backends=dict(report.user_properties).get("backends", []))
 
 
 def pytest_sessionfinish(session, exitstatus):

@@ -38,12 +38,12 @@ CUT = {
 class Run:
     """One pytest over everything, which takes seconds to start; streamed.py tells what became of each case."""
 
-    def __init__(self, ids):
+    def __init__(self, ids, **more):
         self.dir = tempfile.mkdtemp()
         self.stream = f"{self.dir}/stream"
         argv = ["/usr/bin/python3", "-m", "pytest", "-p", "streamed", "-q", *ids]
         env = dict(os.environ, ESPWIRE_BUILD=BUILD, ESPWIRE_TEST_FULL="", ESPWIRE_TEST_SLOW="5", ESPWIRE_TEST_KEEP=f"{OUT}/failed",
-                   STREAM=self.stream, PYTHONPATH=f"{ROOT}/tests/vm")
+                   STREAM=self.stream, PYTHONPATH=f"{ROOT}/tests/vm", **more)
         self.log = open(f"{self.dir}/log", "w+")
         self.proc = subprocess.Popen(argv, cwd=f"{ROOT}/tests/net", env=env, stdout=self.log, stderr=subprocess.STDOUT)
 
@@ -76,6 +76,7 @@ def judge(run, name, case):
     line = wait_until(lambda: r.found(name), LIMIT - 10, lambda: f"{name}: {r.lines()[-1:]} {r.text()}", poll=0.2)
     assert line["outcome"] == "passed", f"{line['outcome']}\n{line['why']}"
     case.note(f"{line['seconds']} s")
+    return line
 
 
 def quickly(job, module):

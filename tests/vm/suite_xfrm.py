@@ -15,9 +15,9 @@ import bed  # NS.run without nsenter, noqa: F401
 import xfrm
 from conftest import Lab
 from guest import Case, Shared
-from lib import leak
+from lib import keys, leak
 from lib.routers import Flows
-from lib.traffic import ping, tcp_transfer
+from lib.traffic import Listener, ping, tcp_transfer
 from lib.util import sh, tool, wait_until
 
 LIVE = "ping 1s x 8"
@@ -139,6 +139,7 @@ def up(case):
     d = [json.loads(ns.out("ip -j -d link show ipsec1"))[0] for ns in (p.a, p.b)]
     assert d[0]["mtu"] == d[1]["mtu"] and d[0]["linkinfo"]["info_kind"] == d[1]["linkinfo"]["info_kind"] == "veth"
     case.note(f"mtu {d[1]['mtu']}")
+    assert "was deleted" not in p.db.log(), p.db.log()
 
 
 def pings(get):
@@ -288,6 +289,56 @@ def moves(count):
     return there_and_back
 
 
+def refused(case):
+    """What the kernel's state refuses is in the link's books: an envelope again, and one that nobody sealed."""
+    p = pair()
+    wire = Listener(p.a, "eth1", outgoing=True)
+    p.need(4)
+    esp = wire.wait(lambda f: f[9] == 50 and len(f) > 100, 20)[-1]
+    wire.close()
+    forged = bytearray(esp)
+    forged[24:28] = (int.from_bytes(esp[24:28], "big") + 50).to_bytes(4, "big")
+    before = p.db.json("drops")["links"][0]["in"]
+    eve = p.lab.attacker(p.a, "eth1", p.b)
+    for _ in range(5):
+        eve.ip(esp)
+    for _ in range(3):
+        eve.ip(bytes(forged))
+
+    def more(reason):
+        return p.db.json("drops")["links"][0]["in"][reason] - before[reason]
+    wait_until(lambda: (more("replay-dup"), more("icv-fail")) == (5, 3), 20, lambda: f"{more('replay-dup')} {more('icv-fail')} {p.trouble()}")
+    wait_until(lambda: not leak.imbalance(p.db), 20, lambda: f"{leak.imbalance(p.db)}", poll=0.1)
+    p.need(4)
+
+
+def life(case):
+    """A hard limit in packets ends the SA in the kernel, with nobody of ours awake; then it is told as ever."""
+    p = pair()
+    p.need(4)
+    p.liveness("off")
+    healed = p.db.log().count("deleted by somebody")
+    new, n = keys.Pair(alg="aes-gcm-256"), 60
+    new.b.life = {"hard-packets": n}
+    files = [new.write(p.lab.path(f"life-{side}.sa"), side) for side in "ab"]
+    for d, f in zip((p.da, p.db), files):
+        d.add_keys(f)
+        d.init_state(f)
+        d.json("sa", "add", "ipsec1", f)
+    p.db.json("sa", "rekey", "ipsec1", files[1], "--now")
+    wait_until(lambda: [s["spi"] for s in p.db.link()["sas"] if s["dir"] == "out" and s["in_use"]] == [f"{new.b.spi:#010x}"], 20, p.trouble)
+    with asleep(p.db):
+        for _ in range(3):
+            p.ping(4, back=True, count=40)
+        assert f"spi {new.b.spi:#010x}" not in p.b.out("ip xfrm state"), p.trouble()
+        p.dark("life over")
+    def ended():
+        s = next(s for s in p.db.link()["sas"] if s["spi"] == f"{new.b.spi:#010x}")
+        return s["life"]["ended"], s["packets"], s["seq"], s["live"]
+    wait_until(lambda: ended() == ("packets", n, n, False), 20, lambda: f"{ended()} {p.trouble()}")
+    assert p.db.link()["reason"] == "sa-expired" and p.db.log().count("deleted by somebody") == healed, p.trouble()
+
+
 def no_state(case):
     """Deleted by somebody: nothing leaves, and the daemon makes it again behind the numbers that were used."""
     p = pair()
@@ -368,8 +419,8 @@ def named(name, fn):
 
 
 def cases(job):
-    first = [("up", up), ("ping", pings(pair)), ("tcp", tcps(pair)), ("counters", counters(pair)), ("foreign_source", foreign_source), ("rekey", rekey), ("moves", moves(4 if job["quick"] else 50 if job["long"] else 12)),
-             ("no_state", no_state), ("no_policy", no_policy), ("invariants", invariants(pair)), ("counts_are_exact", counts_are_exact)]
+    first = [("up", up), ("ping", pings(pair)), ("tcp", tcps(pair)), ("counters", counters(pair)), ("foreign_source", foreign_source), ("rekey", rekey), ("moves", moves(4 if job["quick"] else 50 if job["long"] else 12)), ("refused", refused),
+             ("no_state", no_state), ("no_policy", no_policy), ("invariants", invariants(pair)), ("counts_are_exact", counts_are_exact), ("life", life)]
     second = [("both_ping", pings(kernels)), ("both_tcp", tcps(kernels)), ("both_counters", counters(kernels)), ("no_device", no_device),
               ("killed", killed), ("both_invariants", invariants(kernels)), ("released", released)]
     quick = ("up", "ping", "tcp", "counters", "moves", "no_state", "invariants")  # one bed
