@@ -1650,23 +1650,37 @@ static void notify(const struct nlmsghdr *h, const struct nl_events *ev, void *a
 		ev->rule(arg);
 }
 
+/*
+ * What waits in a socket that overflowed is older than what it lost: none of it counts, or a device would be
+ * left as it once was, by a word that came after the one look at what it is. Return: 0 = nothing waits, or -errno
+ */
+static int discard(const struct nl *nl, void *buf)
+{
+	while (mnl_socket_recvfrom(nl->mon, buf, RX_BUF) >= 0 || errno == EINTR || errno == ENOBUFS || errno == ENOSPC)
+		;
+	return errno == EAGAIN ? 0 : -errno;
+}
+
 int nl_monitor_read(struct nl *nl, const struct nl_events *ev, void *arg)
 {
 	/* its own buffer: handlers make requests, which use nl->rx */
 	_Alignas(8) char buf[RX_BUF];
 
+	if (!nl->mon)
+		return -EBADF;
 	for (;;) {
-		ssize_t n = nl->mon ? mnl_socket_recvfrom(nl->mon, buf, sizeof buf) : -1;
+		ssize_t n = mnl_socket_recvfrom(nl->mon, buf, sizeof buf);
 		const struct nlmsghdr *h = (const struct nlmsghdr *)buf;
-		int left = (int)n;
+		int left = (int)n, err;
 
-		if (!nl->mon)
-			return -EBADF;
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN)
 			return 0;
 		if (n < 0 && (errno == ENOBUFS || errno == ENOSPC)) {
+			err = discard(nl, buf);
+			if (err)
+				return err;
 			if (ev->overrun)
 				ev->overrun(arg);
 			continue;

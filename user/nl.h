@@ -185,7 +185,7 @@ struct nl_events {
 	void (*addr)(void *arg, const struct nl_addr *a);
 	void (*route)(void *arg, const struct nl_route *r);
 	void (*rule)(void *arg);    /* the order in which tables are asked has changed */
-	void (*overrun)(void *arg); /* ENOBUFS: dump again */
+	void (*overrun)(void *arg); /* ENOBUFS, nothing older follows: look at everything */
 };
 int nl_monitor_open(struct nl *nl);  /* Return: fd to poll, or -errno */
 int nl_monitor_read(struct nl *nl, const struct nl_events *ev, void *arg); /* drains without blocking */

@@ -715,7 +715,7 @@ static void test_monitor_bridge(void **state)
 
 static void test_overrun(void **state)
 {
-	struct nl_route r = {.dst = pfx("10.0.0.0/8"), .type = NL_RT_UNREACHABLE};
+	struct nl_route r = {.dst = pfx("10.1.0.0/16"), .type = NL_RT_UNREACHABLE};
 	struct seen s = {0};
 	int fd, small = 1024;
 
@@ -731,6 +731,11 @@ static void test_overrun(void **state)
 	assert_int_equal(s.overruns, 1);
 	assert_int_equal(nl_monitor_read(a, &events, &s), 0);
 	assert_int_equal(s.overruns, 1);
+	assert_int_equal(s.route_new, 0); /* older than what was lost: not told after the overrun */
+	r.metric = 200;
+	assert_int_equal(nl_route_add(a, &r), 0);
+	assert_int_equal(nl_monitor_read(a, &events, &s), 0);
+	assert_int_equal(s.route_new, 1); /* the next is */
 }
 
 /* Dumps stay whole while somebody else changes what is dumped. */
