@@ -119,6 +119,29 @@ static bool offered(struct link *l, const char *bn)
 	       !nl_link_get(l->nl, bn, &b) && b.peer_ifindex == w.ifindex && w.peer_ifindex == b.ifindex;
 }
 
+/*
+ * To the kernel's linkwatch a veth whose two ends have the same number, each in its namespace, is a device with
+ * nothing below: its carrier is told up to a second late, and 2000 at once after 40 s. A number is never given
+ * again soon, so a pair made and deleted in the backend moves its numbers on.
+ */
+static int number_apart(struct daemon *d, struct link *l, const struct veth_spec *v)
+{
+	static const struct veth_spec skip = {.name = "bskip0", .peer = "bskip1", .peer_netns_fd = -1};
+	struct nl_link s;
+	int err = nl_link_del(l->nl, l->ifindex);
+
+	links_place(d, l, 0, 0);
+	if (!err)
+		err = nl_veth_add(d->nl_k, &skip);
+	if (!err)
+		err = nl_link_get(d->nl_k, skip.name, &s);
+	if (!err)
+		err = nl_link_del(d->nl_k, s.ifindex);
+	if (!err)
+		err = nl_veth_add(l->nl, v);
+	return err ? err : adopt(d, l, NULL);
+}
+
 static int create(struct daemon *d, struct link *l, bool take)
 {
 	char bn[IFNAMSIZ];
@@ -134,7 +157,9 @@ static int create(struct daemon *d, struct link *l, bool take)
 	if (!roll_link(d->roll, d->nl_k, bn, &b)) /* its other half is gone or lies in a lost namespace */
 		nl_link_del(d->nl_k, b.ifindex);
 	err = take ? nl_veth_take(l->nl, &v) : nl_veth_add(l->nl, &v);
-	return err ? err : adopt(d, l, NULL);
+	if (!err)
+		err = adopt(d, l, NULL);
+	return err || take || l->ifindex != l->b_ifindex ? err : number_apart(d, l, &v);
 }
 
 int device_make(struct daemon *d, struct link *l, FILE *errs)

@@ -91,6 +91,27 @@ def test_routes_and_floors(lab):
         assert any(r.get("type") == "unreachable" and r.get("metric") == 4294967294 for r in routes), routes
 
 
+def test_both_ends_differ_in_number(lab):
+    """Same ifindex in both namespaces: the kernel tells the carrier up to a second late. Such a pair is made again."""
+    t = lab.two_gateways()
+
+    def place(name):
+        dev = json.loads(t.a.out(f"ip -j link show {name}"))[0]
+        return dev["ifindex"], dev["link_index"]
+
+    here, there = place("ipsec1")
+    assert here != there
+    behind = t.a.name if here < there else os.path.basename(t.da.backend)
+    burn = [f"tuntap {verb} name skip{i} mode tap" for i in range(abs(here - there)) for verb in ("add", "del")]
+    sh(["ip", "-n", behind, "-batch", "-"], input="\n".join(burn) + "\n")
+    t.da.ctl("link add ipsec7 peer p7 path=198.51.100.9", ["address=10.9.7.1 peer 10.9.7.2"])
+    again, apart = place("ipsec7")
+    assert again != apart
+    assert again == max(here, there) + 2, "the first try had the same number twice"
+    t.da.ctl("link add ipsec8 peer p8 path=198.51.100.9", ["address=10.9.8.1 peer 10.9.8.2"])
+    assert place("ipsec8") == (again + 1, apart + 1)
+
+
 def test_admin_down_and_up(lab):
     t = lab.two_gateways(hosts=False)
     t.da.ctl("link down ipsec1")

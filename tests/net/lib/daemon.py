@@ -116,9 +116,10 @@ class Daemon:
     # --- ipsecctl ---
 
     def ctl(self, *words, check=True, json_out=True, timeout=30):
+        """A string is cut at blanks, a list is not."""
         argv = [tool("ipsecctl"), "-i", self.instance] + (["--json"] if json_out else [])
         for w in words:
-            argv += w.split() if isinstance(w, str) else [str(w)]
+            argv += w.split() if isinstance(w, str) else w if isinstance(w, list) else [str(w)]
         return self.ns.run(argv, check=check, timeout=timeout)
 
     def ask(self, verb):
