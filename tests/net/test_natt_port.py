@@ -188,7 +188,7 @@ def test_fragments_of_envelopes_come_to_us(lab, outer, inp, held):
         p = raw(IP(src="10.2.0.2", dst="10.1.0.2", id=n) / UDP(sport=7, dport=4242) / Raw(body))
         t.peer.send_raw(t.peer.seal(p, tfc=600 * (n % 2)))  # every other one in two fragments
     assert sorted(t.sink.recv(1 << 16) for _ in want) == want
-    assert t.da.link()["rx"]["packets"] == len(want)
+    wait_until(lambda: t.da.link()["rx"]["packets"] == len(want), 2, "and in the books")
     assert not ike or not ike.got()
 
 
