@@ -93,6 +93,8 @@ json_t *ctl_ok(const struct ctl *c);
 
 /* ---- reading replies: dotted paths, missing or null = "-", 0, false ---- */
 json_t *jat(json_t *o, const char *path);
+/** visible() - for a terminal: each control byte becomes '?', in place. Return: s */
+char *visible(char *s);
 const char *jstr(json_t *o, const char *path);
 int64_t jint(json_t *o, const char *path);
 double jnum(json_t *o, const char *path);

@@ -99,7 +99,7 @@ void table_row(struct table *t, const char *const *cells)
 	r = &t->rows[t->n_rows++];
 	memset(r, 0, sizeof *r);
 	for (unsigned int i = 0; i < t->n_cols; i++) {
-		r->cell[i] = strdup(cells[i] ? cells[i] : "-");
+		r->cell[i] = visible(strdup(cells[i] ? cells[i] : "-"));
 		t->width[i] = MAX(t->width[i], strlen(r->cell[i] ? r->cell[i] : ""));
 	}
 }

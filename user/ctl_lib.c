@@ -246,21 +246,25 @@ json_t *jat(json_t *o, const char *path)
 	return json_object_get(o, path);
 }
 
-/* What arrives goes to a terminal: no control bytes. */
+char *visible(char *s)
+{
+	for (char *p = s; p && *p; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			*p = '?';
+	return s;
+}
+
 const char *jstr(json_t *o, const char *path)
 {
 	const char *s = json_string_value(jat(o, path));
 	static char clean[8][1100];
 	static unsigned int turn;
 	char *buf = clean[turn++ % ARRAY_SIZE(clean)];
-	size_t n = 0;
 
 	if (!s || !*s)
 		return "-";
-	for (; s[n] && n < sizeof clean[0] - 1; n++)
-		buf[n] = (unsigned char)s[n] < 0x20 || s[n] == 0x7f ? '?' : s[n];
-	buf[n] = 0;
-	return buf;
+	snprintf(buf, sizeof clean[0], "%s", s);
+	return visible(buf);
 }
 
 int64_t jint(json_t *o, const char *path)
