@@ -13,7 +13,7 @@ import pytest
 
 from lib.routers import Bird, Flows, Frr, Tally
 from lib.topo import conf_text
-from lib.traffic import Listener, carrier, need_ping
+from lib.traffic import Listener, need_ping
 from lib.uplinks import DEVICES, TwoUplinks
 from lib.util import FULL, ROOT, first_in_line, scaled, tool, wait_until
 
@@ -248,7 +248,7 @@ def test_3_1_no_daemon_at_all(lab, record_property):
                              ("device", lambda: t.b.ip("link set ipsec1 down"), lambda: t.b.ip("link set ipsec1 up"))):
         flows.mark()
         dead()
-        wait_until(lambda: not carrier(t.a, "ipsec1") and not carrier(t.b, "ipsec1"), 5, "both carriers fall")
+        wait_until(lambda: not t.a.carrier("ipsec1") and not t.b.carrier("ipsec1"), 5, "both carriers fall")
         time.sleep(0.5)
         lost = flows.outage()
         record_property("figure", f"no daemon, {name} dies, {PPS} packets/s, liveness {LIVENESS}: {lost[0]} and {lost[1]} ms lost")

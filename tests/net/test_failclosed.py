@@ -15,7 +15,7 @@ from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.packet import Raw
 
-from lib.traffic import Listener, Load, carrier, need_ping, ping, volley
+from lib.traffic import Listener, Load, need_ping, ping, volley
 from lib.util import FULL, scaled, wait_until
 
 MOMENTS = scaled(3, 20, "ESPWIRE_MOMENTS")
@@ -59,7 +59,7 @@ def stopped(t):
 
 def hung(t):
     t.da.signal(signal.SIGSTOP)
-    wait_until(lambda: not carrier(t.a, "ipsec1"), 2, "carrier down of a hung daemon")
+    wait_until(lambda: not t.a.carrier("ipsec1"), 2, "carrier down of a hung daemon")
 
 
 DAEMON = {"alive": alive, "killed": killed, "all-killed": all_killed, "stopped": stopped, "hung": hung}
@@ -86,7 +86,7 @@ def e3_carrier_lost(t):
     t.db.kill()
     t.b.ip("link set eth0 down")
     if t.da.running():
-        wait_until(lambda: not carrier(t.a, "ipsec1"), 4, "carrier down")
+        wait_until(lambda: not t.a.carrier("ipsec1"), 4, "carrier down")
 
 
 def e4_deleted(t):
@@ -227,7 +227,7 @@ def test_application_is_told_at_once(lab, how):
     t = lab.two_gateways()
     arrived(lab, t)
     DAEMON[how](t)
-    wait_until(lambda: not carrier(t.a, "ipsec1"), 2, "carrier down")
+    wait_until(lambda: not t.a.carrier("ipsec1"), 2, "carrier down")
     seen = volley(lab, [(t.a, "10.2.0.2"), (t.a, "fd02::2")], n=1)
     assert seen == [{errno.EHOSTUNREACH}, {errno.EHOSTUNREACH}] or all(
         e <= {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EPERM} and e for e in seen), seen
@@ -247,7 +247,7 @@ def test_random_moments_under_load(lab, sig):
             t.da.proc.wait(timeout=10)
         load.more(e6_default.randrange(50, 300))
         if n % 2:
-            wait_until(lambda: not carrier(t.a, "ipsec1"), 3, "carrier down")
+            wait_until(lambda: not t.a.carrier("ipsec1"), 3, "carrier down")
             load.more(50)
         if sig == "STOP":
             t.da.signal(signal.SIGCONT)

@@ -14,7 +14,7 @@ from scapy.packet import Raw, raw
 
 from lib.books import global_sums, sums
 from lib.esp_peer import Esp
-from lib.traffic import Listener, carrier, need_ping, tcp_transfer
+from lib.traffic import Listener, need_ping, tcp_transfer
 from lib.util import scaled, stays, wait_until
 from lib.window import judge
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from lib.traffic import carrier, need_ping, operstate
+from lib.traffic import need_ping
 from lib.util import sh, wait_until
 
 
@@ -115,12 +115,12 @@ def test_both_ends_differ_in_number(lab):
 def test_admin_down_and_up(lab):
     t = lab.two_gateways(hosts=False)
     t.da.ctl("link down ipsec1")
-    wait_until(lambda: operstate(t.a, "ipsec1") in ("LOWERLAYERDOWN", "DOWN"), 2, "carrier gone")
+    wait_until(lambda: t.a.operstate("ipsec1") in ("LOWERLAYERDOWN", "DOWN"), 2, "carrier gone")
     assert t.da.link()["state"] == "down" and t.da.reason() == "admin-down"
-    assert not carrier(t.a, "ipsec1")
+    assert not t.a.carrier("ipsec1")
     t.da.ctl("link up ipsec1")
     t.da.wait_up()
-    wait_until(lambda: operstate(t.a, "ipsec1") == "UP", 2, "operstate UP")
+    wait_until(lambda: t.a.operstate("ipsec1") == "UP", 2, "operstate UP")
     need_ping(t.a, "10.9.0.2")
 
 
@@ -218,7 +218,7 @@ def test_notify_and_release(lab):
     assert d.stop() == 0
     assert t.a.ok("ip link show ipsec1"), "stop must leave the device"
     assert d.guardians(), "stop must leave the guardian"
-    wait_until(lambda: not carrier(t.a, "ipsec1"), 1.5, "carrier down after stop")
+    wait_until(lambda: not t.a.carrier("ipsec1"), 1.5, "carrier down after stop")
     assert "unreachable 10.2.0.0/16" in t.a.out("ip route show")
     d.release()
     assert not t.a.ok("ip link show ipsec1")

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from lib.topo import conf_text
-from lib.traffic import carrier, need_ping, ping, timed
+from lib.traffic import need_ping, ping, timed
 from lib.util import scaled, stays, wait_until
 
 pytestmark = pytest.mark.serial
@@ -20,7 +20,7 @@ DETECT = INTERVAL * COUNT + 1.0  # the promise
 def test_up_only_after_a_round_trip(lab):
     t = lab.two_gateways(start=False, liveness=STRICT)
     t.da.start()
-    stays(lambda: not t.da.is_up() and not carrier(t.a, "ipsec1"), 1, "down while nobody answers")
+    stays(lambda: not t.da.is_up() and not t.a.carrier("ipsec1"), 1, "down while nobody answers")
     assert t.da.reason() in ("starting", "no-answer")
     t.db.start()
     t.da.wait_up()
@@ -28,13 +28,13 @@ def test_up_only_after_a_round_trip(lab):
     live = t.da.link()["liveness"]
     assert live["mode"] == "probe" and live["rtt_us"] > 0
     assert live["last_roundtrip_age_s"] < 1 and live["peer_hears_us_age_s"] < 1
-    wait_until(lambda: carrier(t.a, "ipsec1"), 1, "carrier")
+    wait_until(lambda: t.a.carrier("ipsec1"), 1, "carrier")
 
 
 def test_peer_killed(lab, record_property):
     t = lab.two_gateways(liveness=STRICT)
     t.db.kill()
-    took = timed(lambda: not carrier(t.a, "ipsec1"), 5, "carrier down at the survivor")
+    took = timed(lambda: not t.a.carrier("ipsec1"), 5, "carrier down at the survivor")
     record_property("figure", f"link down {took * 1000:.0f} ms after the peer was killed (liveness {STRICT})")
     assert took <= DETECT, f"{took:.2f} s"
     wait_until(lambda: t.da.reason() == "no-answer", 1, lambda: f"no-answer, not {t.da.reason()}")
@@ -70,9 +70,9 @@ def test_one_way_loss(lab):
     """West still hears East, East does not hear West: both ends go down, West says one-way."""
     f = cloud_bed(lab)
     lose(f, f.wild["west"][0])
-    took = timed(lambda: not carrier(f.west, "ipsec1"), 5, "West's carrier down")
+    took = timed(lambda: not f.west.carrier("ipsec1"), 5, "West's carrier down")
     assert took <= DETECT, f"{took:.2f} s"
-    wait_until(lambda: not carrier(f.east, "ipsec1"), DETECT, "East's carrier down")
+    wait_until(lambda: not f.east.carrier("ipsec1"), DETECT, "East's carrier down")
     wait_until(lambda: f.dw.reason() == "one-way", 2, lambda: f"one-way, not {f.dw.reason()}")
     wait_until(lambda: f.de.reason() == "no-answer", 2, lambda: f"no-answer, not {f.de.reason()}")
     heal(f)
@@ -97,7 +97,7 @@ def lossy(lab, t, daemons, record_property):
     record_property("figure", f"liveness {live['mode']} {live['interval_ms']}ms x {live['count']}: no flap in {LOSSY_S} s with "
                     f"{lost} of {asked} envelopes lost")
     t.bad.both("drop", "all")
-    took = timed(lambda: not carrier(t.a, "ipsec1"), 5, "carrier down")
+    took = timed(lambda: not t.a.carrier("ipsec1"), 5, "carrier down")
     assert took <= 1.5 + 1.0, f"{took:.2f} s"
     wait_until(lambda: t.da.reason() == "no-answer", 2, lambda: f"no-answer, not {t.da.reason()}")
     t.bad.clear()
@@ -129,7 +129,7 @@ def test_wire_cut(lab):
     """East's own wire to the cloud is gone: both ends know, and both come back."""
     f = cloud_bed(lab)
     f.east.ip("link set eth1 down")
-    took = timed(lambda: not carrier(f.west, "ipsec1"), 5, "West's carrier down")
+    took = timed(lambda: not f.west.carrier("ipsec1"), 5, "West's carrier down")
     assert took <= DETECT, f"{took:.2f} s"
     f.east.ip("link set eth1 up", "addr replace 2001:db8:2::1/64 dev eth1 nodad",
               f"route replace default via {f.cloud_addr['east'][0]}")
@@ -144,7 +144,7 @@ def test_far_device_shut(lab, how):
     if how == "down":
         t.b.ip("link set ipsec1 down")
         wait_until(lambda: t.db.reason() == "admin-down", 1, lambda: f"admin-down, not {t.db.reason()}")
-        took = timed(lambda: not carrier(t.a, "ipsec1"), 5, "West's carrier down")
+        took = timed(lambda: not t.a.carrier("ipsec1"), 5, "West's carrier down")
         assert took <= DETECT, f"{took:.2f} s"
         t.b.ip("link set ipsec1 up")
     else:  # made again at once
@@ -157,22 +157,22 @@ def test_far_device_shut(lab, how):
 def test_guardian_lowers_the_carrier_of_a_killed_daemon(lab, record_property):
     t = lab.two_gateways(liveness=STRICT)
     t.da.kill()
-    took = timed(lambda: not carrier(t.a, "ipsec1"), 3, "carrier down after kill -9")
+    took = timed(lambda: not t.a.carrier("ipsec1"), 3, "carrier down after kill -9")
     record_property("figure", f"carrier down {took * 1000:.0f} ms after kill -9 of ipsecd")
     assert took <= 1.0, f"{took:.2f} s"
     t.da.start()
     t.da.wait_up()
-    wait_until(lambda: carrier(t.a, "ipsec1"), 1, "carrier back")
+    wait_until(lambda: t.a.carrier("ipsec1"), 1, "carrier back")
 
 
 def test_guardian_lowers_the_carrier_of_a_hung_daemon(lab):
     t = lab.two_gateways(liveness=STRICT)
     t.da.signal(signal.SIGSTOP)
-    took = timed(lambda: not carrier(t.a, "ipsec1"), 3, "carrier down after SIGSTOP")
+    took = timed(lambda: not t.a.carrier("ipsec1"), 3, "carrier down after SIGSTOP")
     t.da.signal(signal.SIGCONT)
     assert took <= 1.0, f"{took:.2f} s"
     t.da.wait_up()
-    wait_until(lambda: carrier(t.a, "ipsec1"), 2, "carrier back after SIGCONT")
+    wait_until(lambda: t.a.carrier("ipsec1"), 2, "carrier back after SIGCONT")
     need_ping(t.h1, "10.2.0.2")
 
 
@@ -199,7 +199,7 @@ def test_guardian_killed_is_replaced(lab):
     os.kill(first[0], signal.SIGKILL)
     wait_until(lambda: len(t.da.guardians()) == 1 and t.da.guardians() != first, 5, "another guardian")
     t.da.kill()
-    took = timed(lambda: not carrier(t.a, "ipsec1"), 3, "carrier down after kill -9")
+    took = timed(lambda: not t.a.carrier("ipsec1"), 3, "carrier down after kill -9")
     assert took <= 1.5, f"{took:.2f} s"
 
 

@@ -11,7 +11,7 @@ import pytest
 from lib.books import sums
 from lib.networkd import Networkd
 from lib.topo import TwoHosts, conf_text
-from lib.traffic import Listener, Load, carrier, dev_stats, need_ping, ping
+from lib.traffic import Listener, Load, dev_stats, need_ping, ping
 from lib.util import ROOT, wait_until
 from test_liveness import full_figure4
 
@@ -79,7 +79,7 @@ def test_3_2_cleartext_to_the_wild_side(lab):
     for state in ("up", "broken"):
         if state == "broken":
             t.db.kill()
-            wait_until(lambda: not carrier(t.a, "ipsec1"), 5, "the tunnel is down")
+            wait_until(lambda: not t.a.carrier("ipsec1"), 5, "the tunnel is down")
         wire.packets.clear()
         assert ping(t.a, "198.51.100.2") and ping(t.h1, "198.51.100.2") and ping(t.a, "2001:db8::2")
         assert wire.count(lambda p: p[0] == 0x45 and p[9] == 1 and p[12:20] == bytes((198, 51, 100, 1, 198, 51, 100, 2))) == 6
@@ -213,8 +213,8 @@ def test_3_1_3_5_n_by_m_links_shared_and_switched(lab):
     # gwB's second provider fails: the links over it say so, and their shares go to the others
     shared(t.a, "10.2.0.0/16", dict.fromkeys(names, 1))
     t.cloud.ip("link set b2 down")
-    wait_until(lambda: not carrier(t.a, "ipsec12") and not carrier(t.a, "ipsec22"), 5, "two carriers fall")
-    assert carrier(t.a, "ipsec11") and carrier(t.a, "ipsec21")
+    wait_until(lambda: not t.a.carrier("ipsec12") and not t.a.carrier("ipsec22"), 5, "two carriers fall")
+    assert t.a.carrier("ipsec11") and t.a.carrier("ipsec21")
     assert set(f.judge()) == {"ipsec11", "ipsec21"}
     t.cloud.ip("link set b2 up")
     t.da.wait_up(*names)
@@ -225,7 +225,7 @@ def test_3_1_3_5_n_by_m_links_shared_and_switched(lab):
     for n, dev in enumerate(names[:3]):
         assert set(f.judge(1)) == {dev}
         t.da.ctl("link", "down", dev)
-        wait_until(lambda: not carrier(t.a, dev), 3, "the carrier falls")
+        wait_until(lambda: not t.a.carrier(dev), 3, "the carrier falls")
     assert set(f.judge(1)) == {"ipsec22"}
     for dev in names[:3]:
         t.da.ctl("link", "up", dev)
@@ -377,7 +377,7 @@ def test_3_3_addresses_by_others(lab):
     da.ctl("link", "set", "ipsec1", "metric", "30")
     assert untouched(), "a change of the configuration is none of the addresses"
     db.kill()
-    wait_until(lambda: not carrier(t.a, "ipsec1"), 5, "carrier down")
+    wait_until(lambda: not t.a.carrier("ipsec1"), 5, "carrier down")
     db.start()
     da.kill()
     da.start()
@@ -430,7 +430,7 @@ def test_3_3_addresses_by_networkd(lab):
     need_ping(t.h1, "10.2.0.2")
     need_ping(t.h1, "fd02::2")
     db.kill()
-    wait_until(lambda: not carrier(t.a, "ipsec1"), 5, "carrier down")
+    wait_until(lambda: not t.a.carrier("ipsec1"), 5, "carrier down")
     db.start()
     da.wait_up()
     networkd.stop()
@@ -461,7 +461,7 @@ def test_3_3_device_made_by_others(lab):
     assert {"NOARP", "MULTICAST", "LOWER_UP"} <= set(d["flags"]) and "ipsec:1" in d["altnames"]
     need_ping(t.h1, "10.2.0.2")
     db.kill()
-    wait_until(lambda: not carrier(t.a, "ipsec1"), 5, "its carrier tells the truth")
+    wait_until(lambda: not t.a.carrier("ipsec1"), 5, "its carrier tells the truth")
     db.start()
     da.wait_up()
     need_ping(t.h1, "10.2.0.2")

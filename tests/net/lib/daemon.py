@@ -176,10 +176,7 @@ class Daemon:
 
     def oper(self, name="ipsec1"):
         """operstate of the device, in the workload namespace of the link (here: not `netns =`)."""
-        p = self.ns.run(["ip", "-j", "link", "show", "dev", name], check=False)
-        if p.returncode:
-            return "UP" if (self.link(name, check=False) or {}).get("netns") else None
-        return json.loads(p.stdout)[0]["operstate"]
+        return self.ns.operstate(name) or ("UP" if (self.link(name, check=False) or {}).get("netns") else None)
 
     def reason(self, name="ipsec1"):
         l = self.link(name, check=False)

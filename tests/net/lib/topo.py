@@ -4,25 +4,87 @@
 Names carry the pid and a counter, so that cases run side by side and in any order. Every command
 is started by a thread that has entered the namespace: no other process, the pid is the command's.
 """
+import contextlib
+import ctypes
+import fcntl
 import itertools
 import os
 import signal
 import socket
+import struct
 import subprocess
 import threading
-import ctypes
 
 from lib.impair import Impair
 from lib.util import sh, wait_until
 
 _counter = itertools.count(1)
 _libc = ctypes.CDLL(None, use_errno=True)
-CLONE_NEWNET = 0x40000000
+CLONE_NEWNET, MS_BIND, MNT_DETACH = 0x40000000, 4096, 2
+SIOCSIFFLAGS, SIOCGIFHWADDR, IFF_UP, IFF_LOWER_UP = 0x8914, 0x8927, 1, 1 << 16
+RTM_NEWLINK, RTM_GETLINK, IFLA_IFNAME, IFLA_OPERSTATE, IFLA_EXT_MASK, SKIP_STATS = 16, 18, 3, 16, 29, 8
+OPERSTATES = ("UNKNOWN", "NOTPRESENT", "DOWN", "LOWERLAYERDOWN", "TESTING", "DORMANT", "UP")
+RUN = "/run/netns"
 KERNEL = tuple(int(n) for n in os.uname().release.split(".")[:2])
 
 
 def unique():
     return f"{os.getpid()}x{next(_counter)}"
+
+
+def in_thread(fn):
+    """Call fn in a thread that may change its namespaces, and end."""
+    box = []
+
+    def body():
+        try:
+            box.append((fn(), None))
+        except BaseException as e:  # handed to the caller
+            box.append((None, e))
+
+    t = threading.Thread(target=body)
+    t.start()
+    t.join()
+    value, err = box[0]
+    if err:
+        raise err
+    return value
+
+
+def libc(name, *args):
+    if getattr(_libc, name)(*args):
+        raise OSError(ctypes.get_errno(), name)
+
+
+def new_netns(path):
+    """As `ip netns add` does, and lo is up. A process less for each: here a process costs more than a namespace."""
+    libc("unshare", CLONE_NEWNET)
+    os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
+    libc("mount", b"/proc/thread-self/ns/net", path.encode(), None, MS_BIND, None)
+    ifreq(SIOCSIFFLAGS, "lo", struct.pack("h", IFF_UP))
+
+
+def get_link(dev):
+    """RTM_GETLINK: (flags, operstate) of a device, None = there is none."""
+    name = dev.encode() + b"\0"
+    attrs = struct.pack("=HHIHH", 8, IFLA_EXT_MASK, SKIP_STATS, 4 + len(name), IFLA_IFNAME) + name + bytes(-len(name) % 4)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as s:
+        s.send(struct.pack("=IHHII", 32 + len(attrs), RTM_GETLINK, 1, 1, 0) + bytes(16) + attrs)
+        answer = s.recv(1 << 16)
+    if struct.unpack_from("=H", answer, 4)[0] != RTM_NEWLINK:
+        return None
+    at, state = 32, 0
+    while at + 4 <= len(answer):
+        size, kind = struct.unpack_from("=HH", answer, at)
+        if kind == IFLA_OPERSTATE:
+            state = answer[at + 4]
+        at += (size + 3) & ~3
+    return struct.unpack_from("=I", answer, 24)[0], OPERSTATES[state]
+
+
+def ifreq(request, dev, value=b""):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        return fcntl.ioctl(s, request, struct.pack("16s24s", dev.encode(), value))[16:]
 
 
 class NS:
@@ -33,8 +95,11 @@ class NS:
         self.name = f"{role}-{unique()}"
         self.path = f"/run/netns/{self.name}"
         self.procs = []
-        sh(["ip", "netns", "add", self.name])
-        self.ip("link set lo up")
+        self.later = None  # while Net.together(): `ip` commands for its end
+        if not os.path.ismount(RUN):  # as `ip` wants it: what is mounted there is seen by all
+            sh(["ip", "netns", "add", f"first-{self.name}"])
+            sh(["ip", "netns", "del", f"first-{self.name}"])
+        in_thread(lambda: new_netns(self.path))
 
     def run(self, argv, **kw):
         argv = argv.split() if isinstance(argv, str) else argv
@@ -47,9 +112,11 @@ class NS:
         return self.run(argv, **kw).stdout
 
     def ip(self, *lines):
-        """One or many `ip` commands in one process."""
-        text = "\n".join(lines) + "\n"
-        return sh(["ip", "-n", self.name, "-batch", "-"], input=text)
+        """One or many `ip` commands in one process; while Net.together(), at its end."""
+        if self.later is not None:
+            self.later += lines
+            return None
+        return sh(["ip", "-n", self.name, "-batch", "-"], input="\n".join(lines) + "\n")
 
     def popen(self, argv, **kw):
         argv = argv.split() if isinstance(argv, str) else [str(a) for a in argv]
@@ -59,26 +126,15 @@ class NS:
 
     def enter(self, fn, *args):
         """Call fn in a thread of its own inside the namespace; sockets made there stay there."""
-        box = []
-
-        def body():
+        def inside():
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                if _libc.setns(fd, CLONE_NEWNET):
-                    raise OSError(ctypes.get_errno(), "setns")
-                box.append((fn(*args), None))
-            except BaseException as e:  # handed to the caller
-                box.append((None, e))
+                libc("setns", fd, CLONE_NEWNET)
+                return fn(*args)
             finally:
                 os.close(fd)
 
-        t = threading.Thread(target=body)
-        t.start()
-        t.join()
-        value, err = box[0]
-        if err:
-            raise err
-        return value
+        return in_thread(inside)
 
     def socket(self, *args):
         return self.enter(socket.socket, *args)
@@ -106,7 +162,16 @@ class NS:
         return self.enter(read)
 
     def mac(self, dev):
-        return self.out(["ip", "-o", "link", "show", dev]).split("link/ether ")[1].split()[0]
+        return self.enter(ifreq, SIOCGIFHWADDR, dev)[2:8].hex(":")
+
+    def carrier(self, dev):
+        l = self.enter(get_link, dev)
+        return l is not None and l[0] & IFF_LOWER_UP != 0
+
+    def operstate(self, dev):
+        """In the words of `ip link`; None = no such device."""
+        l = self.enter(get_link, dev)
+        return l and l[1]
 
     def forward(self):
         self.sysctl_set("net.ipv4.ip_forward", 1)
@@ -125,7 +190,9 @@ class NS:
 
     def delete(self):
         self.kill_all()
-        sh(["ip", "netns", "del", self.name], check=False)
+        with contextlib.suppress(OSError):  # a test may have done so
+            libc("umount2", self.path.encode(), MNT_DETACH)
+            os.unlink(self.path)
 
 
 class Net:
@@ -135,9 +202,24 @@ class Net:
         self.spaces = []
         self.on_underlay = []  # callbacks(ns, dev): the leak tap
         self.closers = []
+        self.building = 0
+        self.wires = []  # not yet made
+
+    @contextlib.contextmanager
+    def together(self):
+        """Wires made here come to be at the end, all at once; then what was said to NS.ip()."""
+        self.building += 1
+        for n in self.spaces:
+            n.later = []
+        yield
+        self.building -= 1
+        if not self.building:
+            self.settle()
 
     def ns(self, role, forward=False):
         n = NS(role)
+        if self.building:
+            n.later = []
         self.spaces.append(n)
         # no DAD: tests would wait for it; no autoconf noise
         n.sysctl_set("net.ipv6.conf.default.accept_dad", 0)
@@ -149,15 +231,29 @@ class Net:
 
     def wire(self, a, adev, b, bdev, aaddr=(), baddr=(), mtu=1500, underlay=False):
         """A veth between two namespaces, up, addressed; underlay wires are tapped at both ends."""
-        sh(["ip", "link", "add", "name", adev, "mtu", str(mtu), "netns", a.name, "type", "veth",
-            "peer", "name", bdev, "mtu", str(mtu), "netns", b.name])
-        for n, dev, addrs in ((a, adev, aaddr), (b, bdev, baddr)):
-            n.ip(*[f"addr add {x} dev {dev}" + (" nodad" if ":" in x else "") for x in addrs],
-                 f"link set {dev} up")
-        for n, dev in ((a, adev), (b, bdev)):
-            wait_until(lambda: _running(n, dev), 5, f"{n.role} {dev} running")
-            if underlay:
-                self.underlay(n, dev)
+        self.wires.append(Wire(((a, adev, aaddr), (b, bdev, baddr)), mtu, underlay))
+        if not self.building:
+            self.settle()
+
+    def settle(self):
+        """Everything that was said is done: one process for all devices, one or two for each namespace."""
+        wires, self.wires = self.wires, []
+        said = [(n, n.later) for n in self.spaces if n.later]
+        for n in self.spaces:
+            n.later = None
+        if wires:
+            sh(["ip", "-batch", "-"], input="".join(w.made() + "\n" for w in wires))
+        for n in dict.fromkeys(n for w in wires for n, *_ in w.ends):
+            n.ip(*[line for w in wires for line in w.numbered(n)])
+        for n, dev in [(n, dev) for w in wires for n, dev, _ in w.ends]:
+            wait_until(lambda: n.carrier(dev), 5, f"{n.role} {dev} running")
+        for n, lines in said:
+            n.ip(*lines)
+        for n, dev in [(n, dev) for w in wires if w.underlay for n, dev, _ in w.ends]:
+            self.underlay(n, dev)
+        if self.building:
+            for n in self.spaces:
+                n.later = []
 
     def bad_wire(self, a, adev, b, bdev, aaddr=(), baddr=(), mtu=1500):
         """As wire(underlay=True), with impair.c in the middle.
@@ -169,6 +265,7 @@ class Net:
         mid.sysctl_set("net.ipv6.conf.default.disable_ipv6", 1)
         for n, dev, addrs, end in ((a, adev, aaddr, "end-a"), (b, bdev, baddr, "end-b")):
             self.wire(n, dev, mid, end, addrs, mtu=mtu)
+            self.settle()
             # what the middle reads must be what a wire would carry: whole checksums, no super-packets
             n.run(["ethtool", "-K", dev, "tx", "off", "gso", "off", "tso", "off", "gro", "off"])
             self.underlay(n, dev)
@@ -196,8 +293,21 @@ class Net:
             fn()
 
 
-def _running(ns, dev):
-    return "LOWER_UP" in ns.out(["ip", "-o", "link", "show", dev])
+class Wire:
+    """ends: two of (namespace, device, addresses)"""
+
+    def __init__(self, ends, mtu, underlay):
+        self.ends, self.mtu, self.underlay = ends, mtu, underlay
+
+    def made(self):
+        (a, adev, _), (b, bdev, _) = self.ends
+        return f"link add name {adev} mtu {self.mtu} netns {a.name} type veth peer name {bdev} mtu {self.mtu} netns {b.name}"
+
+    def numbered(self, ns):
+        for n, dev, addrs in self.ends:
+            if n is ns:
+                yield from (f"addr add {x} dev {dev}" + (" nodad" if ":" in x else "") for x in addrs)
+                yield f"link set {dev} up"
 
 
 class TwoHosts:
@@ -216,16 +326,17 @@ class TwoHosts:
 
     def __init__(self, net, mtu=1500, hosts=True, bad=False):
         self.net = net
-        self.a, self.b = net.ns("gwa", forward=True), net.ns("gwb", forward=True)
-        self.wild(mtu, bad)
-        if hosts:
-            self.h1, self.h2 = net.ns("h1"), net.ns("h2")
-            net.wire(self.h1, "eth0", self.a, "eth0", ("10.1.0.2/16", "fd01::2/48"),
-                     ("10.1.0.1/16", "fd01::1/48"))
-            net.wire(self.h2, "eth0", self.b, "eth0", ("10.2.0.2/16", "fd02::2/48"),
-                     ("10.2.0.1/16", "fd02::1/48"))
-            self.h1.ip("route add default via 10.1.0.1", "route add ::/0 via fd01::1")
-            self.h2.ip("route add default via 10.2.0.1", "route add ::/0 via fd02::1")
+        with net.together():
+            self.a, self.b = net.ns("gwa", forward=True), net.ns("gwb", forward=True)
+            self.wild(mtu, bad)
+            if hosts:
+                self.h1, self.h2 = net.ns("h1"), net.ns("h2")
+                net.wire(self.h1, "eth0", self.a, "eth0", ("10.1.0.2/16", "fd01::2/48"),
+                         ("10.1.0.1/16", "fd01::1/48"))
+                net.wire(self.h2, "eth0", self.b, "eth0", ("10.2.0.2/16", "fd02::2/48"),
+                         ("10.2.0.1/16", "fd02::1/48"))
+                self.h1.ip("route add default via 10.1.0.1", "route add ::/0 via fd01::1")
+                self.h2.ip("route add default via 10.2.0.1", "route add ::/0 via fd02::1")
 
     def wild_wire(self, a, b, mtu, bad):
         """Between the gateways' eth1, with these addresses."""
@@ -305,30 +416,31 @@ class Figure4:
 
     def __init__(self, net, mtu=1500):
         self.net = net
-        self.cloud = net.ns("cloud", forward=True)
-        self.gw = {}
-        for role in ("west", "east", "orient"):
-            n = self.gw[role] = net.ns(role, forward=True)
-            w, c = self.wild[role], self.cloud_addr[role]
-            net.wire(n, "eth1", self.cloud, f"to-{role}", (f"{w[0]}/24", f"{w[1]}/64"),
-                     (f"{c[0]}/24", f"{c[1]}/64"), mtu=mtu, underlay=True)
-            n.ip(f"route add default via {c[0]}", f"route add ::/0 via {c[1]}")
-        self.west, self.east, self.orient = (self.gw[r] for r in ("west", "east", "orient"))
-        self.sunset_host, self.sunrise_host, self.dawn_host = (net.ns(r) for r in ("sunset", "sunrise", "dawn"))
-        net.wire(self.sunset_host, "eth0", self.west, "eth0", ("10.1.0.2/16", "fd01::2/48"),
-                 ("10.1.0.1/16", "fd01::1/48"))
-        net.wire(self.dawn_host, "eth0", self.orient, "eth2", ("10.3.0.2/16", "fd03::2/48"),
-                 ("10.3.0.1/16", "fd03::1/48"))
-        # Sunrise-net: the host has a leg to each gateway, bridged in its own namespace
-        self.sunrise_host.ip("link add br0 type bridge", "link set br0 up")
-        net.wire(self.sunrise_host, "leg1", self.east, "eth0", (), ("10.2.0.1/16", "fd02::1/48"))
-        net.wire(self.sunrise_host, "leg2", self.orient, "eth0", (), ("10.2.0.3/16", "fd02::3/48"))
-        self.sunrise_host.ip("link set leg1 master br0", "link set leg2 master br0",
-                             "addr add 10.2.0.2/16 dev br0", "addr add fd02::2/48 dev br0 nodad")
-        self.sunset_host.ip("route add default via 10.1.0.1", "route add ::/0 via fd01::1")
-        self.dawn_host.ip("route add default via 10.3.0.1", "route add ::/0 via fd03::1")
-        self.sunrise_host.ip("route add 10.1.0.0/16 via 10.2.0.1 metric 10", "route add 10.1.0.0/16 via 10.2.0.3 metric 20",
-                             "route add fd01::/48 via fd02::1 metric 10", "route add fd01::/48 via fd02::3 metric 20")
+        with net.together():
+            self.cloud = net.ns("cloud", forward=True)
+            self.gw = {}
+            for role in ("west", "east", "orient"):
+                n = self.gw[role] = net.ns(role, forward=True)
+                w, c = self.wild[role], self.cloud_addr[role]
+                net.wire(n, "eth1", self.cloud, f"to-{role}", (f"{w[0]}/24", f"{w[1]}/64"),
+                         (f"{c[0]}/24", f"{c[1]}/64"), mtu=mtu, underlay=True)
+                n.ip(f"route add default via {c[0]}", f"route add ::/0 via {c[1]}")
+            self.west, self.east, self.orient = (self.gw[r] for r in ("west", "east", "orient"))
+            self.sunset_host, self.sunrise_host, self.dawn_host = (net.ns(r) for r in ("sunset", "sunrise", "dawn"))
+            net.wire(self.sunset_host, "eth0", self.west, "eth0", ("10.1.0.2/16", "fd01::2/48"),
+                     ("10.1.0.1/16", "fd01::1/48"))
+            net.wire(self.dawn_host, "eth0", self.orient, "eth2", ("10.3.0.2/16", "fd03::2/48"),
+                     ("10.3.0.1/16", "fd03::1/48"))
+            # Sunrise-net: the host has a leg to each gateway, bridged in its own namespace
+            self.sunrise_host.ip("link add br0 type bridge", "link set br0 up")
+            net.wire(self.sunrise_host, "leg1", self.east, "eth0", (), ("10.2.0.1/16", "fd02::1/48"))
+            net.wire(self.sunrise_host, "leg2", self.orient, "eth0", (), ("10.2.0.3/16", "fd02::3/48"))
+            self.sunrise_host.ip("link set leg1 master br0", "link set leg2 master br0",
+                                 "addr add 10.2.0.2/16 dev br0", "addr add fd02::2/48 dev br0 nodad")
+            self.sunset_host.ip("route add default via 10.1.0.1", "route add ::/0 via fd01::1")
+            self.dawn_host.ip("route add default via 10.3.0.1", "route add ::/0 via fd03::1")
+            self.sunrise_host.ip("route add 10.1.0.0/16 via 10.2.0.1 metric 10", "route add 10.1.0.0/16 via 10.2.0.3 metric 20",
+                                 "route add fd01::/48 via fd02::1 metric 10", "route add fd01::/48 via fd02::3 metric 20")
 
 
 def conf_text(links, ipsecd=None, underlay=None):

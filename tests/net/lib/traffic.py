@@ -226,17 +226,6 @@ def checksums_right(p):
     return True
 
 
-def operstate(ns, dev):
-    p = ns.run(["ip", "-j", "link", "show", "dev", dev], check=False)
-    return json.loads(p.stdout)[0]["operstate"] if p.returncode == 0 else None
-
-
-def carrier(ns, dev):
-    """Read through the namespace's own netlink answer: NO-CARRIER is absent and LOWER_UP present."""
-    p = ns.run(["ip", "-j", "link", "show", "dev", dev], check=False)
-    return p.returncode == 0 and "LOWER_UP" in json.loads(p.stdout)[0]["flags"]
-
-
 def timed(cond, timeout, what):
     """Seconds until cond is true."""
     start = time.monotonic()

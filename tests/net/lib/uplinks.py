@@ -46,6 +46,7 @@ class TwoUplinks(TwoHosts):
         self.switch.ip(f"link add br-{dev} mtu {mtu} type bridge", f"link set br-{dev} up")
         for ns, end, addrs in ((self.a, f"a-{dev}", a), (self.b, f"b-{dev}", b)):
             self.net.wire(ns, dev, self.switch, end, addrs, mtu=mtu)
+            self.net.settle()
             self.net.underlay(ns, dev)
             self.switch.ip(f"link set {end} master br-{dev}")
 
