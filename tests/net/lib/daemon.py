@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """ipsecd in a namespace: start, ask, stop, and leave nothing behind."""
+import contextlib
 import json
 import os
 import shutil
@@ -8,14 +9,14 @@ import socket
 import subprocess
 
 from lib import keys as keyfiles
-from lib.topo import unique
-from lib.util import sh, tool, wait_until
+from lib.topo import drop_netns, unique
+from lib.util import tool, wait_until
 
 
 class Daemon:
     """One instance. start() may be called again after stop() or kill(): the state stays."""
 
-    json_verbs = ("show", "drops", "sa list", "path list", "show config", "maps", "perf")
+    json_verbs = ("sa list", "maps", "report")  # of ipsecctl's own making
     # what `ipsecctl --json` hands on as ipsecd says it: verb there -> verb of the protocol
     relayed = {"show": "show", "drops": "drops", "path list": "path-list", "show config": "config", "perf": "perf"}
 
@@ -223,19 +224,10 @@ class Daemon:
             except subprocess.TimeoutExpired:
                 pass
         self.kill()
-        try:
-            self.release(check=False)
-        except (OSError, subprocess.TimeoutExpired):
-            pass
         for pid in self.pids():
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        sh(["umount", "-l", self.backend], check=False)
-        for p in (self.backend,):
-            if os.path.exists(p):
-                os.unlink(p)
+        drop_netns(self.backend)
         for d in (self.pin_dir, self.state_dir, self.run_dir):
             shutil.rmtree(d, ignore_errors=True)
 

@@ -64,6 +64,14 @@ def new_netns(path):
     ifreq(SIOCSIFFLAGS, "lo", struct.pack("h", IFF_UP))
 
 
+def drop_netns(path):
+    """Its name; a test may have done so."""
+    with contextlib.suppress(OSError):
+        libc("umount2", path.encode(), MNT_DETACH)
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
 def get_link(dev):
     """RTM_GETLINK: (flags, operstate) of a device, None = there is none."""
     name = dev.encode() + b"\0"
@@ -190,9 +198,7 @@ class NS:
 
     def delete(self):
         self.kill_all()
-        with contextlib.suppress(OSError):  # a test may have done so
-            libc("umount2", self.path.encode(), MNT_DETACH)
-            os.unlink(self.path)
+        drop_netns(self.path)
 
 
 class Net:
