@@ -92,6 +92,7 @@ static int make_umem(struct port *p)
 	if (!p->area)
 		return -ENOMEM;
 	madvise(p->area, len, MADV_DONTDUMP); /* cleartext lives here */
+	madvise(p->area, len, MADV_DONTFORK); /* fork() would copy what XDP has pinned, all of it */
 	if (p->joined)
 		madvise(p->joined, PORT_BATCH * PORT_JOINED, MADV_DONTDUMP);
 	for (uint32_t i = 0; i < p->n_frames; i++)
@@ -200,6 +201,8 @@ void port_close(struct port *p)
 		xsk_socket__delete(p->xsk);
 	if (p->umem)
 		xsk_umem__delete(p->umem);
+	if (p->area)
+		madvise(p->area, (size_t)PORT_FRAME * p->n_frames, MADV_DOFORK); /* the heap's again */
 	free(p->area);
 	free(p->joined);
 	free(p);
