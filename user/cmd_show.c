@@ -717,13 +717,14 @@ static void event_human(json_t *e)
 
 	printf("%.12s %s", strlen(when) > 11 ? when + 11 : when, jstr(e, "event"));
 	json_object_foreach (e, key, v) {
+		const char *text = json_string_value(v);
 		char *k, *s;
 
 		if (is_frame(key) || json_is_null(v))
 			continue;
 		k = visible(strdup(key));
-		s = visible(json_is_string(v) ? strdup(json_string_value(v)) :
-						json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(6)));
+		s = visible(text ? strdup(*text ? text : "-") :
+				   json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(6)));
 		printf(" %s=%s", k ? k : "?", s ? s : "?");
 		free(k);
 		free(s);

@@ -131,6 +131,8 @@ static int number_apart(struct daemon *d, struct link *l, const struct veth_spec
 	int err = nl_link_del(l->nl, l->ifindex);
 
 	links_place(d, l, 0, 0);
+	if (!nl_link_get(d->nl_k, skip.name, &s)) /* who made it did not come to delete it */
+		nl_link_del(d->nl_k, s.ifindex);
 	if (!err)
 		err = nl_veth_add(d->nl_k, &skip);
 	if (!err)

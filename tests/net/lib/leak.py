@@ -128,7 +128,9 @@ def check_keys(daemons):
         for pid in d.pids():
             places[f"/proc/{pid}"] = proc_bytes(pid)
         for verb in d.relayed:
-            places[f"ipsecctl {verb}"] = d.ask(verb) or b""
+            answer = d.ask(verb)
+            assert answer or not d.running(), f"{d.instance} does not answer {verb}: nothing to search"
+            places[f"ipsecctl {verb}"] = answer or b""
         verb = random.choice(d.json_verbs)
         p = d.ctl(verb, check=False)
         places[f"ipsecctl {verb}"] = (p.stdout + p.stderr).encode()

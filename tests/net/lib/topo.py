@@ -101,7 +101,7 @@ class NS:
     def __init__(self, role):
         self.role = role
         self.name = f"{role}-{unique()}"
-        self.path = f"/run/netns/{self.name}"
+        self.path = f"{RUN}/{self.name}"
         self.procs = []
         self.later = None  # while Net.together(): `ip` commands for its end
         if not os.path.ismount(RUN):  # as `ip` wants it: what is mounted there is seen by all
@@ -208,19 +208,19 @@ class Net:
         self.spaces = []
         self.on_underlay = []  # callbacks(ns, dev): the leak tap
         self.closers = []
-        self.building = 0
+        self.building = False
         self.wires = []  # not yet made
 
     @contextlib.contextmanager
     def together(self):
         """Wires made here come to be at the end, all at once; then what was said to NS.ip()."""
-        self.building += 1
+        assert not self.building
+        self.building = True
         for n in self.spaces:
             n.later = []
         yield
-        self.building -= 1
-        if not self.building:
-            self.settle()
+        self.building = False
+        self.settle()
 
     def ns(self, role, forward=False):
         n = NS(role)
