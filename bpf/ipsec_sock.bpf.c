@@ -10,7 +10,8 @@
  *              one that merely keeps PMTU learning and silence alive needs no other filter.
  * sock_in      TC ingress, underlay devices. A datagram to 4500 with an SPI of ours is given to the
  *              socket of its worker, port and all, so INPUT rules and connection tracking see 4500
- *              (also where wire_in has shown GRO another number).
+ *              (also where wire_in has shown GRO another number). One of an SA that the kernel has is
+ *              given to the one socket that takes it out of its UDP for the kernel's ESP.
  *              What is not ours goes where it would go without us; where nobody listens it ends
  *              here, in silence (I4). ICMP errors about our datagrams find the socket that sent them.
  * sock_out     TC egress, underlay devices. What our UDP sockets send leaves from 4500.
@@ -63,6 +64,14 @@ static __always_inline bool esp_is_ours(void)
 	struct settings_ent *s = bpf_map_lookup_elem(&settings, &zero);
 
 	return s && s->flags & SETTINGS_F_ESP_OURS;
+}
+
+static __always_inline __be16 kernel_port(void)
+{
+	__u32 zero = 0;
+	struct settings_ent *s = bpf_map_lookup_elem(&settings, &zero);
+
+	return s ? s->kernel_port_be : 0;
 }
 
 /* A datagram to or from 4500, or what an ICMP error quotes of one: theirs is always the wild side. */
@@ -131,15 +140,14 @@ static __always_inline int drop(enum drop why)
 }
 
 /*
- * Hand the datagram to the worker's socket. A fragment cannot be given: the stack joins it with the
+ * Hand the datagram to the socket of ours on that port. A fragment cannot be given: the stack joins it with the
  * others first; nor, before 6.6, to a socket with SO_REUSEPORT. Then the number shows it the way.
  * Without that socket daemon and guardian are dead, and the kernel would say so to the sender.
  */
 static __always_inline int ours(struct __sk_buff *skb, const struct seen *s, const struct dgram *d,
-				__u32 worker)
+				__be16 port)
 {
 	__u32 at = s->ip.l4_off;
-	__be16 port = private_port(worker);
 	struct bpf_sock *sk = listener(skb, s, d, port);
 	bool given;
 
@@ -193,6 +201,7 @@ static __always_inline int udp_in(struct __sk_buff *skb, const struct seen *s)
 	struct dgram d = {};
 	struct sa_in_ent *sa;
 	struct udphdr udp;
+	__be16 private;
 
 	if (bpf_skb_load_bytes(skb, s->ip.l4_off, &udp, sizeof(udp)))
 		return TC_ACT_UNSPEC;
@@ -204,10 +213,9 @@ static __always_inline int udp_in(struct __sk_buff *skb, const struct seen *s)
 		bpf_skb_load_bytes(skb, s->ip.l4_off + sizeof(udp), &d.spi_be, sizeof(d.spi_be));
 	k.spi_be = d.spi_be;
 	sa = k.spi_be ? bpf_map_lookup_elem(&sa_in, &k) : NULL;
-	if (sa && sa->flags & SA_IN_F_KERNEL)
-		return TC_ACT_UNSPEC;
-	if (sa && (d.our_port == bpf_htons(ESP_PORT) || d.our_port == private_port(sa->worker)))
-		return ours(skb, s, &d, sa->worker);
+	private = sa && sa->flags & SA_IN_F_KERNEL ? kernel_port() : sa ? private_port(sa->worker) : 0;
+	if (sa && (d.our_port == bpf_htons(ESP_PORT) || d.our_port == private))
+		return ours(skb, s, &d, private);
 	if (d.our_port != bpf_htons(ESP_PORT))
 		return TC_ACT_UNSPEC;
 	if (bound(skb, s, &d, udp.dest))

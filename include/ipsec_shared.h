@@ -16,7 +16,7 @@
 #include "ipsec_drops.h"
 
 enum {
-	SHARED_VERSION = 8,    /* bumped on any layout change; checked when adopting pins */
+	SHARED_VERSION = 9,    /* bumped on any layout change; checked when adopting pins */
 	LINK_MAX = 16384,      /* link ids 0..LINK_MAX-1; maps are sized by `max-links` */
 	WORKER_MAX = 64,
 	ESP_PORT = 4500,       /* RFC 3948 */
@@ -145,9 +145,11 @@ enum protect_flags {
 	PROTECT_F_IP6 = 1 << 2, /* set by the loader: ::/0 must not match v4-mapped addresses */
 };
 
-/* settings[0]; writer: ipsecd control thread; reader: wire-in */
+/* settings[0]; writer: ipsecd control thread; readers: wire-in, sock-in */
 struct settings_ent {
 	__u32 flags; /* enum settings_flags */
+	__be16 kernel_port_be; /* private port of the socket by which the kernel's ESP gets what comes in UDP, 0 = none yet */
+	__u16 pad;
 };
 enum settings_flags {
 	SETTINGS_F_ESP_OURS = 1 << 0, /* esp = ours: unknown SPIs to us die silently (I4), else shared */

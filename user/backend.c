@@ -33,9 +33,9 @@ static const char *of_paths(const struct link_conf *c)
 {
 	if (c->n_paths != 1)
 		return "it follows one path, there are several";
-	if (c->paths[0].any)
-		return "it learns no address from packets (path = any)";
-	return c->paths[0].encap == ENCAP_UDP ? "encap udp is not driven yet" : NULL;
+	if (c->paths[0].any && !(c->paths[0].encap == ENCAP_UDP && c->paths[0].has_local))
+		return "it learns an address from packets in UDP alone, to one of its own (path = any encap udp local ADDRESS)";
+	return NULL;
 }
 
 /* What of this link only a worker does. Return: the words, NULL = nothing */
@@ -52,7 +52,7 @@ static const char *workers_only(const struct link_conf *c)
 		return "it sends no dummies (cover)";
 	if (c->outer.dscp_fixed || c->outer.ttl || c->outer.ttl_copy || c->outer.df == DF_SET)
 		return "it takes no word on the outer header but ecn and df = copy, clear";
-	if (c->ike[0]) /* it may find a NAT, and then wants UDP */
+	if (c->ike[0])
 		return "SAs of an IKE daemon are not driven yet (ike)";
 	if (c->liveness != LIVE_OFF && !c->address.set && !c->address6.set)
 		return "liveness is by echo there, and needs address or address6";

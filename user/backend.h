@@ -29,7 +29,8 @@ struct backend {
 	uint64_t (*end_ns)(const struct sa *sa); /* when its time is over, CLOCK_BOOTTIME; 0 = not known */
 	void (*end)(struct daemon *d, struct sa *sa);       /* it has: no packet more, no key stays */
 	void (*uninstall)(struct daemon *d, struct sa *sa); /* out of service, wiped */
-	void (*close)(struct sa *sa);   /* the daemon ends, workers are stopped: wipe, and leave to the successor what outlives us */
+	/* the daemon ends, workers are stopped: wipe, and leave to the successor what outlives us */
+	void (*close)(struct daemon *d, struct sa *sa);
 	/* what is configured or its paths have changed; also the first time, before its SAs. Return: 0 or -errno, told */
 	int (*link)(struct daemon *d, struct link *l);
 	void (*unlink)(struct daemon *d, struct link *l); /* no SAs any more, the device goes or another backend comes */
@@ -38,6 +39,8 @@ struct backend {
 /** backend_xfrm_tick() - what the kernel tells by itself: lives that are over, packets it refuses */
 void backend_xfrm_tick(struct daemon *d, uint64_t now);
 void backend_xfrm_fini(struct daemon *d);
+/** backend_xfrm_sweep() - the kernel keeps nothing of ours that no SA and no link stands for: a predecessor's; once the configuration is applied */
+void backend_xfrm_sweep(struct daemon *d);
 
 extern const struct backend backend_afxdp, backend_xfrm;
 

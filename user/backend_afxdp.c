@@ -105,7 +105,7 @@ static int install(struct daemon *d, struct sa *sa, const struct sa_spec *s, con
 	return c->dir == SA_IN ? install_in(d, sa, s, c) : install_out(d, sa, c);
 }
 
-static void close_sa(struct sa *sa)
+static void forget(struct sa *sa)
 {
 	if (sa->win) {
 		sa_in_fini(&sa->win->sa);
@@ -115,6 +115,12 @@ static void close_sa(struct sa *sa)
 		sa_out_fini(&sa->wout->sa);
 		free(sa->wout);
 	}
+}
+
+static void close_sa(struct daemon *d, struct sa *sa)
+{
+	(void)d;
+	forget(sa);
 }
 
 static void out_from_worker(struct daemon *d, struct sa *sa)
@@ -137,7 +143,7 @@ static void uninstall(struct daemon *d, struct sa *sa)
 	}
 	if (sa->wout)
 		out_from_worker(d, sa);
-	close_sa(sa);
+	forget(sa);
 	sa->win = NULL;
 	sa->wout = NULL;
 }

@@ -7,6 +7,8 @@
  *      nothing leaves (XfrmOutNoStates). in: opened (ipsec_in.bpf.c) takes what comes out of xN to ipsecN.
  * A state is bound to outer addresses: where the path leads elsewhere, the SA becomes another state that goes on
  * behind the first one's numbers. For that, and until a path is known, its key stays in secret memory, as a worker's does.
+ * In UDP the ports of a state can be changed where it stands, and it tells when its peer is heard elsewhere.
+ * States of a file's SA outlive us, for a successor has the key and goes on; an IKE daemon's are gone with us.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,9 +19,11 @@
 #include <time.h>
 #include <unistd.h>
 #include "backend.h"
+#include "encap.h"
 #include "load.h"
 #include "log.h"
 #include "ns.h"
+#include "path.h"
 #include "secmem.h"
 #include "xfrm.h"
 
@@ -34,7 +38,9 @@ enum {
 /* struct ksa - the kernel's half of an SA */
 struct ksa {
 	struct sa_conf *conf;     /* in secret memory, until its life is over */
-	struct in6_addr src, dst; /* outer, as its state has them; unspecified = there is no state */
+	struct in6_addr src, dst; /* outer, as its state has them; dst unspecified = there is no state */
+	uint16_t sport, dport;    /* likewise, in UDP; 0 = it is not */
+	struct xmapping heard;    /* where the state has heard its peer, port 0 = nowhere else */
 	struct xuse seen;         /* of that state, at the last look */
 	struct xerr err;          /* of that state, at the last look */
 	uint64_t step;            /* by how much the numbers grew between the last two looks */
@@ -143,20 +149,36 @@ static void look_err(struct daemon *d, const struct sa *sa)
 
 /* ---- states ---- */
 
+/* In UDP a state that receives needs no peer: it tells where it has heard one. */
+static bool waits(const struct link_path *p, enum sa_dir dir)
+{
+	return dir == SA_IN && p->conf.any && p->conf.encap == ENCAP_UDP && p->conf.has_local;
+}
+
 /* Where the path in use leads. Return: false = not known (yet) */
 static bool ends(const struct link *l, enum sa_dir dir, struct in6_addr *src, struct in6_addr *dst)
 {
 	const struct link_path *p = &l->paths[l->cur_path];
 	struct in6_addr own;
 
-	if (!l->n_paths || !set(&p->remote) || p->conf.encap == ENCAP_UDP)
+	if (!l->n_paths || !(set(&p->remote) || waits(p, dir)))
 		return false;
 	own = p->conf.has_local ? p->conf.local : p->src;
-	if (!set(&own) || addr_is4(&own) != addr_is4(&p->remote))
+	if (!set(&own) || (set(&p->remote) && addr_is4(&own) != addr_is4(&p->remote)))
 		return false;
 	*src = dir == SA_OUT ? own : p->remote;
 	*dst = dir == SA_OUT ? p->remote : own;
 	return true;
+}
+
+/* Beside ends(): the ports there, 0 = bare ESP */
+static void ports(const struct link *l, enum sa_dir dir, uint16_t *sport, uint16_t *dport)
+{
+	const struct link_path *p = &l->paths[l->cur_path];
+	bool udp = p->conf.encap == ENCAP_UDP;
+
+	*sport = !udp ? 0 : dir == SA_OUT ? ESP_PORT : path_port(p);
+	*dport = !udp ? 0 : dir == SA_OUT ? path_port(p) : ESP_PORT;
 }
 
 /* How many packets more it may carry. Return: 0 = no limit; UINT64_MAX = none at all */
@@ -191,7 +213,8 @@ static struct xstate state_of(const struct daemon *d, const struct sa *sa)
 {
 	const struct link *l = sa->link;
 
-	return (struct xstate){.conf = sa->kernel->conf, .src = sa->kernel->src, .dst = sa->kernel->dst, .if_id = if_id(d, l),
+	return (struct xstate){.conf = sa->kernel->conf, .src = sa->kernel->src, .dst = sa->kernel->dst,
+			       .sport = sa->kernel->sport, .dport = sa->kernel->dport, .if_id = if_id(d, l),
 			       .mark = l->n_paths ? l->paths[l->cur_path].conf.fwmark : 0,
 			       .no_ecn = l->conf.outer.ecn_off, .no_pmtu = l->conf.outer.df == DF_CLEAR};
 }
@@ -201,6 +224,8 @@ static void gone(struct sa *sa)
 	struct ksa *k = sa->kernel;
 
 	k->src = k->dst = in6addr_any;
+	k->sport = k->dport = 0;
+	k->heard.port = 0;
 	k->seen = (struct xuse){0};
 	k->err = (struct xerr){0};
 }
@@ -240,6 +265,15 @@ static int add_state(struct daemon *d, struct sa *sa, uint64_t skip)
 	return err;
 }
 
+/* Tell a state that stands its limits and ports. Return: 0, also when nothing is left of its life; -errno: it is in UDP and should not be, or the other way */
+static int amend(struct daemon *d, struct sa *sa)
+{
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+	struct xstate s = state_of(d, sa);
+
+	return put_limits(sa, &sa->kernel->seen, sa->ctr->top, &s) ? request(d, xfrm_limit_msg(buf, &s), NULL, NULL) : 0;
+}
+
 /* A predecessor's state for this very SA goes on: the same numbers, the same IVs. */
 static bool adopt_state(struct daemon *d, struct sa *sa, const struct in6_addr *src, const struct in6_addr *dst)
 {
@@ -250,8 +284,46 @@ static bool adopt_state(struct daemon *d, struct sa *sa, const struct in6_addr *
 		return false;
 	k->src = *src;
 	k->dst = *dst;
+	ports(sa->link, sa->dir, &k->sport, &k->dport);
 	k->seen = u; /* what it carried meanwhile is in no book of ours */
-	return true;
+	put(&sa->ctr->top, MAX(sa->ctr->top, u.seq));
+	if (!amend(d, sa))
+		return true;
+	remove_state(d, sa);
+	return false;
+}
+
+static void settle(struct daemon *d, struct sa *sa);
+static int enter(struct daemon *d, const struct sa *sa);
+
+/* The same state, but other ports: nothing is lost. Return: false = it must be another state */
+static bool renumber(struct daemon *d, struct sa *sa)
+{
+	struct ksa *k = sa->kernel;
+	uint16_t sport, dport;
+
+	ports(sa->link, sa->dir, &sport, &dport);
+	if (sport == k->sport && dport == k->dport)
+		return true;
+	if (!sport || !k->sport)
+		return false;
+	k->sport = sport;
+	k->dport = dport;
+	return !amend(d, sa);
+}
+
+/* Out of the kernel, all that it took counted, so that nothing is taken twice (I2). */
+static void withdraw(struct daemon *d, struct sa *sa)
+{
+	struct xuse u;
+
+	if (sa->dir == SA_IN) {
+		load_sa_in_del(d->load, htonl(sa->spi));
+		settle(d, sa);
+	} else if (!ask_use(d, sa, &sa->kernel->dst, &u)) {
+		count(sa, &u);
+	}
+	remove_state(d, sa);
 }
 
 /* Make the kernel's state what SA and path say. */
@@ -260,21 +332,24 @@ static int place(struct daemon *d, struct sa *sa)
 	struct ksa *k = sa->kernel;
 	struct in6_addr src, dst;
 	bool moves = set(&k->dst);
-	struct xuse u;
-	int err;
+	int err = 0;
 
-	if (!k->conf || !ends(sa->link, sa->dir, &src, &dst) || (same(&src, &k->src) && same(&dst, &k->dst)))
+	if (!k->conf || !ends(sa->link, sa->dir, &src, &dst))
 		return 0;
-	if (moves && !ask_use(d, sa, &k->dst, &u))
-		count(sa, &u);
-	remove_state(d, sa);
-	if (adopt_state(d, sa, &src, &dst))
+	if (moves && same(&src, &k->src) && same(&dst, &k->dst) && renumber(d, sa))
 		return 0;
-	k->src = src;
-	k->dst = dst;
-	err = add_state(d, sa, sa->dir == SA_OUT && (moves || sa->adopted) ? SKIP : 0);
-	if (err)
-		k->src = k->dst = in6addr_any;
+	if (moves)
+		withdraw(d, sa);
+	if (!adopt_state(d, sa, &src, &dst)) {
+		k->src = src;
+		k->dst = dst;
+		ports(sa->link, sa->dir, &k->sport, &k->dport);
+		err = add_state(d, sa, sa->dir == SA_OUT && (moves || sa->adopted) ? SKIP : 0);
+		if (err)
+			k->src = k->dst = in6addr_any;
+	}
+	if (!err && moves && sa->dir == SA_IN)
+		err = enter(d, sa);
 	return err;
 }
 
@@ -366,14 +441,21 @@ static void forget(struct sa *sa)
 	sa->kernel = NULL;
 }
 
-static int install(struct daemon *d, struct sa *sa, const struct sa_spec *s, const struct sa_conf *c)
+static int enter(struct daemon *d, const struct sa *sa)
 {
 	struct sa_in_ent e = {.slot = sa->slot, .sgen = sa->sgen, .link = sa->link->id, .worker = sa->link->worker,
 			      .flags = SA_IN_F_KERNEL};
+
+	return load_sa_in_set(d->load, htonl(sa->spi), &e);
+}
+
+static int install(struct daemon *d, struct sa *sa, const struct sa_spec *s, const struct sa_conf *c)
+{
 	struct ksa *k;
 	int err;
 
-	if (c->mode == SA_TRANSPORT || c->sels.n || s->udp)
+	(void)s;
+	if (c->mode == SA_TRANSPORT || sa->set->n_sel)
 		return -EOPNOTSUPP;
 	k = calloc(1, sizeof *k);
 	if (!k)
@@ -384,6 +466,8 @@ static int install(struct daemon *d, struct sa *sa, const struct sa_spec *s, con
 	if (!k->conf)
 		return -ENOMEM;
 	*k->conf = *c;
+	if (sa->owner) /* what IKE asks of us; a file's word is not ours to change */
+		sa->window = k->conf->window = MIN(c->window, (uint32_t)XFRM_WINDOW_MAX);
 	life_init(&k->life, &c->life, now_ns());
 	sa->last_top = sa->ctr->top;
 	sa->first_pkts = sa->ctr->pkts;
@@ -391,7 +475,7 @@ static int install(struct daemon *d, struct sa *sa, const struct sa_spec *s, con
 		memset(load_replay(d->load) + sa->ctr->word_off, 0xff, sa->ctr->n_words * sizeof(uint64_t));
 	err = place(d, sa);
 	if (!err && sa->dir == SA_IN)
-		err = load_sa_in_set(d->load, htonl(sa->spi), &e);
+		err = enter(d, sa);
 	return err;
 }
 
@@ -429,10 +513,42 @@ static void expired(struct sa *sa, const struct xexpire *e)
 	gone(sa);
 }
 
+/* An inbound state's peer is elsewhere now. Links are told later: hear() is asked from amidst a change, too. */
+static void on_mapping(struct daemon *d, const struct xmapping *m)
+{
+	for (unsigned int i = 0; i < d->max_sas; i++) {
+		struct sa *sa = d->sas[i];
+
+		if (!sa || !sa->kernel || sa->dir != SA_IN || sa->spi != m->spi || !same(&sa->kernel->dst, &m->dst))
+			continue;
+		sa->kernel->heard = *m;
+		d->x_moved = true;
+	}
+}
+
+static void follow_peers(struct daemon *d)
+{
+	d->x_moved = false;
+	for (unsigned int i = 0; i < d->max_sas; i++) {
+		struct sa *sa = d->sas[i];
+		struct xmapping m;
+
+		if (!sa || !sa->kernel || !sa->kernel->heard.port)
+			continue;
+		m = sa->kernel->heard;
+		sa->kernel->heard.port = 0;
+		if (path_heard(sa->link, sa->link->cur_path, &m.to, m.port))
+			link_peer_moved(d, sa->link, sa->link->cur_path);
+	}
+}
+
 static void on_event(struct daemon *d, const struct nlmsghdr *h)
 {
+	struct xmapping m;
 	struct xexpire e;
 
+	if (xfrm_mapping_read(h, &m) && (m.if_id & XFRM_IF_ID_MASK) == xfrm_if_id(d->instance))
+		on_mapping(d, &m);
 	if (!xfrm_expire_read(h, &e) || !e.hard || (e.if_id & XFRM_IF_ID_MASK) != xfrm_if_id(d->instance))
 		return;
 	for (unsigned int i = 0; i < d->max_sas; i++) {
@@ -470,6 +586,7 @@ static void lost(struct daemon *d, struct sa *sa)
 	sa->adopted = false;
 	if (!ends(sa->link, sa->dir, &k->src, &k->dst))
 		return;
+	ports(sa->link, sa->dir, &k->sport, &k->dport);
 	/* in: what it may have taken since the last look; a mark far above would keep out a peer that says little */
 	err = add_state(d, sa, sa->dir == SA_OUT ? SKIP : 2 * k->step + LATE);
 	if (err)
@@ -510,14 +627,10 @@ static void look(struct daemon *d, struct sa *sa)
 
 static void limits(struct daemon *d, struct sa *sa)
 {
-	_Alignas(8) char buf[XFRM_MSG_LEN];
-	struct xstate s = state_of(d, sa);
-
 	if (!set(&sa->kernel->dst))
 		return;
 	look(d, sa);
-	if (put_limits(sa, &sa->kernel->seen, sa->ctr->top, &s))
-		request(d, xfrm_limit_msg(buf, &s), NULL, NULL);
+	amend(d, sa);
 }
 
 /* IVs are the kernel's: numbers mixed with a random start of each state. */
@@ -574,6 +687,14 @@ static void uninstall(struct daemon *d, struct sa *sa)
 	else
 		look(d, sa);
 	remove_state(d, sa);
+	forget(sa);
+}
+
+/* Nobody has an IKE daemon's key once we are gone. */
+static void close_sa(struct daemon *d, struct sa *sa)
+{
+	if (sa->kernel && sa->owner)
+		remove_state(d, sa);
 	forget(sa);
 }
 
@@ -680,6 +801,8 @@ void backend_xfrm_tick(struct daemon *d, uint64_t now)
 	if (!d->nl_x)
 		return;
 	hear(d);
+	if (d->x_moved)
+		follow_peers(d);
 	if (now < d->x_stat_ns)
 		return;
 	d->x_stat_ns = now + STAT_NS;
@@ -692,6 +815,33 @@ void backend_xfrm_tick(struct daemon *d, uint64_t now)
 	for (unsigned int i = 0; i < d->max_sas; i++)
 		if (d->sas[i] && d->sas[i]->kernel)
 			look_err(d, d->sas[i]);
+}
+
+static bool wanted(void *arg, const struct xfound *f)
+{
+	const struct daemon *d = arg;
+	const struct link *l;
+	uint32_t id = f->if_id & ~XFRM_IF_ID_MASK;
+
+	for (unsigned int i = 0; f->spi && i < d->max_sas; i++) {
+		const struct sa *sa = d->sas[i];
+
+		if (sa && sa->kernel && sa->spi == f->spi && same(&sa->kernel->dst, &f->dst))
+			return true;
+	}
+	l = !f->spi && id < d->max_links ? d->links[id] : NULL;
+	return l && l->x.ifindex && (!f->out || l->x.sa);
+}
+
+void backend_xfrm_sweep(struct daemon *d)
+{
+	struct nl *bus = d->nl_x;
+
+	if (!bus && nl_open_bus(&bus, d->underlay_fd, NETLINK_XFRM))
+		return;
+	xfrm_sweep(bus, XFRM_IF_ID_MASK, xfrm_if_id(d->instance), wanted, d);
+	if (!d->nl_x)
+		nl_close(bus);
 }
 
 void backend_xfrm_fini(struct daemon *d)
@@ -718,6 +868,8 @@ static int link_follow(struct daemon *d, struct link *l)
 		err = set_inner(d, l);
 	if (!err && !l->x.ready)
 		err = raise_device(d, l);
+	if (!err && l->n_paths && l->paths[l->cur_path].conf.encap == ENCAP_UDP)
+		err = encap_open(d);
 	for (struct sa *sa = l->sas; sa && !err; sa = sa->next)
 		if (sa->kernel)
 			err = place(d, sa);
@@ -748,6 +900,6 @@ static void link_leave(struct daemon *d, struct link *l)
 
 const struct backend backend_xfrm = {
 	.id = BACKEND_XFRM, .install = install, .use = use, .ask = ask, .look = look, .limits = limits, .used = used,
-	.over = over, .end_ns = end_ns, .end = end, .uninstall = uninstall, .close = forget, .link = link_follow,
+	.over = over, .end_ns = end_ns, .end = end, .uninstall = uninstall, .close = close_sa, .link = link_follow,
 	.unlink = link_leave,
 };

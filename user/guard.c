@@ -218,7 +218,7 @@ static int plan_make(struct gplan *p, const struct guard_set *set)
 	strcpy(p->instance, set->instance);
 	p->allow_ike = set->allow_ike;
 	p->kernel = set->kernel;
-	p->n_ports = MIN(set->n_ports, (unsigned int)WORKER_MAX);
+	p->n_ports = MIN(set->n_ports, (unsigned int)ARRAY_SIZE(p->ports));
 	memcpy(p->ports, set->ports, sizeof p->ports);
 	p->r = calloc(set->n_rules + 1, sizeof *p->r);
 	if (!p->r)

@@ -50,7 +50,7 @@ struct guard_set {
 	struct in6_addr *ends; /* of transport mode links: ESP, IKE and neighbour discovery, and nothing else */
 	unsigned int n_ends;   /* wins over peers */
 	bool allow_ike;         /* ESP and UDP 500, 4500 to and from anybody inside such a short prefix */
-	uint16_t ports[WORKER_MAX]; /* with allow_ike: of our own UDP sockets, as good as 4500 (sock.h) */
+	uint16_t ports[WORKER_MAX + 1]; /* with allow_ike: of our own UDP sockets, as good as 4500 (sock.h) */
 	unsigned int n_ports;
 	bool kernel;            /* some link's backend is the kernel: what has an XFRM state before it is no cleartext */
 };

@@ -23,7 +23,7 @@ struct gplan {
 	struct in6_addr *ends; /* likewise */
 	unsigned int n_ends;
 	bool allow_ike;
-	uint16_t ports[WORKER_MAX];
+	uint16_t ports[WORKER_MAX + 1];
 	unsigned int n_ports;
 	bool kernel;
 };

@@ -420,6 +420,7 @@ static uint16_t do_query(struct ike *k, const struct ike_id *id, struct ike_repl
 
 	if (!sa)
 		return IKE_NOT_FOUND;
+	sad_look(k->d, sa->link);
 	sad_query(sa, &u);
 	r->bytes = u.bytes;
 	r->packets = u.pkts;
@@ -920,11 +921,12 @@ static void on_demand(struct ike *k, struct link *l, uint64_t now)
 /* Nobody's packets either way, probes and dummies aside. */
 static void end_idle(struct ike *k, struct link *l, uint64_t now)
 {
+	struct link_ctr c;
 	uint64_t n;
 
-	if (!l->conf.auth.idle_s)
+	if (!l->conf.auth.idle_s || load_link_ctr(k->d->load, l->id, &c))
 		return;
-	n = l->w->ctr->out_pkts + l->w->ctr->in_pkts;
+	n = l->w->ctr->out_pkts + l->w->ctr->in_pkts + c.kernel_segs + c.opened_segs;
 	if (!sad_out(l) || n != l->idle_pkts || !l->idle_ns) {
 		l->idle_pkts = n;
 		l->idle_ns = sad_out(l) ? now : 0;

@@ -21,9 +21,11 @@
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 #include <unistd.h>
+#include "backend.h"
 #include "control.h"
 #include "device.h"
 #include "early.h"
+#include "encap.h"
 #include "guardian.h"
 #include "ike.h"
 #include "ike_conn.h"
@@ -254,7 +256,7 @@ static unsigned int name_hash(const char *s)
 
 static void make_workers(struct daemon *d)
 {
-	struct settings_ent set = {.flags = d->conf.esp_shared ? 0 : SETTINGS_F_ESP_OURS};
+	struct settings_ent set = {0};
 
 	for (unsigned int i = 0; i < d->n_workers; i++) {
 		struct worker_conf wc = {.index = i, .first_core = name_hash(d->pin_dir),
@@ -265,6 +267,8 @@ static void make_workers(struct daemon *d)
 		if (worker_new(&d->workers[i], &wc))
 			fatalx("worker %u cannot be made", i);
 	}
+	load_settings_get(d->load, &set); /* a predecessor's socket for the kernel's ESP serves until ours is there */
+	set.flags = d->conf.esp_shared ? 0 : SETTINGS_F_ESP_OURS;
 	d->use_xdp = d->conf.input != INPUT_SOCKET && worker_n_xsks(d->workers[0]) == 2;
 	set.flags |= d->use_xdp ? 0 : SETTINGS_F_SOCKET;
 	set.flags |= d->conf.audit ? SETTINGS_F_AUDIT : 0;
@@ -378,20 +382,27 @@ static int on_guardian(sd_event_source *s, int fd, uint32_t revents, void *arg)
 	struct ipsecd *r = arg;
 
 	log_warnx("the guardian died: starting another");
-	sd_event_source_set_enabled(s, SD_EVENT_OFF);
-	sd_event_source_unref(s);
-	close(r->guardian_fd);
 	find_guardian(r);
 	return 0;
 }
 
 static void find_guardian(struct ipsecd *r)
 {
-	int socks[4 * WORKER_MAX];
+	int socks[4 * WORKER_MAX + 2];
 	unsigned int n = 0;
+
+	if (r->guardian_src) {
+		sd_event_source_set_enabled(r->guardian_src, SD_EVENT_OFF);
+		r->guardian_src = sd_event_source_unref(r->guardian_src);
+		close(r->guardian_fd);
+	}
 
 	for (unsigned int i = 0; i < r->d.n_workers; i++)
 		n += worker_socks(r->d.workers[i], socks + n);
+	if (r->d.encap.udp_port) {
+		socks[n++] = r->d.encap.udp4;
+		socks[n++] = r->d.encap.udp6;
+	}
 	r->d.guardian_pid = 0;
 	r->guardian_fd = guardian_attach(&r->d, load_beat_fd(r->d.load), socks, n);
 	if (r->guardian_fd < 0) {
@@ -408,6 +419,11 @@ static void emit_event(struct daemon *d, json_t *ev)
 
 	if (r->ctl)
 		control_event(r->ctl, ev);
+}
+
+static void on_socks(struct daemon *d)
+{
+	find_guardian((struct ipsecd *)d);
 }
 
 static void on_life(struct daemon *d, const struct sa *sa, bool hard)
@@ -509,6 +525,7 @@ static void bring_up(struct ipsecd *r)
 	vip_sweep(d);
 	load_sweep(d->load);
 	sad_sweep(d);
+	backend_xfrm_sweep(d);
 }
 
 /* Each costs the kernel four IPv6 routes, and each change of a carrier a walk over all of them. */
@@ -555,6 +572,8 @@ static void shut(struct ipsecd *r)
 	for (unsigned int i = 0; i < d->n_workers; i++)
 		worker_free(d->workers[i]);
 	links_free(d);
+	if (d->encap.udp_port)
+		socks_close(&d->encap);
 	nest_close(d->nest);
 	endpoints_close(d->endpoints);
 	muster_free(d);
@@ -604,8 +623,10 @@ int main(int argc, char **argv)
 	r.d.endpoints = endpoints_open(r.d.state_dir);
 	early_says(r.d.early, "workers", 0, 0);
 	make_workers(&r.d);
+	encap_adopt(&r.d);
 	open_events(&r);
 	find_guardian(&r);
+	r.d.on_socks = on_socks;
 	bring_up(&r);
 	ready(&r);
 	sd_event_loop(r.ev);

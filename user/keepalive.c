@@ -11,14 +11,17 @@
 
 static bool wanted(const struct wlink *l, const struct wpath *p)
 {
-	return l->keepalive_ns && wlink_can_send(l) && p->in_use && p->encap == ENCAP_UDP && !IN6_IS_ADDR_UNSPECIFIED(&p->remote);
+	bool can = wlink_can_send(l) || (l->kernel && l->admin_up);
+
+	return l->keepalive_ns && can && p->in_use && p->encap == ENCAP_UDP && !IN6_IS_ADDR_UNSPECIFIED(&p->remote);
 }
 
 static void tick(struct worker *w, struct wlink *l, unsigned int path)
 {
 	struct wpath *p = &l->paths[path];
 	struct wpath_live *v = &p->live;
-	uint64_t n = atomic_load_explicit(&v->envelopes, memory_order_relaxed);
+	uint64_t n = atomic_load_explicit(&v->envelopes, memory_order_relaxed) +
+		     __atomic_load_n(&l->ctr->out_kernel_pkts, __ATOMIC_RELAXED);
 
 	if (n != v->n_left || !v->left_ns) {
 		v->n_left = n;

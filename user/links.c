@@ -604,6 +604,14 @@ static int move(struct daemon *d, struct link *l, enum link_backend b, FILE *err
 	return err;
 }
 
+/* It holds them for installed: so it makes them anew. */
+static void tell_ike_gone(struct daemon *d, const struct link *l)
+{
+	for (const struct sa *sa = l->sas; sa && d->on_life; sa = sa->next)
+		if (sa->owner && sa->dir == SA_IN) /* it stands for its pair */
+			d->on_life(d, sa, true);
+}
+
 int link_set(struct daemon *d, struct link *l, const struct link_conf *c, FILE *errs)
 {
 	bool other = strcmp(l->conf.sa_file, c->sa_file) || strcmp(l->conf.ike, c->ike); /* source of keys */
@@ -631,6 +639,7 @@ int link_set(struct daemon *d, struct link *l, const struct link_conf *c, FILE *
 	moves = l->backend != b && !reload && !l->no_backend && move_can(l);
 	reload |= l->no_backend || (l->backend != b && !moves);
 	if (l->backend != b && !moves) {
+		tell_ike_gone(d, l);
 		sad_flush_link(d, l);
 		backend_of(l)->unlink(d, l);
 	}
@@ -947,25 +956,28 @@ static void update_state(struct daemon *d, struct link *l, uint64_t now)
 	show_state(d, l); /* also when the guardian lowered it meanwhile */
 }
 
+static void tell_moved(struct daemon *d, const struct link *l, unsigned int i)
+{
+	const struct link_path *p = &l->paths[i];
+	char buf[INET6_ADDRSTRLEN];
+
+	if (d->endpoints && p->conf.any)
+		endpoints_note(d->endpoints, l->conf.peer, i, &p->remote, p->conf.encap == ENCAP_UDP ? p->port : 0);
+	log_info("%s (%s): the peer is now at %s port %u%s", l->conf.name, l->conf.peer, addr_str(&p->remote, buf),
+		 p->port, l->n_paths > 1 ? ", by one of its paths" : "");
+}
+
 /* The worker learned where the peer is now. */
 static bool take_endpoint(struct daemon *d, struct link *l)
 {
 	uint32_t moved = atomic_load(&l->w->live.moved);
-	char buf[INET6_ADDRSTRLEN];
 
 	if (moved == l->moved_seen)
 		return false;
 	l->moved_seen = moved;
-	for (unsigned int i = 0; i < l->n_paths; i++) {
-		struct link_path *p = &l->paths[i];
-
-		if (!path_take_endpoint(l, i))
-			continue;
-		if (d->endpoints && p->conf.any)
-			endpoints_note(d->endpoints, l->conf.peer, i, &p->remote, p->conf.encap == ENCAP_UDP ? p->port : 0);
-		log_info("%s (%s): the peer is now at %s port %u%s", l->conf.name, l->conf.peer, addr_str(&p->remote, buf),
-			 p->port, l->n_paths > 1 ? ", by one of its paths" : "");
-	}
+	for (unsigned int i = 0; i < l->n_paths; i++)
+		if (path_take_endpoint(l, i))
+			tell_moved(d, l, i);
 	l->moved_ns = now_ns();
 	event(d, l, "endpoint-moved");
 	return true;
@@ -998,6 +1010,16 @@ void link_follow_path(struct daemon *d, struct link *l)
 	path_lookup(d, l);
 	path_push(d, l);
 	path_changed(d, l);
+}
+
+void link_peer_moved(struct daemon *d, struct link *l, unsigned int path)
+{
+	tell_moved(d, l, path);
+	l->moved_ns = now_ns();
+	event(d, l, "endpoint-moved");
+	link_follow_path(d, l);
+	if (d->on_moved)
+		d->on_moved(d, l);
 }
 
 static void follow_paths(struct daemon *d, struct link *l)

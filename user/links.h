@@ -17,6 +17,7 @@
 #include "ledger.h"
 #include "nl.h"
 #include "pkt.h"
+#include "sock.h"
 #include "worker.h"
 
 enum { SLACK_MS = 150 /* a tick and a half: our own clockwork is no reason to call somebody dead */ };
@@ -151,6 +152,12 @@ struct link_path {
 	uint64_t usable_ns;     /* since when it has a remote and a route, 0 = it has not */
 };
 
+/** path_port() - the peer's, of envelopes in UDP */
+static inline uint16_t path_port(const struct link_path *p)
+{
+	return p->learned && p->port ? p->port : p->conf.port;
+}
+
 /** struct vips - virtual addresses that are there */
 struct vips {
 	struct in6_addr a[VIPS_MAX];
@@ -229,6 +236,8 @@ struct daemon {
 	struct nl *nl_x;      /* XFRM of the underlay; NULL until a link wants it; backend_xfrm.c's, as what follows */
 	int x_events, x_stat; /* open with it, -1 = not to be had: its notifications, its counters of errors */
 	uint64_t x_stat_sum, x_stat_ns; /* over what those said last; when they are read again */
+	bool x_moved;         /* some SA's peer was heard elsewhere */
+	struct socks encap;   /* what comes in UDP for the kernel; udp_port 0 = not open; encap.c's */
 	struct load *load;
 	struct nest *nest;    /* told where links are and lead, for the workers; NULL in tests */
 	struct worker *workers[WORKER_MAX];
@@ -276,6 +285,7 @@ struct daemon {
 	struct early *early;         /* while ipsecd starts: who asks is told how far it is */
 	struct ike *ike;      /* the IKE daemon's door; NULL = none */
 	struct ike_conn *ike_conn; /* what the IKE daemon is told of links; NULL = nothing */
+	void (*on_socks)(struct daemon *d); /* the guardian shall hold what was opened; NULL: it will anyway */
 	/* for the IKE daemon, each may be NULL: an SA of its reached a limit; a peer moved; another one said hello */
 	void (*on_life)(struct daemon *d, const struct sa *sa, bool hard);
 	void (*on_moved)(struct daemon *d, const struct link *l);
@@ -314,6 +324,8 @@ int link_set(struct daemon *d, struct link *l, const struct link_conf *c, FILE *
 void link_admin(struct daemon *d, struct link *l, bool up);
 /** link_follow_sa() - another SA is in use, or none: configuration, MTU (its suite's) and BPF shall know */
 void link_follow_sa(struct daemon *d, struct link *l);
+/** link_peer_moved() - it was heard there (path_heard()): the same, and the monitors, the IKE daemon and the disk, too */
+void link_peer_moved(struct daemon *d, struct link *l, unsigned int path);
 /** link_follow_path() - its envelopes go elsewhere: routes, MTU, guards and BPF shall know */
 void link_follow_path(struct daemon *d, struct link *l);
 /** link_inner() - sources the peer may use: what `inner` says, its far addresses, fe80::/64; n 0 = any. Return: 0, -ENOMEM */

@@ -87,6 +87,8 @@ int load_inner_del(struct load *l, uint32_t id, const struct prefix *p);
 int load_peer_set(struct load *l, const struct in6_addr *a);
 int load_peer_del(struct load *l, const struct in6_addr *a);
 int load_worker_set(struct load *l, uint32_t worker, const struct worker_ent *e);
+/** load_settings_get() - also what a predecessor set */
+int load_settings_get(struct load *l, struct settings_ent *e);
 int load_settings_set(struct load *l, const struct settings_ent *e);
 int load_mark_set(struct load *l, uint32_t mark, const struct mark_ent *e);
 int load_mark_del(struct load *l, uint32_t mark);

@@ -324,6 +324,13 @@ int load_worker_set(struct load *l, uint32_t worker, const struct worker_ent *e)
 	return put(l, MAP_workers, &worker, e);
 }
 
+int load_settings_get(struct load *l, struct settings_ent *e)
+{
+	uint32_t zero = 0;
+
+	return bpf_map_lookup_elem(l->map[MAP_settings], &zero, e);
+}
+
 int load_settings_set(struct load *l, const struct settings_ent *e)
 {
 	uint32_t zero = 0;

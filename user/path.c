@@ -23,6 +23,7 @@ const char *path_state_name(enum path_state s)
 	return s < PATH_STATE_MAX ? state_names[s] : "unknown";
 }
 
+static const uint64_t LEARN_GAP_NS = 100 * 1000 * 1000;
 enum { DNS_OK_S = 60, DNS_RETRY_S = 5, TOLD_S = 600 /* RFC 1191 6.3, RFC 8201 4 */,
        LOOP_DOUBLES = 6 /* 64 s */ };
 static const uint64_t LOOP_HOLD_NS = 1000000000;
@@ -228,6 +229,21 @@ bool path_from_ike(struct link *l, const struct in6_addr *remote, uint16_t port,
 	return true;
 }
 
+bool path_heard(struct link *l, unsigned int i, const struct in6_addr *remote, uint16_t port)
+{
+	struct link_path *p = &l->paths[i];
+
+	if (p->conf.encap != ENCAP_UDP || !(l->n_paths == 1 || p->conf.any) || !path_conf_from(&p->conf, remote) ||
+	    now_ns() < l->moved_ns + LEARN_GAP_NS)
+		return false;
+	if (!memcmp(&p->remote, remote, sizeof *remote) && path_port(p) == port)
+		return false;
+	p->remote = *remote;
+	p->port = port;
+	p->learned = true;
+	return true;
+}
+
 bool path_take_endpoint(struct link *l, unsigned int i)
 {
 	const struct wpath *wp = &l->w->paths[i];
@@ -235,7 +251,7 @@ bool path_take_endpoint(struct link *l, unsigned int i)
 	bool news;
 
 	pthread_mutex_lock(&l->w->path_lock);
-	news = wp->learn && (memcmp(&p->remote, &wp->remote, sizeof p->remote) || (p->learned ? p->port : p->conf.port) != wp->port);
+	news = wp->learn && (memcmp(&p->remote, &wp->remote, sizeof p->remote) || path_port(p) != wp->port);
 	if (news) {
 		p->remote = wp->remote;
 		p->port = wp->port;
@@ -559,7 +575,7 @@ static int push_in_worker(struct worker *w, void *arg)
 		/* what was learned since we looked is newer */
 		if (!wp->learn || wl->live.moved == l->moved_seen) {
 			wp->remote = p->remote;
-			wp->port = p->learned ? p->port : p->conf.port;
+			wp->port = path_port(p);
 		}
 		wp->local = p->conf.has_local ? p->conf.local : (struct in6_addr)IN6ADDR_ANY_INIT;
 		wp->encap = p->conf.encap;

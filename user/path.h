@@ -37,6 +37,11 @@ void path_push(struct daemon *d, struct link *l);
  * everybody. Return: true when something changed
  */
 bool path_from_ike(struct link *l, const struct in6_addr *remote, uint16_t port, enum encap encap);
+/**
+ * path_heard() - the kernel heard the peer of path i, authentic and in UDP, at another address or port
+ * Return: true when that is news, and `from` allows it; not more often than a worker would learn
+ */
+bool path_heard(struct link *l, unsigned int i, const struct in6_addr *remote, uint16_t port);
 /** path_take_endpoint() - copy what the worker learned of path i. Return: true when that was news */
 bool path_take_endpoint(struct link *l, unsigned int i);
 void path_free(struct link *l);

@@ -373,6 +373,8 @@ static struct guard_set empty_set(const struct daemon *d)
 
 	for (unsigned int i = 0; i < d->n_workers; i++)
 		s.ports[i] = worker_udp_port(d->workers[i]);
+	if (d->encap.udp_port)
+		s.ports[s.n_ports++] = d->encap.udp_port;
 	return s;
 }
 

@@ -87,7 +87,7 @@ static int release_kernel(const char *instance)
 
 	if (err)
 		return 0;
-	err = xfrm_sweep(bus, XFRM_IF_ID_MASK, xfrm_if_id(instance));
+	err = xfrm_sweep(bus, XFRM_IF_ID_MASK, xfrm_if_id(instance), NULL, NULL);
 	nl_close(bus);
 	return err;
 }

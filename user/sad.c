@@ -524,7 +524,7 @@ void sad_close(struct daemon *d, struct sa *sa)
 	if (sa->dir == SA_IN && sa->ctr && sa->ledger)
 		ledger_mark_in(sa->ledger, sa->ctr->top);
 	if (sa->installed)
-		sa->backend->close(sa);
+		sa->backend->close(d, sa);
 	saset_leave(sa);
 	ledger_close(sa->ledger);
 	sa_free(sa);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <netinet/in.h> /* before linux/xfrm.h, or both define struct in6_addr */
 #include <errno.h>
+#include <linux/filter.h>
 #include <linux/xfrm.h>
 #include <netinet/ip.h>
 #include <netinet/udp.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -86,17 +88,40 @@ static int bind_port(int fd, int family, uint16_t port)
 	return r ? -errno : 0;
 }
 
-/* port 0: the kernel chooses one. */
-static int udp_open(int family, uint16_t port)
+static void tune_worker(int fd, int family)
 {
-	int err, fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP);
+	tune(fd, family);
+	on(fd, IPPROTO_UDP, UDP_GRO, 1);
+}
+
+/* The filter is asked for what is no ESP, and lets nothing wait in the socket. */
+static int tune_kernel(int fd, int family)
+{
+	struct sock_filter nothing = BPF_STMT(BPF_RET | BPF_K, 0);
+	struct sock_fprog filter = {1, &nothing};
+
+	if (family == AF_INET6)
+		on(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+	bypass(fd, family);
+	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) ||
+	    on(fd, IPPROTO_UDP, UDP_ENCAP, UDP_ENCAP_ESPINUDP))
+		return -errno;
+	return 0;
+}
+
+/* port 0: the kernel chooses one. */
+static int udp_open(int family, uint16_t port, bool for_kernel)
+{
+	int err = 0, fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP);
 
 	if (fd < 0)
 		return -errno;
-	tune(fd, family);
-	on(fd, IPPROTO_UDP, UDP_GRO, 1);
+	if (for_kernel)
+		err = tune_kernel(fd, family);
+	else
+		tune_worker(fd, family);
 	on(fd, IPPROTO_UDP, UDP_NO_CHECK6_RX, 1); /* RFC 6935: the ICV says more than a checksum */
-	err = bind_port(fd, family, port);
+	err = err ? err : bind_port(fd, family, port);
 	if (!err)
 		return fd;
 	close(fd);
@@ -112,16 +137,16 @@ static uint16_t port_of(int fd)
 }
 
 /* One number for both families; the other family may have lent it to somebody else. */
-static int udp_pair(struct socks *s)
+static int udp_pair(struct socks *s, bool for_kernel)
 {
 	int err = 0;
 
 	for (unsigned int i = 0; i < PORT_TRIES; i++) {
-		s->udp4 = udp_open(AF_INET, 0);
+		s->udp4 = udp_open(AF_INET, 0, for_kernel);
 		if (s->udp4 < 0)
 			return s->udp4;
 		s->udp_port = port_of(s->udp4);
-		s->udp6 = udp_open(AF_INET6, s->udp_port);
+		s->udp6 = udp_open(AF_INET6, s->udp_port, for_kernel);
 		err = s->udp6 < 0 ? s->udp6 : 0;
 		if (err != -EADDRINUSE)
 			break;
@@ -147,7 +172,12 @@ static int open_inside(void *arg)
 	s->raw6 = raw_open(AF_INET6, a->c->filter_fd);
 	if (s->raw6 < 0 && s->raw6 != -EAFNOSUPPORT)
 		return s->raw6;
-	return udp_pair(s);
+	return udp_pair(s, false);
+}
+
+static int open_for_kernel(void *arg)
+{
+	return udp_pair(arg, true);
 }
 
 int socks_open(struct socks *s, const struct socks_conf *c)
@@ -162,6 +192,17 @@ int socks_open(struct socks *s, const struct socks_conf *c)
 	return err;
 }
 
+int socks_open_kernel(struct socks *s, int underlay_fd)
+{
+	int err;
+
+	*s = (struct socks){-1, -1, -1, -1, 0};
+	err = ns_call(underlay_fd, open_for_kernel, s);
+	if (err)
+		socks_close(s);
+	return err;
+}
+
 void socks_close(struct socks *s)
 {
 	int *fds[] = {&s->raw4, &s->raw6, &s->udp4, &s->udp6};
@@ -171,6 +212,7 @@ void socks_close(struct socks *s)
 			close(*fds[i]);
 		*fds[i] = -1;
 	}
+	s->udp_port = 0;
 }
 
 static unsigned long find_inode(const char *table, uint16_t port)

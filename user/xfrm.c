@@ -159,13 +159,17 @@ static bool put_numbers(struct nlmsghdr *h, const struct xstate *s)
 	return true;
 }
 
+/* Without a threshold it would tell of every packet that comes from elsewhere. */
 static void put_encap(struct nlmsghdr *h, const struct xstate *s)
 {
 	struct xfrm_encap_tmpl e = {.encap_type = UDP_ENCAP_ESPINUDP, .encap_sport = htons(s->sport),
 				    .encap_dport = htons(s->dport)};
 
-	if (s->sport)
-		mnl_attr_put(h, XFRMA_ENCAP, sizeof e, &e);
+	if (!s->sport)
+		return;
+	mnl_attr_put(h, XFRMA_ENCAP, sizeof e, &e);
+	if (s->conf->dir == SA_IN)
+		mnl_attr_put_u32(h, XFRMA_MTIMER_THRESH, XFRM_MOVED_S);
 }
 
 static void put_no_limit(struct xfrm_lifetime_cfg *l)
@@ -300,7 +304,7 @@ bool xfrm_err_read(const struct nlmsghdr *h, struct xerr *e)
 
 int xfrm_watch(void)
 {
-	struct sockaddr_nl sa = {.nl_family = AF_NETLINK, .nl_groups = XFRMGRP_EXPIRE};
+	struct sockaddr_nl sa = {.nl_family = AF_NETLINK, .nl_groups = XFRMGRP_EXPIRE | 1 << (XFRMNLGRP_MAPPING - 1)};
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_XFRM), err;
 
 	if (fd < 0)
@@ -335,6 +339,18 @@ bool xfrm_expire_read(const struct nlmsghdr *h, struct xexpire *e)
 			      .by_pkts = x.state.curlft.packets >= x.state.lft.hard_packet_limit,
 			      .by_bytes = x.state.curlft.bytes >= x.state.lft.hard_byte_limit};
 	return x.state.id.proto == IPPROTO_ESP;
+}
+
+bool xfrm_mapping_read(const struct nlmsghdr *h, struct xmapping *m)
+{
+	struct xfrm_user_mapping x;
+
+	if (h->nlmsg_type != XFRM_MSG_MAPPING || mnl_nlmsg_get_payload_len(h) < sizeof x)
+		return false;
+	memcpy(&x, mnl_nlmsg_get_payload(h), sizeof x);
+	*m = (struct xmapping){.spi = ntohl(x.id.spi), .if_id = x.reqid, .dst = address(&x.id.daddr, x.id.family),
+			       .to = address(&x.new_saddr, x.id.family), .port = ntohs(x.new_sport)};
+	return x.id.proto == IPPROTO_ESP;
 }
 
 /* ---- policies ---- */
@@ -412,17 +428,10 @@ uint32_t xfrm_if_id(const char *instance)
 	return 0xe0000000u | ((h ^ h >> 12) & 0xfff) << 16;
 }
 
-/* Of a state or policy: what it takes to delete it. */
-struct found {
-	uint32_t if_id, spi;
-	struct in6_addr dst;
-	bool out, is4;
-};
-
 static bool read_state(const struct nlmsghdr *h, void *row)
 {
 	struct xfrm_usersa_info i;
-	struct found *f = row;
+	struct xfound *f = row;
 
 	if (h->nlmsg_type != XFRM_MSG_NEWSA || mnl_nlmsg_get_payload_len(h) < sizeof i)
 		return false;
@@ -436,7 +445,7 @@ static bool read_state(const struct nlmsghdr *h, void *row)
 static bool read_policy(const struct nlmsghdr *h, void *row)
 {
 	struct xfrm_userpolicy_info i;
-	struct found *f = row;
+	struct xfound *f = row;
 
 	if (h->nlmsg_type != XFRM_MSG_NEWPOLICY || mnl_nlmsg_get_payload_len(h) < sizeof i)
 		return false;
@@ -447,11 +456,18 @@ static bool read_policy(const struct nlmsghdr *h, void *row)
 	return i.dir == XFRM_POLICY_OUT || i.dir == XFRM_POLICY_IN;
 }
 
-static int each_found(struct nl *bus, uint16_t type, size_t head, nl_row_fn read, uint32_t mask, uint32_t if_id)
+/* struct sweep - what is to be deleted */
+struct sweep {
+	uint32_t mask, if_id;
+	bool (*keep)(void *arg, const struct xfound *f);
+	void *arg;
+};
+
+static int each_found(struct nl *bus, uint16_t type, size_t head, nl_row_fn read, const struct sweep *s)
 {
 	_Alignas(8) char buf[XFRM_MSG_LEN];
 	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
-	struct found *f;
+	struct xfound *f;
 	void *rows;
 	size_t n;
 	int err, first = 0;
@@ -466,7 +482,7 @@ static int each_found(struct nl *bus, uint16_t type, size_t head, nl_row_fn read
 	for (size_t i = 0; i < n; i++) {
 		struct xpolicy p = {.out = f[i].out, .is4 = f[i].is4, .if_id = f[i].if_id};
 
-		if ((f[i].if_id & mask) != if_id)
+		if ((f[i].if_id & s->mask) != s->if_id || (s->keep && s->keep(s->arg, &f[i])))
 			continue;
 		err = nl_request(bus, type == XFRM_MSG_GETSA ? xfrm_state_del_msg(buf, &f[i].dst, f[i].spi)
 							     : xfrm_policy_del_msg(buf, &p), NULL, NULL);
@@ -476,11 +492,12 @@ static int each_found(struct nl *bus, uint16_t type, size_t head, nl_row_fn read
 	return first;
 }
 
-int xfrm_sweep(struct nl *bus, uint32_t mask, uint32_t if_id)
+int xfrm_sweep(struct nl *bus, uint32_t mask, uint32_t if_id, bool (*keep)(void *arg, const struct xfound *f), void *arg)
 {
-	int err = each_found(bus, XFRM_MSG_GETPOLICY, sizeof(struct xfrm_userpolicy_id), read_policy, mask, if_id);
+	struct sweep s = {mask, if_id, keep, arg};
+	int err = each_found(bus, XFRM_MSG_GETPOLICY, sizeof(struct xfrm_userpolicy_id), read_policy, &s);
 
-	return each_found(bus, XFRM_MSG_GETSA, 0, read_state, mask, if_id) ?: err;
+	return each_found(bus, XFRM_MSG_GETSA, 0, read_state, &s) ?: err;
 }
 
 /* ---- what this kernel can ---- */

@@ -17,6 +17,7 @@ enum {
 	XFRM_MSG_LEN = 2048,     /* room for any message here */
 	XFRM_WINDOW_MAX = 4096,  /* the kernel's largest */
 	XFRM_WINDOW_OUT = 32,    /* it wants one of outbound states with ESN, too */
+	XFRM_MOVED_S = 1,        /* of a peer that goes on sending from another port it tells no more often */
 };
 
 /** struct xstate - one SA as the kernel is told of it */
@@ -54,6 +55,14 @@ struct xerr {
 	uint32_t old, dup, icv; /* left of the window, seen before, not authentic */
 };
 
+/** struct xmapping - the peer of an inbound state in UDP is somewhere else: an authentic packet came from there */
+struct xmapping {
+	uint32_t spi, if_id;
+	struct in6_addr dst; /* of the state */
+	struct in6_addr to;
+	uint16_t port;       /* host order */
+};
+
 /** struct xexpire - a state whose life is over, or soon will be, as the kernel tells it */
 struct xexpire {
 	uint32_t spi, if_id;
@@ -66,7 +75,8 @@ struct xexpire {
 /** xfrm_state_msg() - into buf[XFRM_MSG_LEN], aligned to 8. NULL: a suite or window the kernel has no words for */
 struct nlmsghdr *xfrm_state_msg(void *buf, const struct xstate *s);
 /**
- * xfrm_limit_msg() - of a state that stands, all that it may be told anew: its limits; as xfrm_state_msg()
+ * xfrm_limit_msg() - of a state that stands, all that it may be told anew: its limits, and ports if it is in UDP
+ * already; as xfrm_state_msg()
  * No key goes over the wire: what the kernel does not look at is zero.
  */
 struct nlmsghdr *xfrm_limit_msg(void *buf, const struct xstate *s);
@@ -81,10 +91,12 @@ bool xfrm_use_read(const struct nlmsghdr *h, enum sa_dir dir, struct xuse *u);
  */
 struct nlmsghdr *xfrm_err_msg(void *buf, const struct in6_addr *dst, uint32_t spi);
 bool xfrm_err_read(const struct nlmsghdr *h, struct xerr *e);
-/** xfrm_watch() - a socket that hears of states whose life is over, in the caller's namespace. Return: fd, or -errno */
+/** xfrm_watch() - a socket that hears of states whose life is over, and of peers that moved, in the caller's namespace. Return: fd, or -errno */
 int xfrm_watch(void);
 /** xfrm_expire_read() - one message of it. Return: is it about an ESP state with an if_id? */
 bool xfrm_expire_read(const struct nlmsghdr *h, struct xexpire *e);
+/** xfrm_mapping_read() - one message of it. Return: is it about an ESP state of ours (reqid = if_id)? */
+bool xfrm_mapping_read(const struct nlmsghdr *h, struct xmapping *m);
 /** xfrm_policy_msg() - adds, or replaces an equal one's template */
 struct nlmsghdr *xfrm_policy_msg(void *buf, const struct xpolicy *p);
 /** xfrm_policy_get_msg() - is it there? -ENOENT = no */
@@ -94,8 +106,20 @@ struct nlmsghdr *xfrm_policy_del_msg(void *buf, const struct xpolicy *p);
 enum { XFRM_IF_ID_MASK = 0xffff0000 };
 /** xfrm_if_id() - those of an instance; the lower half is the link's. Far from what people count with */
 uint32_t xfrm_if_id(const char *instance);
-/** xfrm_sweep() - delete every state and policy whose if_id is this one under the mask. Return: 0 or the first -errno */
-int xfrm_sweep(struct nl *bus, uint32_t mask, uint32_t if_id);
+/** struct xfound - a state or policy that is there: what it takes to delete it */
+struct xfound {
+	uint32_t if_id;
+	uint32_t spi;        /* of a state; 0 = it is a policy */
+	struct in6_addr dst; /* of a state */
+	bool out, is4;       /* of a policy */
+};
+
+/**
+ * xfrm_sweep() - delete every state and policy whose if_id is this one under the mask
+ * @keep: says which are to stay; NULL = none
+ * Return: 0 or the first -errno
+ */
+int xfrm_sweep(struct nl *bus, uint32_t mask, uint32_t if_id, bool (*keep)(void *arg, const struct xfound *f), void *arg);
 
 /**
  * xfrm_probe() - does this kernel do ESP, and has it xfrm devices?

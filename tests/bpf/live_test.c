@@ -39,8 +39,8 @@ enum {
 	N_FRAMES = 64,
 	FRAME = 4096,
 };
-enum { SPI_XDP = 0x1001, SPI_A = 0x15002001, SPI_B = 0x15002002, SPI_ALIEN = 0x7777 };
-enum { PORT_PRIVATE = 41000 };
+enum { SPI_XDP = 0x1001, SPI_A = 0x15002001, SPI_B = 0x15002002, SPI_K = 0x15002003, SPI_ALIEN = 0x7777 };
+enum { PORT_PRIVATE = 41000, PORT_KERNEL = 41008 };
 
 static int W, K, U, P;
 static int tap, tap_if, b_if, r0_if, r1_if, w0_if, w1_if, u_if, p_if;
@@ -274,7 +274,8 @@ static void tables_set(void)
 	struct sa_in_ent xdp = {.slot = 5, .link = LINK_ID};
 	struct sa_in_ent a = {.slot = 6, .link = LINK_ID, .flags = SA_IN_F_SOCKET};
 	struct sa_in_ent b = {.slot = 7, .link = LINK_ID, .worker = 1, .flags = SA_IN_F_SOCKET};
-	struct settings_ent ours = {SETTINGS_F_ESP_OURS};
+	struct sa_in_ent k = {.slot = 8, .link = LINK_ID, .flags = SA_IN_F_KERNEL};
+	struct settings_ent ours = {.flags = SETTINGS_F_ESP_OURS};
 	struct prefix p = prefix("10.2.0.0/16");
 	int bad = 0;
 
@@ -282,7 +283,7 @@ static void tables_set(void)
 	bad |= load_worker_set(ld, 0, &both) | load_worker_set(ld, 1, &tap_only);
 	bad |= load_addr_set(ld, &us4) | load_addr_set(ld, &us6);
 	bad |= load_sa_in_set(ld, htonl(SPI_XDP), &xdp) | load_sa_in_set(ld, htonl(SPI_A), &a) |
-	       load_sa_in_set(ld, htonl(SPI_B), &b);
+	       load_sa_in_set(ld, htonl(SPI_B), &b) | load_sa_in_set(ld, htonl(SPI_K), &k);
 	bad |= load_settings_set(ld, &ours) | load_protect_set(ld, &p, PROTECT_F_BOTH);
 	bad |= load_funnel_set(ld, r1_if, XSK_RAW) | load_funnel_set(ld, w1_if, XSK_WIRE);
 	in(K);
@@ -796,6 +797,56 @@ static void natt_family(int family, const char *us, const char *them)
 	for (int *f = (int[]){w0, w1, fd, ike, at4500, other, -1}; *f >= 0; f++)
 		close(*f);
 	tables_set();
+}
+
+/*
+ * What is for an SA that the kernel has goes to the one socket for that, whoever is bound to 4500; before that
+ * socket is there, and after its death, it ends in silence.
+ */
+static void natt_kernel_family(int family, const char *us)
+{
+	struct settings_ent set = {.flags = SETTINGS_F_ESP_OURS};
+	static const uint8_t ike_msg[32];
+	uint8_t k[32], a[32], got[64];
+	int w0 = private_udp(family, 0), fd = sock(P, family, SOCK_DGRAM, 0, NULL, 0), recverr = 1, kernel, ike;
+	uint64_t gone;
+
+	esp_fill(k, sizeof(k), SPI_K);
+	esp_fill(a, sizeof(a), SPI_A);
+	assert_int_equal(setsockopt(fd, family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6,
+				    family == AF_INET ? IP_RECVERR : IPV6_RECVERR, &recverr, sizeof(recverr)), 0);
+	in(U);
+	assert_int_equal(load_attach_sock(ld, u_if, "u0"), 0);
+	gone = drops(DROP_WORKER_GONE);
+	assert_false(refused(fd, us, k, sizeof(k)));
+	set.kernel_port_be = htons(PORT_KERNEL);
+	assert_int_equal(load_settings_set(ld, &set), 0);
+	assert_false(refused(fd, us, k, sizeof(k)));
+	assert_int_equal(drops(DROP_WORKER_GONE) - gone, 2);
+	kernel = udp_on(U, family, PORT_KERNEL);
+	assert_false(refused(fd, us, k, sizeof(k)));
+	assert_int_equal(recv_ms(kernel, got, sizeof(got), WAIT_MS), sizeof(k));
+	assert_memory_equal(got, k, sizeof(k));
+	ike = udp_on(U, family, 4500);
+	send_to(fd, us, 4500, k, sizeof(k));
+	send_to(fd, us, 4500, a, sizeof(a));
+	send_to(fd, us, 4500, ike_msg, sizeof(ike_msg));
+	assert_int_equal(recv_ms(kernel, got, sizeof(got), WAIT_MS), sizeof(k));
+	assert_int_equal(recv_ms(w0, got, sizeof(got), WAIT_MS), sizeof(a));
+	assert_int_equal(recv_ms(ike, got, sizeof(got), WAIT_MS), sizeof(ike_msg));
+	assert_int_equal(recv_ms(ike, got, sizeof(got), QUIET_MS), 0);
+	assert_int_equal(recv_ms(kernel, got, sizeof(got), QUIET_MS), 0);
+	in(U);
+	assert_int_equal(load_detach_sock(ld, u_if, "u0"), 0);
+	for (int *f = (int[]){w0, fd, kernel, ike, -1}; *f >= 0; f++)
+		close(*f);
+	tables_set();
+}
+
+static void natt_kernel(void **state)
+{
+	natt_kernel_family(AF_INET, "192.0.2.1");
+	natt_kernel_family(AF_INET6, "2001:db8::1");
 }
 
 static void natt(void **state)
@@ -1318,7 +1369,7 @@ int main(void)
 		cmocka_unit_test(deliver_stale),   cmocka_unit_test(wire_to_xsk),
 		cmocka_unit_test(wire_silent),     cmocka_unit_test(wire_refused),
 		cmocka_unit_test(filter),          cmocka_unit_test(natt),
-		cmocka_unit_test(natt_clsact),
+		cmocka_unit_test(natt_clsact),     cmocka_unit_test(natt_kernel),
 		cmocka_unit_test(guard_tcx),       cmocka_unit_test(guard_clsact),
 		cmocka_unit_test(clsact_put_back), cmocka_unit_test(clsact_released),
 		cmocka_unit_test(guard_first),     cmocka_unit_test(guard_l3),

@@ -553,7 +553,7 @@ static void tables_set(void)
 
 static void row_set(const struct row *r)
 {
-	struct settings_ent s = {r->settings};
+	struct settings_ent s = {.flags = r->settings};
 	struct link_ent e = {
 		.flags = ((LINK_F_USED | LINK_F_OUT_SA) | r->link_flags) & ~r->link_flags_off,
 		.b_ifindex = LO,

@@ -91,6 +91,9 @@ static void test_states(void **st)
 	c = conf(AEAD_AES_GCM_128, SA_IN);
 	s = state(&c, "2001:db8::1", "2001:db8::2");
 	same_state(&s, GOLDEN_GCM128_IN6);
+	s.sport = 20612;
+	s.dport = 4500;
+	same_state(&s, GOLDEN_GCM128_IN6_UDP);
 	c = conf(AEAD_CHACHA20_POLY1305, SA_OUT);
 	s = state(&c, "198.51.100.1", "198.51.100.2");
 	s.sport = s.dport = 4500;
@@ -256,6 +259,56 @@ static void test_errors_and_expiry(void **st)
 	assert_false(xfrm_expire_read(h, &e));
 }
 
+/* A state that stands is told new ports, as the kernel takes them: with the whole of XFRMA_ENCAP. */
+static void test_new_port(void **st)
+{
+	struct sa_conf c = conf(AEAD_AES_GCM_128, SA_OUT);
+	struct xstate s = state(&c, "198.51.100.1", "198.51.100.2");
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+	const struct xfrm_encap_tmpl *e = NULL;
+	const struct nlattr *a;
+	struct nlmsghdr *h;
+
+	s.sport = 4500;
+	s.dport = 20612;
+	h = xfrm_limit_msg(buf, &s);
+	mnl_attr_for_each(a, h, sizeof(struct xfrm_usersa_info))
+		if (mnl_attr_get_type(a) == XFRMA_ENCAP)
+			e = mnl_attr_get_payload(a);
+	assert_int_equal(h->nlmsg_type, XFRM_MSG_UPDSA);
+	assert_non_null(e);
+	assert_int_equal(e->encap_type, 2); /* RFC 3948, not its drafts */
+	assert_int_equal(ntohs(e->encap_sport), 4500);
+	assert_int_equal(ntohs(e->encap_dport), 20612);
+}
+
+static void test_mapping(void **st)
+{
+	struct xfrm_user_mapping x = {.reqid = 0xe5010007, .new_sport = htons(20612), .old_sport = htons(4500)};
+	struct in6_addr dst = ip("198.51.100.2"), to = ip("203.0.113.9");
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
+	struct xmapping m;
+	struct xexpire e;
+
+	x.id = (struct xfrm_usersa_id){.spi = htonl(0x12345678), .family = AF_INET, .proto = IPPROTO_ESP};
+	inet_pton(AF_INET, "198.51.100.2", &x.id.daddr.a4);
+	inet_pton(AF_INET, "198.51.100.1", &x.old_saddr.a4);
+	inet_pton(AF_INET, "203.0.113.9", &x.new_saddr.a4);
+	h->nlmsg_type = XFRM_MSG_MAPPING;
+	memcpy(mnl_nlmsg_put_extra_header(h, sizeof x), &x, sizeof x);
+	assert_true(xfrm_mapping_read(h, &m));
+	assert_true(m.spi == 0x12345678 && m.if_id == 0xe5010007 && m.port == 20612);
+	assert_memory_equal(&m.dst, &dst, sizeof dst);
+	assert_memory_equal(&m.to, &to, sizeof to);
+	assert_false(xfrm_expire_read(h, &e));
+	h->nlmsg_len -= 4;
+	assert_false(xfrm_mapping_read(h, &m));
+	h->nlmsg_len += 4;
+	h->nlmsg_type = XFRM_MSG_EXPIRE;
+	assert_false(xfrm_mapping_read(h, &m));
+}
+
 static void test_if_ids(void **st)
 {
 	assert_int_not_equal(xfrm_if_id("default"), xfrm_if_id("lab"));
@@ -268,7 +321,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_states),	cmocka_unit_test(test_policies), cmocka_unit_test(test_delete),
 		cmocka_unit_test(test_numbers), cmocka_unit_test(test_limits_without_key),
-		cmocka_unit_test(test_use),	cmocka_unit_test(test_errors_and_expiry), cmocka_unit_test(test_if_ids),
+		cmocka_unit_test(test_use),	cmocka_unit_test(test_errors_and_expiry), cmocka_unit_test(test_new_port),
+		cmocka_unit_test(test_mapping), cmocka_unit_test(test_if_ids),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
