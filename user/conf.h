@@ -126,6 +126,7 @@ struct link_conf {
 	enum input_mode input;
 	enum link_backend backend;
 	uint32_t tfc;            /* pad shorter inner packets to this; 0 = off, TFC_MTU = to the device's MTU */
+	uint32_t cores;          /* workers that carry it, WORKER_MAX = as many as there are; 0 = one */
 	uint32_t cover;          /* dummies per second, at most COVER_MAX; 0 = off */
 	struct outer_conf outer; /* dscp, ecn, ttl, df */
 	bool down;               /* state = down */

@@ -349,6 +349,16 @@ static int set_tfc(struct link_conf *l, char *v, struct why *w)
 }
 
 /* "10/s" */
+static int set_cores(struct link_conf *l, char *v, struct why *w)
+{
+	uint64_t n = WORKER_MAX;
+
+	if (strcmp(v, "all") && conf_number(v, 1, WORKER_MAX, &n))
+		return conf_bad(w, "'%s' is neither 'all' nor a number from 1 to %d", v, WORKER_MAX);
+	l->cores = n == 1 ? 0 : (uint32_t)n;
+	return 0;
+}
+
 static int set_cover(struct link_conf *l, char *v, struct why *w)
 {
 	static const struct unit per_second[] = {{"/s", 1}, {0}};
@@ -870,6 +880,14 @@ static void print_tfc(const struct link_conf *l, FILE *out, bool all)
 		conf_put(out, "tfc", "off");
 }
 
+static void print_cores(const struct link_conf *l, FILE *out, bool all)
+{
+	if (l->cores == WORKER_MAX)
+		conf_put(out, "cores", "all");
+	else if (l->cores || all)
+		conf_put(out, "cores", "%u", l->cores ? l->cores : 1);
+}
+
 static void print_cover(const struct link_conf *l, FILE *out, bool all)
 {
 	if (l->cover)
@@ -949,6 +967,7 @@ const struct link_key conf_link_keys[] = {
 	{"ike-pool", true, SPAN(ike_pool, ike_pool), pool_list, add_pool, print_pool},
 	{"input", false, SPAN(input, input), NULL, set_input, print_input},
 	{"backend", false, SPAN(backend, backend), NULL, set_backend, print_backend},
+	{"cores", false, SPAN(cores, cores), NULL, set_cores, print_cores},
 	{"tfc", false, SPAN(tfc, tfc), NULL, set_tfc, print_tfc},
 	{"cover", false, SPAN(cover, cover), NULL, set_cover, print_cover},
 	{"dscp", false, SPAN(outer.dscp_fixed, outer.dscp), NULL, set_dscp, print_dscp},
@@ -1055,7 +1074,7 @@ bool link_conf_equal(const struct link_conf *a, const struct link_conf *b)
 	       a->mtu == b->mtu && a->mss_clamp == b->mss_clamp && !strcmp(a->netns, b->netns) && a->liveness == b->liveness &&
 	       a->live_ms == b->live_ms && a->live_count == b->live_count && a->keepalive_ms == b->keepalive_ms &&
 	       !strcmp(a->sa_file, b->sa_file) && link_conf_ike_equal(a, b) && a->input == b->input &&
-	       a->backend == b->backend && a->tfc == b->tfc && a->cover == b->cover && a->down == b->down &&
+	       a->backend == b->backend && a->cores == b->cores && a->tfc == b->tfc && a->cover == b->cover && a->down == b->down &&
 	       outer_equal(&a->outer, &b->outer);
 }
 

@@ -31,8 +31,8 @@ struct batch {
 	struct iovec iov[EMIT_MAX];
 	struct sockaddr_in6 name[EMIT_MAX];
 	_Alignas(struct cmsghdr) uint8_t ctl[EMIT_MAX][CTL_ROOM];
-	const struct run *run[EMIT_MAX];
-	uint16_t first[EMIT_MAX], count[EMIT_MAX]; /* which envelopes of the run */
+	struct emit_msg *msg[EMIT_MAX];
+	uint16_t first[EMIT_MAX], count[EMIT_MAX]; /* which envelopes of it */
 };
 
 static _Thread_local struct batch one; /* what goes singly */
@@ -85,48 +85,45 @@ static void add_local(struct msghdr *m, const struct in6_addr *local, bool v4)
 	}
 }
 
-static void set_name(struct msghdr *m, struct sockaddr_in6 *sa, const struct wpath *p, bool v4)
+static void set_name(struct msghdr *m, struct sockaddr_in6 *sa, const struct emit_msg *e, bool v4)
 {
 	struct sockaddr_in *s4 = (struct sockaddr_in *)sa;
-	uint16_t port = p->encap == ENCAP_UDP ? htons(p->port) : 0;
 
 	memset(sa, 0, sizeof *sa);
 	if (v4) {
 		s4->sin_family = AF_INET;
-		s4->sin_addr = addr_to4(&p->remote);
-		s4->sin_port = port;
+		s4->sin_addr = addr_to4(&e->dst);
+		s4->sin_port = htons(e->port);
 		m->msg_namelen = sizeof *s4;
 	} else {
 		sa->sin6_family = AF_INET6;
-		sa->sin6_addr = p->remote;
-		sa->sin6_port = port;
+		sa->sin6_addr = e->dst;
+		sa->sin6_port = htons(e->port);
 		m->msg_namelen = sizeof *sa;
 	}
 	m->msg_name = sa;
 }
 
-/* Append envelopes first..first+count-1 of a run as one message. */
-static void add_msg(struct batch *b, const struct run *r, unsigned int first, unsigned int count)
+/* Append envelopes first..first+count-1 of e as one message. */
+static void add_msg(struct batch *b, struct emit_msg *e, unsigned int first, unsigned int count)
 {
-	const struct wpath *p = &r->link->paths[r->path];
 	struct msghdr *m = &b->msgs[b->n].msg_hdr;
-	bool v4 = addr_is4(&p->remote);
-	uint32_t off = first * r->seg;
-	uint32_t len = first + count == r->n ? r->len - off : count * r->seg;
-	const struct in6_addr *src = IN6_IS_ADDR_UNSPECIFIED(&r->src) ? &p->local : &r->src;
-	uint16_t seg = r->seg;
-	int tos = r->tos, ttl = r->ttl;
+	bool v4 = addr_is4(&e->dst);
+	uint32_t off = first * e->seg;
+	uint32_t len = first + count == e->n ? e->len - off : count * e->seg;
+	uint16_t seg = e->seg;
+	int tos = e->tos, ttl = e->ttl;
 
 	memset(m, 0, sizeof *m);
-	b->iov[b->n] = (struct iovec){.iov_base = r->data + off, .iov_len = len};
+	b->iov[b->n] = (struct iovec){.iov_base = e->data + off, .iov_len = len};
 	m->msg_iov = &b->iov[b->n];
 	m->msg_iovlen = 1;
 	m->msg_control = b->ctl[b->n];
-	set_name(m, &b->name[b->n], p, v4);
-	if (p->fwmark)
-		add_ctl(m, SOL_SOCKET, SO_MARK, &p->fwmark, sizeof p->fwmark);
-	if (!IN6_IS_ADDR_UNSPECIFIED(src))
-		add_local(m, src, v4);
+	set_name(m, &b->name[b->n], e, v4);
+	if (e->mark)
+		add_ctl(m, SOL_SOCKET, SO_MARK, &e->mark, sizeof e->mark);
+	if (!IN6_IS_ADDR_UNSPECIFIED(&e->src))
+		add_local(m, &e->src, v4);
 	if (tos)
 		add_ctl(m, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TOS : IPV6_TCLASS, &tos, sizeof tos);
 	if (ttl)
@@ -135,48 +132,17 @@ static void add_msg(struct batch *b, const struct run *r, unsigned int first, un
 		add_ctl(m, IPPROTO_UDP, UDP_SEGMENT, &seg, sizeof seg);
 	if (!m->msg_controllen)
 		m->msg_control = NULL;
-	b->run[b->n] = r;
+	b->msg[b->n] = e;
 	b->first[b->n] = first;
 	b->count[b->n] = count;
 	b->n++;
 }
 
-/* Inner bytes of count envelopes, close enough for a split run: sizes are equal but for the last. */
-static uint32_t share(const struct run *r, unsigned int count)
-{
-	return count == r->n ? r->inner_bytes : (uint64_t)r->inner_bytes * count / r->n;
-}
-
-static void sent(const struct run *r, unsigned int count)
-{
-	struct wpath_live *p = &r->link->paths[r->path].live;
-	struct wlink_ctr *c = r->link->ctr;
-
-	bump(&p->envelopes, count);
-	bump(&p->bytes, count == r->n ? r->len : (uint64_t)r->seg * count);
-	if (r->probe) {
-		c->out_probes += count;
-		return;
-	}
-	c->out_pkts += count;
-	c->out_bytes += share(r, count);
-	atomic_store_explicit(&r->link->live.tx_errno, 0, memory_order_relaxed);
-}
-
-static void refused(const struct run *r, unsigned int count, int err)
-{
-	if (r->probe && r->path != r->link->cur_path)
-		return; /* a way that was only asked for */
-	atomic_store_explicit(&r->link->live.tx_errno, err, memory_order_relaxed);
-	if (!r->probe)
-		r->link->ctr->drops_out[emit_drop_reason(err)] += count;
-}
-
-static void remember(struct emit *e, const struct run *r, bool whole)
+static void remember(struct emit *e, const struct emit_msg *m, bool whole)
 {
 	e->sent[e->n_sent++ % EMIT_SENT] =
-		(struct sent){.spi = be32(r->data), .seq = be32(r->data + 4), .inner_bytes = r->inner_bytes,
-			      .link = r->link->id, .gen = r->link->gen, .n = r->n, .probe = r->probe,
+		(struct sent){.spi = be32(m->data), .seq = be32(m->data + 4), .inner_bytes = m->inner_bytes,
+			      .giver = m->giver, .link = m->link, .gen = m->gen, .n = m->n, .probe = m->probe,
 			      .whole = whole};
 }
 
@@ -207,25 +173,25 @@ static int send_one(int fd, struct msghdr *m)
 }
 
 /* Envelopes of the message at i one by one; what the device has become too small for may be cut. */
-static void go_singly(struct emit *e, const struct batch *b, unsigned int i)
+static void go_singly(const struct batch *b, unsigned int i)
 {
-	const struct run *r = b->run[i];
+	struct emit_msg *m = b->msg[i];
 	bool cut = b->cut;
 	int err;
 
 	for (unsigned int k = 0; k < b->count[i]; k++) {
 		one.n = 0;
-		add_msg(&one, r, b->first[i] + k, 1);
+		add_msg(&one, m, b->first[i] + k, 1);
 		err = send_one(b->fd, &one.msgs[0].msg_hdr);
-		if (err == EMSGSIZE && !cut && r->df != DF_SET) {
+		if (err == EMSGSIZE && !cut && !m->df) {
 			cut = true;
 			may_cut(b->fd, b->v4, true);
 			err = send_one(b->fd, &one.msgs[0].msg_hdr);
 		}
 		if (err)
-			refused(r, 1, err);
+			m->err = err;
 		else
-			sent(r, 1);
+			m->sent++;
 	}
 	if (cut && !b->cut)
 		may_cut(b->fd, b->v4, false);
@@ -238,13 +204,13 @@ static void go_singly(struct emit *e, const struct batch *b, unsigned int i)
  */
 static void retry(struct emit *e, struct batch *b, unsigned int i, int err)
 {
-	const struct run *r = b->run[i];
+	struct emit_msg *m = b->msg[i];
 	int again;
 
 	if (err != EAGAIN && err != EPERM && err != ENOBUFS) {
 		again = send_one(b->fd, &b->msgs[i].msg_hdr);
 		if (!again) {
-			sent(r, b->count[i]);
+			m->sent += b->count[i];
 			return;
 		}
 		err = again;
@@ -252,12 +218,12 @@ static void retry(struct emit *e, struct batch *b, unsigned int i, int err)
 	if (err != EMSGSIZE && (b->count[i] == 1 || (err != EIO && err != EINVAL))) {
 		if (err == EAGAIN)
 			bump(&e->stats->tx_eagain, 1);
-		refused(r, b->count[i], err);
+		m->err = err;
 		return;
 	}
 	if (b->count[i] > 1)
-		remember(e, r, false);
-	go_singly(e, b, i);
+		remember(e, m, false);
+	go_singly(b, i);
 }
 
 static void send_batch(struct emit *e, struct batch *b)
@@ -276,7 +242,7 @@ static void send_batch(struct emit *e, struct batch *b)
 			continue;
 		}
 		for (int k = 0; k < n; k++, i++) {
-			sent(b->run[i], b->count[i]);
+			b->msg[i]->sent += b->count[i];
 			bump(&e->stats->sendmsgs_segs, b->count[i]);
 		}
 	}
@@ -335,11 +301,11 @@ static bool no_neighbour(const struct emit *e, const struct sock_extended_err *e
 	return load_addr_has(e->load, &from);
 }
 
-static int sock_of(const struct socks *s, const struct wpath *p)
+static int sock_of(const struct socks *s, const struct in6_addr *dst, bool udp)
 {
-	if (p->encap == ENCAP_UDP)
-		return addr_is4(&p->remote) ? s->udp4 : s->udp6;
-	return addr_is4(&p->remote) ? s->raw4 : s->raw6;
+	if (udp)
+		return addr_is4(dst) ? s->udp4 : s->udp6;
+	return addr_is4(dst) ? s->raw4 : s->raw6;
 }
 
 /* Longer than the path carries: RFC 4301 8.1, with the link's MTU above what fits, by choice or at 1280. */
@@ -360,19 +326,35 @@ static bool may_be_cut(const struct run *r, const struct wpath *p, bool long_one
 }
 
 /* One message per run for UDP, unless it must be cut; else one per envelope. */
-static void add_run(struct emit *e, struct batch *b, const struct run *r, bool whole)
+static void add_whole_or_singly(struct emit *e, struct batch *b, struct emit_msg *m)
 {
-	if (whole) {
-		add_msg(b, r, 0, r->n);
-		bump(&e->stats->udp_gso_runs, r->n > 1);
+	if (m->whole) {
+		add_msg(b, m, 0, m->n);
+		bump(&e->stats->udp_gso_runs, m->n > 1);
 	}
-	for (unsigned int k = 0; !whole && k < r->n; k++) {
+	for (unsigned int k = 0; !m->whole && k < m->n; k++) {
 		if (b->n == EMIT_MAX)
 			send_batch(e, b);
-		add_msg(b, r, k, 1);
+		add_msg(b, m, k, 1);
 	}
 	if (b->n == EMIT_MAX)
 		send_batch(e, b);
+}
+
+int emit_address(struct emit_msg *m, const struct run *r, uint16_t giver)
+{
+	const struct wlink *l = r->link;
+	const struct wpath *p = &l->paths[r->path];
+	bool long_one = too_long(r, p);
+
+	*m = (struct emit_msg){
+		.data = r->data, .len = r->len, .seg = r->seg, .n = r->n, .mark = p->fwmark, .dst = p->remote,
+		.src = IN6_IS_ADDR_UNSPECIFIED(&r->src) ? p->local : r->src,
+		.port = p->encap == ENCAP_UDP ? p->port : 0, .tos = r->tos, .ttl = r->ttl,
+		.whole = p->encap == ENCAP_UDP && !long_one, .cut = may_be_cut(r, p, long_one), .df = r->df == DF_SET,
+		.probe = r->probe, .giver = giver, .link = l->id, .gen = l->gen, .inner_bytes = r->inner_bytes,
+	};
+	return l->n_paths && !IN6_IS_ADDR_UNSPECIFIED(&p->remote) ? 0 : ENETUNREACH;
 }
 
 int emit_keepalive(struct emit *e, struct wlink *l, unsigned int path)
@@ -380,41 +362,83 @@ int emit_keepalive(struct emit *e, struct wlink *l, unsigned int path)
 	static uint8_t byte = 0xff;
 	const struct run r = {.data = &byte, .len = 1, .seg = 1, .n = 1, .probe = true, .path = (uint8_t)path,
 			      .link = l};
-	int fd = sock_of(e->socks, &l->paths[path]);
+	struct emit_msg m;
+	int err = emit_address(&m, &r, e->worker), fd = sock_of(e->socks, &m.dst, true);
 
-	if (fd < 0)
-		return EAFNOSUPPORT;
+	if (err || fd < 0)
+		return err ? err : EAFNOSUPPORT;
 	one.n = 0;
-	add_msg(&one, &r, 0, 1);
+	add_msg(&one, &m, 0, 1);
 	return send_one(fd, &one.msgs[0].msg_hdr);
+}
+
+void emit_send(struct emit *e, struct emit_msg *const *msgs, unsigned int n)
+{
+	static _Thread_local struct batch b;
+
+	for (unsigned int i = 0; i < n; i++) {
+		struct emit_msg *m = msgs[i];
+		int fd = sock_of(e->socks, &m->dst, m->port);
+
+		if (m->err || fd < 0) {
+			m->err = m->err ? m->err : ENETUNREACH;
+			continue;
+		}
+		if (fd != b.fd || m->cut != b.cut)
+			send_batch(e, &b);
+		b.fd = fd;
+		b.v4 = addr_is4(&m->dst);
+		b.cut = m->cut;
+		remember(e, m, m->whole);
+		add_whole_or_singly(e, &b, m);
+	}
+	send_batch(e, &b);
+}
+
+/* Inner bytes of count envelopes, close enough for a split run: sizes are equal but for the last. */
+static uint32_t share(const struct emit_msg *m, unsigned int count)
+{
+	return count == m->n ? m->inner_bytes : (uint64_t)m->inner_bytes * count / m->n;
+}
+
+static void book_sent(struct wlink *l, unsigned int path, const struct emit_msg *m)
+{
+	struct wpath_live *p = &l->paths[path].live;
+	struct wlink_ctr *c = l->ctr;
+
+	bump(&p->envelopes, m->sent);
+	bump(&p->bytes, m->sent == m->n ? m->len : (uint64_t)m->seg * m->sent);
+	if (m->probe) {
+		c->out_probes += m->sent;
+		return;
+	}
+	c->out_pkts += m->sent;
+	c->out_bytes += share(m, m->sent);
+	atomic_store_explicit(&l->live.tx_errno, 0, memory_order_relaxed);
+}
+
+void emit_book(struct wlink *l, unsigned int path, const struct emit_msg *m)
+{
+	if (m->sent)
+		book_sent(l, path, m);
+	if (m->sent == m->n || (m->probe && path != l->cur_path)) /* a way that was only asked for */
+		return;
+	atomic_store_explicit(&l->live.tx_errno, m->err, memory_order_relaxed);
+	if (!m->probe)
+		l->ctr->drops_out[emit_drop_reason(m->err)] += m->n - m->sent;
 }
 
 void emit_flush(struct emit *e)
 {
-	static _Thread_local struct batch b;
+	struct emit_msg *msgs[EMIT_MAX];
 
 	for (unsigned int i = 0; i < e->n; i++) {
-		const struct run *r = &e->runs[i];
-		const struct wpath *p = &r->link->paths[r->path];
-		int fd = sock_of(e->socks, p);
-		bool cut, whole, long_one;
-
-		if (!r->link->n_paths || IN6_IS_ADDR_UNSPECIFIED(&p->remote) || fd < 0) {
-			refused(r, r->n, ENETUNREACH);
-			continue;
-		}
-		long_one = too_long(r, p);
-		cut = may_be_cut(r, p, long_one);
-		whole = p->encap == ENCAP_UDP && !long_one;
-		if (fd != b.fd || cut != b.cut)
-			send_batch(e, &b);
-		b.fd = fd;
-		b.v4 = addr_is4(&p->remote);
-		b.cut = cut;
-		remember(e, r, whole);
-		add_run(e, &b, r, whole);
+		msgs[i] = &e->msgs[i];
+		msgs[i]->err = emit_address(msgs[i], &e->runs[i], e->worker);
 	}
-	send_batch(e, &b);
+	emit_send(e, msgs, e->n);
+	for (unsigned int i = 0; i < e->n; i++)
+		emit_book(e->runs[i].link, e->runs[i].path, msgs[i]);
 	e->n = 0;
 }
 

@@ -12,6 +12,7 @@
 #include "transport.h"
 #include "worker_priv.h"
 
+enum { BURST_BYTES = 16384 };
 enum { LEARN_GAP_NS = 100 * 1000 * 1000, SKIP = 16384 };
 /*
  * RFC 4303 A3: after so many failures in a row, one packet per gap is tried with so many high halves. That
@@ -27,6 +28,7 @@ static void deliver(void *arg, struct gro_out *out)
 	struct worker *w = arg;
 	struct wlink *l = worker_link(w, out->tag);
 	struct iovec iov[GRO_SEGS + 3];
+	unsigned int who;
 	int err;
 	struct {
 		struct stamp st;
@@ -43,8 +45,13 @@ static void deliver(void *arg, struct gro_out *out)
 	iov[0] = (struct iovec){&out->vh, sizeof out->vh};
 	iov[1] = (struct iovec){&eth, sizeof eth};
 	memcpy(iov + 2, out->iov, out->n_iov * sizeof out->iov[0]);
-	bump(&w->stats.tap_writes, 1);
 	stage_end(w, STAGE_CHECK, out->n_segs);
+	who = carry_who(w, l, out->iov[0].iov_base, out->iov[0].iov_len);
+	if (carry_deliver(w, l, who, iov, out->n_iov + 2, out->n_segs)) {
+		stage_end(w, STAGE_DELIVER, out->n_segs);
+		return;
+	}
+	bump(&w->stats.tap_writes, 1);
 	err = tap_writev(&w->tap, iov, out->n_iov + 2);
 	stage_end(w, STAGE_DELIVER, out->n_segs);
 	if (err) {
@@ -398,6 +405,7 @@ void inbound_flush(struct worker *w)
 	open_batch(w);
 	gro_flush(w->gro, deliver, w);
 	w->spare_used = 0;
+	carry_kick(w);
 }
 
 /* ---- sockets ---- */
@@ -437,6 +445,16 @@ static unsigned int message(struct worker *w, struct msghdr *m, uint32_t len, bo
 	return count;
 }
 
+/* Is it worth another worker's wake-up? A long message is a train. */
+static bool is_burst(const struct mmsghdr *m, int n)
+{
+	uint32_t bytes = 0;
+
+	for (int i = 0; i < n; i++)
+		bytes += m[i].msg_len;
+	return n >= CARRY_MIN || bytes >= BURST_BYTES;
+}
+
 unsigned int inbound_socket(struct worker *w, int fd, bool udp, bool v4)
 {
 	struct mmsghdr msgs[RX_BUFS];
@@ -454,6 +472,7 @@ unsigned int inbound_socket(struct worker *w, int fd, bool udp, bool v4)
 	}
 	n = recvmmsg(fd, msgs, want, MSG_DONTWAIT, NULL);
 	bump(&w->stats.recvmmsgs, 1);
+	w->carry.burst_in = is_burst(msgs, n);
 	for (int i = 0; i < n; i++)
 		total += message(w, &msgs[i].msg_hdr, msgs[i].msg_len, udp, v4);
 	bump(&w->stats.recv_msgs, MAX(n, 0));
@@ -502,6 +521,7 @@ unsigned int inbound_port(struct worker *w)
 	unsigned int n = port_receive(w->wire, f, PORT_BATCH);
 	uint64_t bytes = 0;
 
+	w->carry.burst_in = n >= CARRY_MIN;
 	for (unsigned int i = 0; i < n; i++) {
 		bytes += f[i].len;
 		wire_frame(w, &f[i]);

@@ -22,6 +22,7 @@
 #include <systemd/sd-event.h>
 #include <unistd.h>
 #include "backend.h"
+#include "carry.h"
 #include "control.h"
 #include "device.h"
 #include "early.h"
@@ -569,6 +570,10 @@ static void shut(struct ipsecd *r)
 	d->ike = NULL;
 	ike_conn_close(d->ike_conn);
 	links_all_down(d);
+	for (unsigned int i = 0; i < d->n_workers; i++)
+		carry_alone(d->workers[i]);
+	for (unsigned int i = 0; i < d->n_workers; i++)
+		worker_stop(d->workers[i]);
 	for (unsigned int i = 0; i < d->n_workers; i++)
 		worker_free(d->workers[i]);
 	links_free(d);

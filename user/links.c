@@ -11,6 +11,7 @@
 #include "ahead.h"
 #include "audit.h"
 #include "backend.h"
+#include "carry.h"
 #include "device.h"
 #include "early.h"
 #include "guardian.h"
@@ -259,9 +260,43 @@ int link_inner(const struct link *l, struct prefix **out, unsigned int *n)
 
 struct refill {
 	struct link *l;
+	uint8_t carriers[WORKER_MAX];
+	unsigned int n_carriers;
 	struct prefix *inner;
 	unsigned int n_inner;
 };
+
+/* The next workers after its own; who cannot be told apart from them any more is left out. */
+static void choose_carriers(const struct daemon *d, struct refill *r)
+{
+	const struct link *l = r->l;
+	unsigned int n = by_kernel(l) ? 1 : MIN(l->conf.cores, d->n_workers);
+
+	for (unsigned int i = 1; i < n; i++) {
+		unsigned int k = (l->worker + i) % d->n_workers;
+		int err = carry_connect(d->workers[l->worker], d->workers[k]);
+
+		if (err) {
+			log_warnx("%s: cores = %u: worker %u: %s; it carries nothing for this link", l->conf.name, l->conf.cores, k,
+				  strerror(-err));
+			return;
+		}
+		r->carriers[r->n_carriers++] = (uint8_t)k;
+	}
+}
+
+/* A flow that changes carriers must find nothing of its own with the old one. */
+static void set_carriers(struct worker *w, const struct refill *r)
+{
+	struct wlink *l = r->l->w;
+
+	if (l->n_carriers == r->n_carriers)
+		return;
+	if (w)
+		carry_settle(w);
+	memcpy(l->carriers, r->carriers, sizeof l->carriers);
+	l->n_carriers = r->n_carriers;
+}
 
 static int refill_in_worker(struct worker *w, void *arg)
 {
@@ -269,6 +304,7 @@ static int refill_in_worker(struct worker *w, void *arg)
 	struct prefix *old = r->l->w->inner;
 
 	fill_wlink(r->l, r->l->w);
+	set_carriers(w, r);
 	r->l->w->inner = r->inner;
 	r->l->w->n_inner = r->n_inner;
 	free(old);
@@ -282,6 +318,7 @@ static int push_wlink(struct daemon *d, struct link *l)
 
 	if (err)
 		return err;
+	choose_carriers(d, &r);
 	return l->in_worker ? worker_call(d->workers[l->worker], refill_in_worker, &r) : refill_in_worker(NULL, &r);
 }
 

@@ -12,6 +12,16 @@
 #include "transport.h"
 #include "worker_priv.h"
 
+/* struct way - which path an envelope takes, and which worker sends it: CARRY_SELF, or another's index */
+struct way {
+	uint8_t path, carrier;
+};
+
+static struct way by_path(unsigned int path)
+{
+	return (struct way){(uint8_t)path, CARRY_SELF};
+}
+
 /* What the cipher works on, RFC 4301 4.4.2.1: payload, padding and trailer. */
 static uint32_t cipher_len(struct esp_layout l, uint32_t env)
 {
@@ -87,6 +97,20 @@ static void trim(struct worker *w, struct run *r, const struct esp_pkt *p)
 	}
 }
 
+/* Before the round gets its numbers: not too far behind is what others still have to send of earlier ones. */
+static void pace(struct worker *w)
+{
+	const struct outq *q = &w->out;
+	uint32_t reach = UINT32_MAX;
+
+	for (unsigned int i = 0; i < q->n_runs; i++)
+		if (q->runs[i].link->reach)
+			reach = MIN(reach, q->runs[i].link->reach);
+	if (reach != UINT32_MAX)
+		carry_pace(w, q->n_pkts, reach);
+	w->carry.burst_out = q->n_pkts >= CARRY_MIN;
+}
+
 void out_flush(struct worker *w)
 {
 	struct outq *q = &w->out;
@@ -94,13 +118,18 @@ void out_flush(struct worker *w)
 	if (!q->n_pkts)
 		return;
 	stage_end(w, STAGE_READ, q->n_pkts);
+	pace(w);
 	seal_all(w);
 	stage_end(w, STAGE_SEAL, q->n_pkts);
 	for (unsigned int i = 0; i < q->n_runs; i++) {
-		trim(w, &q->runs[i], q->pkts + q->first[i]);
-		if (q->runs[i].n)
-			emit_run(&w->emit, &q->runs[i]);
+		struct run *r = &q->runs[i];
+
+		trim(w, r, q->pkts + q->first[i]);
+		if (r->n && !carry_send(w, r, r->carrier))
+			emit_run(&w->emit, r);
+		w->carry.sealed += r->n;
 	}
+	carry_kick(w); /* they send beside us */
 	emit_flush(&w->emit);
 	stage_end(w, STAGE_EMIT, q->n_pkts);
 	q->used = q->n_pkts = q->n_runs = 0;
@@ -136,19 +165,19 @@ static bool same_head(const struct run *r, const struct head *h)
 	return r->tos == h->tos && r->ttl == h->ttl && r->df == h->df && !memcmp(&r->src, &h->src, sizeof h->src);
 }
 
-static bool joins(const struct outq *q, const struct wsa_out *o, unsigned int path, uint32_t env, const struct head *h, bool probe)
+static bool joins(const struct outq *q, const struct wsa_out *o, struct way way, uint32_t env, const struct head *h, bool probe)
 {
 	const struct run *r;
 
 	if (q->closed || !q->n_runs)
 		return false;
 	r = &q->runs[q->n_runs - 1];
-	return r->sa == o && r->path == path && env <= r->seg && same_head(r, h) &&
+	return r->sa == o && r->path == way.path && r->carrier == way.carrier && env <= r->seg && same_head(r, h) &&
 	       r->probe == probe && r->n < EMIT_RUN_SEGS && r->len + env <= EMIT_RUN_BYTES;
 }
 
 /* @from: where the inner packet lies: at out_room(), or elsewhere until the round is sent */
-static enum drop push(struct worker *w, struct wlink *l, struct wsa_out *o, unsigned int path, uint8_t *from, uint32_t len,
+static enum drop push(struct worker *w, struct wlink *l, struct wsa_out *o, struct way way, uint8_t *from, uint32_t len,
 		      uint8_t next, const struct head *h, bool probe)
 {
 	const struct esp_layout suite = o->sa.layout;
@@ -159,17 +188,17 @@ static enum drop push(struct worker *w, struct wlink *l, struct wsa_out *o, unsi
 	struct run *r;
 
 	if (d) {
-		note(w, l, o, path, d);
+		note(w, l, o, way.path, d);
 		return d;
 	}
 	memset(from + len, 0, padded - len);
 
-	if (joins(q, o, path, env, h, probe)) {
+	if (joins(q, o, way, env, h, probe)) {
 		r = &q->runs[q->n_runs - 1];
 	} else {
 		r = &q->runs[q->n_runs];
 		*r = (struct run){.data = q->arena + q->used, .seg = env, .tos = h->tos, .ttl = h->ttl, .df = h->df,
-				  .src = h->src, .probe = probe, .path = (uint8_t)path, .link = l, .sa = o};
+				  .src = h->src, .probe = probe, .path = way.path, .carrier = way.carrier, .link = l, .sa = o};
 		q->first[q->n_runs++] = q->n_pkts;
 	}
 	r->n++;
@@ -186,13 +215,16 @@ enum drop out_push(struct worker *w, struct wlink *l, struct wsa_out *o, unsigne
 {
 	const struct head h = outer_head(&l->outer, NULL);
 
-	return push(w, l, o, path, arena_room(&w->out, o->sa.layout), len, next, &h, true);
+	return push(w, l, o, by_path(path), arena_room(&w->out, o->sa.layout), len, next, &h, true);
 }
 
-/* Which path an inner packet takes: that of its flow. */
-static unsigned int path_of(const struct wlink *l, const uint8_t *ip, uint32_t len)
+/* Which path an inner packet takes, and who sends it: those of its flow. */
+static struct way way_of(const struct worker *w, const struct wlink *l, const uint8_t *ip, uint32_t len)
 {
-	return l->shares ? l->slot[spread_hash(ip, len) % SPREAD_SLOTS] : l->cur_path;
+	return (struct way){
+		.path = (uint8_t)(l->shares ? l->slot[spread_hash(ip, len) % SPREAD_SLOTS] : l->cur_path),
+		.carrier = (uint8_t)(l->reach ? carry_who(w, l, ip, len) : CARRY_SELF),
+	};
 }
 
 /* In transport mode the packet's own destination decides as well. */
@@ -229,7 +261,7 @@ static void readdress(const struct wlink *l, const struct wpath *p, uint8_t *ip,
 }
 
 /* RFC 4303 3.1.1: the packet's own header is the envelope's; what is behind it moves up to ESP. */
-static enum drop push_transport(struct worker *w, struct wlink *l, struct wsa_out *o, unsigned int path, uint8_t *ip,
+static enum drop push_transport(struct worker *w, struct wlink *l, struct wsa_out *o, struct way way, uint8_t *ip,
 				uint32_t len, bool probe)
 {
 	const struct in6_addr *remote;
@@ -238,11 +270,11 @@ static enum drop push_transport(struct worker *w, struct wlink *l, struct wsa_ou
 	struct transport_hdr t;
 	enum drop d;
 
-	path = path_to(l, path, ip);
-	remote = &l->paths[path].remote;
+	way.path = (uint8_t)path_to(l, way.path, ip);
+	remote = &l->paths[way.path].remote;
 	if (!l->n_paths || IN6_IS_ADDR_UNSPECIFIED(remote))
 		return DROP_NO_ROUTE;
-	readdress(l, &l->paths[path], ip, len);
+	readdress(l, &l->paths[way.path], ip, len);
 	d = transport_take(ip, len, remote, &t);
 	if (d)
 		return d;
@@ -250,23 +282,23 @@ static enum drop push_transport(struct worker *w, struct wlink *l, struct wsa_ou
 	h.ttl = t.ttl;
 	len -= t.hdr_len;
 	memmove(ip, ip + t.hdr_len, len);
-	return push(w, l, o, path, ip, len, t.next, &h, probe);
+	return push(w, l, o, way, ip, len, t.next, &h, probe);
 }
 
-static enum drop push_ip(struct worker *w, struct wlink *l, struct wsa_out *o, unsigned int path, uint8_t *ip, uint32_t len,
+static enum drop push_ip(struct worker *w, struct wlink *l, struct wsa_out *o, struct way way, uint8_t *ip, uint32_t len,
 			 bool probe)
 {
 	struct head h;
 
 	if (o->sa.transport)
-		return push_transport(w, l, o, path, ip, len, probe);
+		return push_transport(w, l, o, way, ip, len, probe);
 	h = outer_head(&l->outer, ip);
-	return push(w, l, o, path, ip, len, ip[0] >> 4 == 4 ? NEXT_IP4 : NEXT_IP6, &h, probe);
+	return push(w, l, o, way, ip, len, ip[0] >> 4 == 4 ? NEXT_IP4 : NEXT_IP6, &h, probe);
 }
 
 enum drop out_push_ip(struct worker *w, struct wlink *l, struct wsa_out *o, unsigned int path, uint32_t len, bool probe)
 {
-	return push_ip(w, l, o, path, arena_room(&w->out, o->sa.layout), len, probe);
+	return push_ip(w, l, o, by_path(path), arena_room(&w->out, o->sa.layout), len, probe);
 }
 
 /* The narrowest that is for it; a set whose first SA only stands by is for nothing yet. */
@@ -310,7 +342,7 @@ static enum drop comes_back(struct worker *w, struct wlink *l, unsigned int path
 	return l->nested[path].back ? DROP_ROUTE_LOOP : DROP_NONE;
 }
 
-static void cut(struct worker *w, struct wlink *l, struct wsa_out *o, unsigned int path, const struct gso *g)
+static void cut(struct worker *w, struct wlink *l, struct wsa_out *o, struct way way, const struct gso *g)
 {
 	uint32_t room = g->seg_payload ? (uint32_t)g->l3_len + g->l4_len + g->seg_payload : g->len;
 	enum drop d;
@@ -318,7 +350,7 @@ static void cut(struct worker *w, struct wlink *l, struct wsa_out *o, unsigned i
 
 	for (unsigned int i = 0; i < g->n_segs; i++) {
 		n = gso_segment(g, i, out_room(w, l, o, room), room);
-		d = n < 0 ? DROP_SHORT : out_push_ip(w, l, o, path, n, false);
+		d = n < 0 ? DROP_SHORT : push_ip(w, l, o, way, arena_room(&w->out, o->sa.layout), n, false);
 		if (d)
 			l->ctr->drops_out[d]++;
 	}
@@ -329,7 +361,7 @@ static void tap_frame(struct worker *w, const uint8_t *buf, uint32_t len)
 {
 	const struct virtio_net_hdr *vh = (const void *)buf;
 	const uint8_t *ip = buf + TAP_VNET_LEN + TAP_L2_LEN;
-	unsigned int path = 0;
+	struct way way = {0};
 	struct wsa_out *o;
 	struct stamp st;
 	struct wlink *l;
@@ -358,14 +390,14 @@ static void tap_frame(struct worker *w, const uint8_t *buf, uint32_t len)
 	l->ctr->out_tap_segs += g.n_segs;
 	d = out_sa(l, ip, len - TAP_VNET_LEN - TAP_L2_LEN, &o);
 	if (!d) {
-		path = path_of(l, ip, len - TAP_VNET_LEN - TAP_L2_LEN);
-		d = comes_back(w, l, path, &st);
+		way = way_of(w, l, ip, len - TAP_VNET_LEN - TAP_L2_LEN);
+		d = comes_back(w, l, way.path, &st);
 	}
 	if (d) {
 		l->ctr->drops_out[d] += g.n_segs;
 		return;
 	}
-	cut(w, l, o, path, &g);
+	cut(w, l, o, way, &g);
 }
 
 /* The inner packet of a frame, to be sealed from there if padding and trailer fit behind it; else a copy. */
@@ -384,7 +416,7 @@ static uint8_t *take_from(struct worker *w, const struct wlink *l, const struct 
 static void port_frame(struct worker *w, const struct port_frame *f)
 {
 	const uint8_t *ip = f->data + TAP_L2_LEN;
-	unsigned int path = 0;
+	struct way way = {0};
 	struct wsa_out *o;
 	struct stamp st;
 	struct wlink *l;
@@ -403,15 +435,15 @@ static void port_frame(struct worker *w, const struct port_frame *f)
 	len = family == 4 ? ip[2] << 8 | ip[3] : (ip[4] << 8 | ip[5]) + IP6_HDR_LEN;
 	d = len > f->len - TAP_L2_LEN ? DROP_SHORT : out_sa(l, ip, len, &o);
 	if (!d) {
-		path = path_of(l, ip, len);
-		d = comes_back(w, l, path, &st);
+		way = way_of(w, l, ip, len);
+		d = comes_back(w, l, way.path, &st);
 	}
 	if (!d) {
 		uint8_t *from = take_from(w, l, o, f, len);
 
 		if (st.flags & STAMP_F_UNFINISHED)
 			gso_finish(from, len);
-		d = push_ip(w, l, o, path, from, len, false);
+		d = push_ip(w, l, o, way, from, len, false);
 	}
 	if (d)
 		l->ctr->drops_out[d]++;

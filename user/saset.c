@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <errno.h>
 #include <stdlib.h>
+#include "carry.h"
 #include "saset.h"
 
 struct sa_set *saset_find(const struct link *l, const struct sels *out)
@@ -106,6 +107,7 @@ static int to_worker(struct worker *w, void *arg)
 {
 	struct link *l = arg;
 	struct wset **at = &l->w->sets;
+	uint32_t window = UINT32_MAX;
 
 	for (struct sa_set *s = l->sets; s; s = s->next) {
 		s->w.out = s->out ? s->out->wout : NULL;
@@ -114,12 +116,15 @@ static int to_worker(struct worker *w, void *arg)
 			continue;
 		if (s->w.next)
 			l->w->next_probe_ns = 0;
-		if (s->out && s->out->window < WINDOW_NARROW)
-			worker_stay(w);
+		if (s->out)
+			window = MIN(window, s->out->window);
 		*at = &s->w;
 		at = &s->w.after;
 	}
 	*at = NULL;
+	if (window < WINDOW_NARROW)
+		worker_stay(w);
+	l->w->reach = carry_reach(window);
 	l->w->out = l->out ? l->out->wout : NULL;
 	return 0;
 }

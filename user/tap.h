@@ -28,7 +28,7 @@ void tap_close(struct tap *t);
 
 /** tap_read() - one frame: virtio header, Ethernet header, packet. Return: bytes, -EAGAIN, -errno */
 int tap_read(struct tap *t, uint8_t *buf, uint32_t room);
-/** tap_writev() - one frame; iov[0] must be the virtio header. Return: 0 or -errno */
+/** tap_writev() - one frame, the virtio header first. Return: 0 or -errno */
 int tap_writev(struct tap *t, const struct iovec *iov, int n);
 
 #endif

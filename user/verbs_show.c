@@ -406,6 +406,8 @@ static void put_device(json_t *o, const struct link *l)
 	vj_str(o, "backend_configured", backend_name(l->conf.backend));
 	vj_str(o, "backend_why", l->backend_why[0] ? l->backend_why : NULL);
 	vj_int(o, "worker", l->worker);
+	vj_int(o, "cores", l->w ? 1 + l->w->n_carriers : 1);
+	vj_bool(o, "cores_send", l->w && l->w->n_carriers && l->w->reach);
 	vj_int(o, "ifindex", l->ifindex);
 }
 
@@ -694,7 +696,7 @@ json_t *verb_drops(struct verbs *v, json_t *args)
 
 static json_t *perf_stages(const struct worker_stats *s, double ns_per_clock)
 {
-	static const char *const names[N_STAGES] = {"read", "seal", "emit", "receive", "open", "check", "deliver"};
+	static const char *const names[N_STAGES] = {"read", "seal", "emit", "receive", "open", "check", "deliver", "carry"};
 	json_t *a = json_array(), *o;
 
 	for (int i = 0; i < N_STAGES; i++) {
@@ -730,6 +732,7 @@ static json_t *perf_one(const struct daemon *d, unsigned int i, uint64_t now, do
 		STAT(sendmsgs_segs);
 	STAT(recvmmsgs), STAT(recv_msgs), STAT(recv_pkts), STAT(wire_pkts), STAT(xsk_rx), STAT(udp_gso_runs);
 	STAT(tx_eagain), STAT(no_sa), STAT(torn), STAT(bad_stamp), STAT(esn_tries), STAT(esn_resyncs);
+	STAT(given), STAT(carried), STAT(kicks), STAT(waits);
 #undef STAT
 	vj_int(o, "syscalls", LOAD_ATOMIC(s->sleeps) + LOAD_ATOMIC(s->tap_reads) + LOAD_ATOMIC(s->tap_writes) +
 				      LOAD_ATOMIC(s->sendmmsgs) + LOAD_ATOMIC(s->recvmmsgs));

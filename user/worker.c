@@ -136,6 +136,7 @@ void worker_link_clear(struct worker *w, uint16_t id)
 		return;
 	inbound_flush(w); /* may queue probe replies */
 	out_flush(w);
+	carry_settle(w);
 	w->in.sa = NULL;
 	w->links[id] = NULL;
 	for (unsigned int i = 0; i < w->n_active; i++)
@@ -183,10 +184,8 @@ static void take_calls(struct worker *w)
 
 /* ---- loop ---- */
 
-/* The stack had taken them and found no neighbour to give them to: emitted no more. */
-static void no_neighbour(void *arg, const struct sent *s, unsigned int n)
+void worker_lost(struct worker *w, const struct sent *s, unsigned int n)
 {
-	struct worker *w = arg;
 	struct wlink *l = worker_link(w, s->link);
 	__u64 *emitted;
 
@@ -203,9 +202,27 @@ static void no_neighbour(void *arg, const struct sent *s, unsigned int n)
 	l->ctr->out_bytes -= MIN((uint64_t)s->inner_bytes * n / s->n, l->ctr->out_bytes);
 }
 
+static void no_neighbour(void *arg, const struct sent *s, unsigned int n)
+{
+	struct worker *w = arg;
+
+	if (s->giver == w->conf.index)
+		worker_lost(w, s, n);
+	else
+		carry_lost(w, s, n);
+}
+
+static void too_big(void *arg, const struct in6_addr *dst, const uint8_t *esp, uint32_t mtu)
+{
+	struct worker *w = arg;
+
+	pmtu_told(w, dst, esp, mtu);
+	carry_too_big(w, dst, esp, mtu);
+}
+
 static void listen_for_errors(struct worker *w)
 {
-	const struct emit_ears ears = {.lost = no_neighbour, .too_big = pmtu_told, .arg = w};
+	const struct emit_ears ears = {.lost = no_neighbour, .too_big = too_big, .arg = w};
 
 	emit_errors(&w->emit, &ears);
 }
@@ -237,9 +254,14 @@ static int nap(const struct worker *w)
 
 static unsigned int serve(struct worker *w, unsigned int what)
 {
+	eventfd_t v;
+
 	switch (what) {
 	case EV_CALL:
 		take_calls(w);
+		return 0;
+	case EV_CARRY:
+		eventfd_read(w->carry.evfd, &v);
 		return 0;
 	case EV_RAW:
 		return outbound_port(w);
@@ -269,9 +291,10 @@ static void turn(struct worker *w, const struct epoll_event *ev, int n)
 			listen_for_errors(w);
 	}
 	for (unsigned int round = 0; found && round < ROUNDS_MAX; round++) {
-		found = 0;
 		w->now = now_ns();
 		w->lap = clocks();
+		carry_book(w);
+		found = carry_serve(w);
 		for (unsigned int what = 0; what < EV_N; what++)
 			if (ready & 1u << what)
 				found += serve(w, what);
@@ -288,7 +311,8 @@ static void *loop(void *arg)
 	int n;
 
 	while (!atomic_load_explicit(&w->stop, memory_order_relaxed)) {
-		n = epoll_wait(w->epfd, ev, EV_N, nap(w));
+		n = epoll_wait(w->epfd, ev, EV_N, carry_rest(w) ? nap(w) : 0);
+		carry_wake(w);
 		bump(&w->stats.sleeps, 1);
 		w->now = now_ns();
 		if (beat)
@@ -318,7 +342,8 @@ static int watch_all(struct worker *w)
 	const struct {
 		int fd;
 		unsigned int what;
-	} fds[] = {{w->evfd, EV_CALL},	     {w->tap.fd, EV_TAP},
+	} fds[] = {{w->evfd, EV_CALL},	     {w->carry.evfd, EV_CARRY},
+		   {w->tap.fd, EV_TAP},
 		   {w->socks.raw4, EV_RAW4}, {w->socks.raw6, EV_RAW6},
 		   {w->socks.udp4, EV_UDP4}, {w->socks.udp6, EV_UDP6},
 		   {w->raw ? port_fd(w->raw) : -1, EV_RAW},
@@ -431,11 +456,13 @@ int worker_new(struct worker **wp, const struct worker_conf *c)
 	w->conf = *c;
 	w->epfd = epoll_create1(EPOLL_CLOEXEC);
 	w->evfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	w->carry.evfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	pthread_mutex_init(&w->call_lock, NULL);
 	pthread_cond_init(&w->call_done, NULL);
 	w->socks = (struct socks){-1, -1, -1, -1, 0};
 	w->emit.socks = &w->socks;
 	w->emit.stats = &w->stats;
+	w->emit.worker = (uint16_t)c->index;
 	w->emit.load = c->load;
 	w->audit.on = c->audit;
 	what = "TAP";
@@ -541,15 +568,22 @@ int worker_start(struct worker *w)
 	return 0;
 }
 
+void worker_stop(struct worker *w)
+{
+	if (!w || !atomic_load(&w->running))
+		return;
+	atomic_store(&w->stop, true);
+	eventfd_write(w->evfd, 1);
+	pthread_join(w->thread, NULL);
+	atomic_store(&w->running, false);
+}
+
 void worker_free(struct worker *w)
 {
 	if (!w)
 		return;
-	if (atomic_load(&w->running)) {
-		atomic_store(&w->stop, true);
-		eventfd_write(w->evfd, 1);
-		pthread_join(w->thread, NULL);
-	}
+	worker_stop(w);
+	carry_free(w);
 	tap_close(&w->tap);
 	port_close(w->raw);
 	port_close(w->wire);

@@ -113,6 +113,9 @@ struct wlink {
 	struct wpath paths[PATHS_MAX + 1]; /* one more: WPATH_BACK */
 	unsigned int n_paths;
 	unsigned int cur_path;    /* of those in use the first */
+	uint8_t carriers[WORKER_MAX]; /* workers that send and deliver for this one (carry.h) */
+	unsigned int n_carriers;
+	uint32_t reach;           /* numbers that may be on their way by them; 0 = they send no envelopes */
 	bool shares;              /* flows are spread over several, by slot */
 	bool peer_shares;         /* so does the peer, as it says: its packets come from several places */
 	uint8_t slot[SPREAD_SLOTS];
@@ -161,8 +164,9 @@ struct worker_conf {
 /** worker_new() - create funnels and sockets, do not start. Return: 0 or -errno with the reason logged */
 int worker_new(struct worker **wp, const struct worker_conf *c);
 int worker_start(struct worker *w);
-/** worker_stop() - ask, join, close; NULL is fine */
-void worker_free(struct worker *w);
+/** worker_stop() - ask, join; workers that carry for each other: all, before the first is freed. NULL is fine */
+void worker_stop(struct worker *w);
+void worker_free(struct worker *w); /* stops it, too */
 
 /**
  * worker_call() - run fn(w, arg) inside the worker thread and wait for it
@@ -187,14 +191,16 @@ void worker_sa_in_clear(struct worker *w, struct wsa_in *sa);
 void worker_stay(struct worker *w);
 enum { WINDOW_NARROW = 1024 };
 
-/** enum stage - where a worker's time goes: the way out, then the way in */
-enum stage { STAGE_READ, STAGE_SEAL, STAGE_EMIT, STAGE_RECEIVE, STAGE_OPEN, STAGE_CHECK, STAGE_DELIVER, N_STAGES };
+/** enum stage - where a worker's time goes: the way out, the way in, work for other workers */
+enum stage { STAGE_READ, STAGE_SEAL, STAGE_EMIT, STAGE_RECEIVE, STAGE_OPEN, STAGE_CHECK, STAGE_DELIVER, STAGE_CARRY, N_STAGES };
 
 /** struct worker_stats - written by the worker, read relaxed by anyone */
 struct worker_stats {
 	_Atomic uint64_t loops, sleeps, tap_reads, tap_writes, sendmmsgs, sendmsgs_segs, recvmmsgs, recv_msgs, recv_pkts;
 	_Atomic uint64_t wire_pkts, wire_bytes, wire_udp; /* envelopes by XDP; of them in UDP */
 	_Atomic uint64_t xsk_rx, udp_gso_runs, tx_eagain, no_sa, torn, bad_stamp, esn_tries, esn_resyncs;
+	_Atomic uint64_t given, carried; /* packets, to and from other workers */
+	_Atomic uint64_t kicks, waits;   /* others woken; waited for others */
 	struct {
 		_Atomic uint64_t clocks, packets, calls;
 	} stage[N_STAGES];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * worker_priv - struct worker, shared by the files that make up the worker's two flows
- * (outbound.c, inbound.c, probe.c, keepalive.c, cover.c) and its life (worker.c). Nobody else includes it.
+ * (outbound.c, inbound.c, probe.c, keepalive.c, cover.c, carry.c) and its life (worker.c). Nobody else includes it.
  *
  * All of it belongs to the worker thread, save what is marked otherwise.
  */
@@ -9,6 +9,7 @@
 #define WORKER_PRIV_H
 
 #include "audit.h"
+#include "carry.h"
 #include "emit.h"
 #include "esp.h"
 #include "gro.h"
@@ -35,7 +36,7 @@ enum {
 
 /* What the loop waits for, in the order it is served: the XSK funnel before the TAP, so that a flow that turns
  * sticky keeps order. */
-enum worker_ev { EV_CALL, EV_RAW, EV_TAP, EV_WIRE, EV_RAW4, EV_RAW6, EV_UDP4, EV_UDP6, EV_N };
+enum worker_ev { EV_CALL, EV_CARRY, EV_RAW, EV_TAP, EV_WIRE, EV_RAW4, EV_RAW6, EV_UDP4, EV_UDP6, EV_N };
 
 /** struct outq - raw packets of one round: written to the arena, sealed by link, sent as runs */
 struct outq {
@@ -95,6 +96,7 @@ struct worker {
 	struct port *raw, *wire; /* XSK funnels; NULL = sockets and TAP do it all */
 	struct socks socks;
 	struct emit emit;
+	struct carry carry;
 	struct outq out;
 	struct inq in;
 	struct gro *gro;
@@ -205,5 +207,7 @@ void cover_tick(struct worker *w);
 struct wlink_ctr *worker_stray(struct worker *w, uint16_t id);
 struct wlink *worker_link(const struct worker *w, uint16_t id);
 struct wsa_in *worker_spi(const struct worker *w, uint32_t spi_be);
+/** worker_lost() - the stack took n envelopes of s and found no neighbour for them: emitted no more */
+void worker_lost(struct worker *w, const struct sent *s, unsigned int n);
 
 #endif

@@ -156,7 +156,7 @@ static const char sketch[] =
 	"netns     = blue\n"
 	"liveness  = ping 1s x 5\n"
 	"sa        = file:/etc/ipsec/east.sa\n"
-	"keepalive = 1m\ninput = xdp\nbackend = auto\ntfc = 900\ncover = 25/s\nmss-clamp = 1360\ndscp = 46\necn = off\nttl = 77\ndf = clear\nstate = down\n";
+	"keepalive = 1m\ninput = xdp\nbackend = auto\ncores = 4\ntfc = 900\ncover = 25/s\nmss-clamp = 1360\ndscp = 46\necn = off\nttl = 77\ndf = clear\nstate = down\n";
 
 static void check_sketch_main(const struct conf *c)
 {
@@ -231,6 +231,7 @@ static void test_sketch(void **state)
 	assert_string_equal(l->ike, "");
 	assert_int_equal(l->input, INPUT_XDP);
 	assert_int_equal(l->backend, BACKEND_AUTO);
+	assert_int_equal(l->cores, 4);
 	assert_int_equal(l->tfc, 900);
 	assert_int_equal(l->cover, 25);
 	assert_true(l->outer.dscp_fixed && l->outer.dscp == 46 && l->outer.ecn_off);
@@ -253,6 +254,7 @@ static void test_spellings(void **state)
 		{"ike = east", "sa = ike:east"},
 		{"inner = any", ""},
 		{"mtu = auto", "mtu=auto ; default"},
+		{"cores = 1", ""},
 		{"tfc = off", ""},
 		{"cover = off", ""},
 		{"dscp = copy", ""},
@@ -314,6 +316,9 @@ static void test_refused_link_lines(void **state)
 		{"keepalive = 20", "keepalive: '20' is neither 'off' nor a time from 1s to 60m, as 20s"},
 		{"keepalive = 999ms", "keepalive: '999ms' is neither 'off' nor a time from 1s to 60m, as 20s"},
 		{"keepalive = 61m", "keepalive: '61m' is neither 'off' nor a time from 1s to 60m, as 20s"},
+		{"cores = 0", "cores: '0' is neither 'all' nor a number from 1 to 64"},
+		{"cores = 65", "cores: '65' is neither 'all' nor a number from 1 to 64"},
+		{"cores = both", "cores: 'both' is neither 'all' nor a number from 1 to 64"},
 		{"tfc = on", "tfc: 'on' is neither 'off' nor 'mtu' nor a length from 1 to 65535"},
 		{"tfc = 0", "tfc: '0' is neither 'off' nor 'mtu' nor a length from 1 to 65535"},
 		{"tfc = 65536", "tfc: '65536' is neither 'off' nor 'mtu' nor a length from 1 to 65535"},
@@ -1028,6 +1033,7 @@ static void rnd_link(struct link_conf *l, unsigned int i)
 	l->keepalive_ms = rnd(3) ? 20000 : rnd(2) ? 0 : 1000 + rnd(3599001);
 	l->mss_clamp = rnd(2) ? 0 : rnd(2) ? MSS_BY_MTU : 536 + rnd(9000);
 	l->no_link_local = rnd(2);
+	l->cores = rnd(2) ? 0 : 2 + rnd(63);
 	l->tfc = rnd(2) ? 0 : rnd(2) ? TFC_MTU : 1 + rnd(9000);
 	l->cover = rnd(2) ? 0 : 1 + rnd(1000);
 	l->down = rnd(2);
@@ -1143,6 +1149,7 @@ static void test_keys(void **state)
 		{"ike-pool", "10.9.0.0/24"},
 		{"input", "xdp"},
 		{"backend", "xfrm"},
+		{"cores", "all"},
 		{"tfc", "mtu"},
 		{"cover", "7/s"},
 		{"dscp", "8"},
@@ -1206,7 +1213,7 @@ static void test_set(void **state)
 	assert_string_equal(err, "unknown key 'frobnicate'; a link has: peer address address6 link-local path "
 				 "inner protect route "
 				 "metric mtu mss-clamp netns liveness keepalive sa ike ike-id ike-peer-id ike-psk "
-				 "ike-cert ike-key ike-ca ike-esp ike-rekey ike-start ike-idle ike-vips ike-pool input backend tfc cover dscp ecn ttl df state");
+				 "ike-cert ike-key ike-ca ike-esp ike-rekey ike-start ike-idle ike-vips ike-pool input backend cores tfc cover dscp ecn ttl df state");
 	assert_int_equal(link_conf_set(&l, "mtu", "", err, sizeof err), -EINVAL);
 	assert_int_equal(link_conf_set(&l, "mtu", "1\x1b[2J", err, sizeof err), -EINVAL);
 	assert_null(strchr(err, 0x1b));

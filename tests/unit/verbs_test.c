@@ -121,7 +121,7 @@ static void show_has_every_field(void **state)
 	l = at(r, "links", 0);
 	assert_keys(l, "name altname peer state reason reason_text admin carrier since since_age_s "
 		       "flaps address far address6 "
-		       "far6 virtual metric mtu mss_clamp netns backend backend_configured backend_why worker ifindex ike ike_told ike_refused liveness keepalive cover path n_paths wire_mtu rx tx "
+		       "far6 virtual metric mtu mss_clamp netns backend backend_configured backend_why worker cores cores_send ifindex ike ike_told ike_refused liveness keepalive cover path n_paths wire_mtu rx tx "
 		       "lost drops_in_total "
 		       "drops_out_total sas");
 	assert_str(l, "name", "ipsec1");
