@@ -12,6 +12,7 @@
  *              socket of its worker, port and all, so INPUT rules and connection tracking see 4500
  *              (also where wire_in has shown GRO another number). One of an SA that the kernel has is
  *              given to the one socket that takes it out of its UDP for the kernel's ESP.
+ *              Envelopes of such SAs, in UDP or not, are given the address at which the state takes them.
  *              What is not ours goes where it would go without us; where nobody listens it ends
  *              here, in silence (I4). ICMP errors about our datagrams find the socket that sent them.
  * sock_out     TC egress, underlay devices. What our UDP sockets send leaves from 4500.
@@ -160,12 +161,74 @@ static __always_inline int ours(struct __sk_buff *skb, const struct seen *s, con
 	return TC_ACT_UNSPEC;
 }
 
+static __always_inline bool same(const struct addr_key *a, const struct addr_key *b)
+{
+	return a->word[0] == b->word[0] && a->word[1] == b->word[1] && a->word[2] == b->word[2] &&
+	       a->word[3] == b->word[3];
+}
+
+/* An address that a packet of this family can have. */
+static __always_inline bool fits(const struct addr_key *a, bool is6)
+{
+	bool v4 = !a->word[0] && !a->word[1] && a->word[2] == bpf_htonl(0xffff);
+
+	return is6 ? !v4 && (a->word[0] || a->word[1] || a->word[2] || a->word[3]) : v4;
+}
+
+/* The pseudo-header's sum follows; what stands for none (RFC 768) stays. */
+static __always_inline void set_sum(struct __sk_buff *skb, const struct seen *s, __s64 diff)
+{
+	__u32 at = s->ip.l4_off + offsetof(struct udphdr, check);
+
+	/* IPv6 has no header checksum to make up for an address: that flag would count the change twice */
+	bpf_l4_csum_replace(skb, at, 0, diff, BPF_F_MARK_MANGLED_0 | (s->ip.is6 ? 0 : BPF_F_PSEUDO_HDR));
+}
+
+/*
+ * The kernel finds a state by its address and SPI, and has one window for each: so an SA is one state, at one address.
+ * Its peer may send to any of ours, as to a worker, and what comes to another one is given that address: ESP does not
+ * seal it. Fragments stay what they are; the stack joins them by their addresses.
+ */
+static __always_inline void bring_home(struct __sk_buff *skb, struct seen *s, const struct sa_in_ent *sa)
+{
+	__u32 off = s->ip.off;
+	__s64 diff;
+
+	if (!(sa->flags & SA_IN_F_KERNEL) || s->ip.frag != FRAG_NONE || !fits(&sa->home, s->ip.is6) ||
+	    same(&s->ours, &sa->home))
+		return;
+	diff = bpf_csum_diff(s->ours.word, sizeof(s->ours), (__be32 *)sa->home.word, sizeof(sa->home), 0);
+	if (s->ip.proto == IPPROTO_UDP)
+		set_sum(skb, s, diff);
+	s->ours = sa->home;
+	if (s->ip.is6) {
+		bpf_skb_store_bytes(skb, off + offsetof(struct ipv6hdr, daddr), s->ours.word, 16, 0);
+		return;
+	}
+	bpf_l3_csum_replace(skb, off + offsetof(struct iphdr, check), 0, diff, 0);
+	bpf_skb_store_bytes(skb, off + offsetof(struct iphdr, daddr), &s->ours.word[3], 4, 0);
+}
+
+static __always_inline void whole_esp_in(struct __sk_buff *skb, struct seen *s)
+{
+	struct sa_in_key k = {};
+	struct sa_in_ent *sa;
+
+	if (bpf_skb_load_bytes(skb, s->ip.l4_off, &k.spi_be, sizeof(k.spi_be)))
+		return;
+	sa = bpf_map_lookup_elem(&sa_in, &k);
+	if (sa && bpf_map_lookup_elem(&local_addr, &s->ours))
+		bring_home(skb, s, sa);
+}
+
 /* First fragment of bare ESP: what comes out of them all needs our raw sockets, and these live and
- * die with the worker's UDP socket, which can be looked for. Whole packets are wire_in's. */
-static __always_inline int esp_in(struct __sk_buff *skb, const struct seen *s)
+ * die with the worker's UDP socket, which can be looked for. Whole packets are wire_in's, or the kernel's own. */
+static __always_inline int esp_in(struct __sk_buff *skb, struct seen *s)
 {
 	struct dgram d = {};
 
+	if (s->ip.frag == FRAG_NONE)
+		whole_esp_in(skb, s);
 	if (s->ip.frag != FRAG_FIRST || !esp_is_ours() || !bpf_map_lookup_elem(&local_addr, &s->ours))
 		return TC_ACT_UNSPEC;
 	return bound(skb, s, &d, private_port(0)) ? TC_ACT_UNSPEC : drop(DROP_WORKER_GONE);
@@ -195,7 +258,7 @@ static __always_inline int silence(struct __sk_buff *skb, const struct seen *s, 
 	return TC_ACT_SHOT;
 }
 
-static __always_inline int udp_in(struct __sk_buff *skb, const struct seen *s)
+static __always_inline int udp_in(struct __sk_buff *skb, struct seen *s)
 {
 	struct sa_in_key k = {};
 	struct dgram d = {};
@@ -213,6 +276,8 @@ static __always_inline int udp_in(struct __sk_buff *skb, const struct seen *s)
 		bpf_skb_load_bytes(skb, s->ip.l4_off + sizeof(udp), &d.spi_be, sizeof(d.spi_be));
 	k.spi_be = d.spi_be;
 	sa = k.spi_be ? bpf_map_lookup_elem(&sa_in, &k) : NULL;
+	if (sa && d.our_port == bpf_htons(ESP_PORT))
+		bring_home(skb, s, sa);
 	private = sa && sa->flags & SA_IN_F_KERNEL ? kernel_port() : sa ? private_port(sa->worker) : 0;
 	if (sa && (d.our_port == bpf_htons(ESP_PORT) || d.our_port == private))
 		return ours(skb, s, &d, private);

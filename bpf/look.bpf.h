@@ -50,6 +50,7 @@ static __always_inline bool look4(struct __sk_buff *skb, struct seen *s, __u32 o
 
 	if (bpf_skb_load_bytes(skb, off, &ip, sizeof(ip)))
 		return false;
+	s->ip.off = off;
 	s->ip.proto = ip.protocol;
 	s->ip.l4_off = off + ip.ihl * 4;
 	s->ip.frag = frag4(ip.frag_off);
@@ -91,6 +92,7 @@ static __always_inline bool look6(struct __sk_buff *skb, struct seen *s, __u32 o
 
 	if (bpf_skb_load_bytes(skb, off, &ip, sizeof(ip)))
 		return false;
+	s->ip.off = off;
 	s->ip.is6 = 1;
 	s->ip.proto = ip.nexthdr;
 	s->ip.hops = ip.hop_limit;

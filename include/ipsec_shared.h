@@ -84,6 +84,11 @@ enum link_flags {
 	LINK_F_INNER = 1 << 5,  /* LINK_F_KERNEL: only sources in inner_src come in */
 };
 
+/* 128-bit address key: IPv4 in word[3] with word[0..1]=0, word[2]=htonl(0xffff) (v4-mapped) */
+struct addr_key {
+	__be32 word[4];
+};
+
 /* sa_in[spi_be]; writer: ipsecd control thread; reader: wire-in, socket filters */
 struct sa_in_key {
 	__be32 spi_be;
@@ -95,6 +100,7 @@ struct sa_in_ent {
 	__u32 worker;
 	__u32 flags;  /* enum sa_in_flags */
 	__u32 window; /* numbers so far behind are replays; 0 = the worker alone judges */
+	struct addr_key home; /* SA_IN_F_KERNEL: the one address at which the kernel's state takes envelopes; 0 = there is none */
 };
 enum sa_in_flags {
 	SA_IN_F_SOCKET = 1 << 0, /* leave to the sockets: XDP passes it up (input = socket) */
@@ -112,11 +118,6 @@ struct lan_ent {
 enum lan_flags {
 	/* a veth or TAP: the sender's stack may count on a device to finish checksums, and XDP cannot see that it does */
 	LAN_F_UNFINISHED = 1 << 0,
-};
-
-/* 128-bit address key: IPv4 in word[3] with word[0..1]=0, word[2]=htonl(0xffff) (v4-mapped) */
-struct addr_key {
-	__be32 word[4];
 };
 
 /* env_out: our own envelopes by {SPI, destination} -> link id, for the route-loop check */

@@ -29,10 +29,34 @@ static int ask_kernel(struct daemon *d)
 	return d->kernel_esp.err;
 }
 
+/* One of them at a time, all alike: what comes by any of them is for one state. */
+static const char *of_several(const struct link_conf *c)
+{
+	const struct path_conf *first = &c->paths[0];
+	unsigned int shares = 0;
+
+	if (c->ike[0])
+		return "SAs of an IKE daemon stand on one path, there are several";
+	for (unsigned int i = 0; i < c->n_paths; i++) {
+		const struct path_conf *p = &c->paths[i];
+
+		shares += p->weight != 0;
+		if (p->any)
+			return "of several paths it learns none from packets (path = any)";
+		if (p->encap != first->encap)
+			return "its paths are in UDP and not, and a state is one of the two";
+		if (!p->host[0] && !first->host[0] && addr_is4(&p->remote) != addr_is4(&first->remote))
+			return "its paths are of both families, and a state receives in one";
+	}
+	return shares > 1 ? "it sends by one path at a time, and several have a weight" : NULL;
+}
+
 static const char *of_paths(const struct link_conf *c)
 {
-	if (c->n_paths != 1)
-		return "it follows one path, there are several";
+	if (c->n_paths > 1)
+		return of_several(c);
+	if (!c->n_paths)
+		return "it has no path";
 	if (c->paths[0].any && !(c->paths[0].encap == ENCAP_UDP && c->paths[0].has_local))
 		return "it learns an address from packets in UDP alone, to one of its own (path = any encap udp local ADDRESS)";
 	return NULL;

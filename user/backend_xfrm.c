@@ -9,6 +9,9 @@
  * behind the first one's numbers. For that, and until a path is known, its key stays in secret memory, as a worker's does.
  * In UDP the ports of a state can be changed where it stands, and it tells when its peer is heard elsewhere.
  * States of a file's SA outlive us, for a successor has the key and goes on; an IKE daemon's are gone with us.
+ * Of several paths each has a state of its own outbound, whose policies take turns: what was left stays, for its IVs are
+ * other ones than those of a state made anew with the same key, and is raised above all numbers before it is used again.
+ * Inbound there is one state, for the sake of its window: sock_in brings to its address what comes to another one.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,6 +34,7 @@ enum {
 	SKIP = 1 << 16,      /* numbers left out where the one last used is not known exactly */
 	LATE = 4,            /* the same of what was taken in */
 	SETTLE = 6, SETTLE_US = 500, /* looks at a state that is to go */
+	LEFT_LOOKS = 3,      /* at one that was left */
 	STAT_NS = 1000000000, /* between two looks at what the kernel has refused */
 	ROUTE_METRIC = 1000, /* plus the link's id: one default route per device, all different */
 };
@@ -44,6 +48,12 @@ struct ksa {
 	struct xuse seen;         /* of that state, at the last look */
 	struct xerr err;          /* of that state, at the last look */
 	uint64_t step;            /* by how much the numbers grew between the last two looks */
+	uint32_t mark;            /* out: of its envelopes */
+	struct left {
+		struct in6_addr dst;  /* unspecified = none */
+		struct xuse seen;     /* at the last look */
+		unsigned int looks;   /* that remain: what was under way when it was left is counted, too */
+	} left[PATHS_MAX];        /* out: states that are not used */
 	struct life life;
 };
 
@@ -102,18 +112,19 @@ static void put(__u64 *to, uint64_t v)
 	__atomic_store_n(to, v, __ATOMIC_RELAXED);
 }
 
-static void count(struct sa *sa, const struct xuse *u)
+/* seen: what that state had counted before */
+static void count_since(struct sa *sa, struct xuse *seen, const struct xuse *u)
 {
 	struct ksa *k = sa->kernel;
 	struct wlink_ctr *c = sa->link->w->ctr;
-	uint64_t pkts = u->pkts - k->seen.pkts, bytes = u->bytes - k->seen.bytes;
+	uint64_t pkts = u->pkts - seen->pkts, bytes = u->bytes - seen->bytes;
 
 	put(sa->dir == SA_OUT ? &c->out_kernel_pkts : &c->in_kernel_pkts,
 	    (sa->dir == SA_OUT ? c->out_kernel_pkts : c->in_kernel_pkts) + pkts);
 	put(sa->dir == SA_OUT ? &c->out_kernel_bytes : &c->in_kernel_bytes,
 	    (sa->dir == SA_OUT ? c->out_kernel_bytes : c->in_kernel_bytes) + bytes);
 	k->step = u->seq > sa->ctr->top ? u->seq - sa->ctr->top : 0;
-	k->seen = *u;
+	*seen = *u;
 	put(&sa->ctr->pkts, sa->ctr->pkts + pkts);
 	put(&sa->ctr->bytes, sa->ctr->bytes + bytes);
 	put(&sa->ctr->top, MAX(sa->ctr->top, u->seq));
@@ -121,6 +132,11 @@ static void count(struct sa *sa, const struct xuse *u)
 		put(&sa->ctr->last_used_ns, now_ns());
 	k->life.pkts = sa->ctr->pkts;
 	k->life.bytes = sa->ctr->bytes;
+}
+
+static void count(struct sa *sa, const struct xuse *u)
+{
+	count_since(sa, &sa->kernel->seen, u);
 }
 
 static int read_err(void *arg, const struct nlmsghdr *h)
@@ -209,13 +225,18 @@ static bool put_limits(const struct sa *sa, const struct xuse *u, uint64_t seq, 
 	return true;
 }
 
+static uint32_t mark_of(const struct link *l)
+{
+	return l->n_paths ? l->paths[l->cur_path].conf.fwmark : 0;
+}
+
 static struct xstate state_of(const struct daemon *d, const struct sa *sa)
 {
 	const struct link *l = sa->link;
 
 	return (struct xstate){.conf = sa->kernel->conf, .src = sa->kernel->src, .dst = sa->kernel->dst,
 			       .sport = sa->kernel->sport, .dport = sa->kernel->dport, .if_id = if_id(d, l),
-			       .mark = l->n_paths ? l->paths[l->cur_path].conf.fwmark : 0,
+			       .mark = mark_of(l),
 			       .no_ecn = l->conf.outer.ecn_off, .no_pmtu = l->conf.outer.df == DF_CLEAR};
 }
 
@@ -242,78 +263,216 @@ static void remove_state(struct daemon *d, struct sa *sa)
 	gone(sa);
 }
 
-/* A new state, behind every number that any state of this SA may have used or taken. */
+/* Every number that any state of this SA may have used or taken. */
+static uint64_t behind(const struct sa *sa, uint64_t skip)
+{
+	uint64_t first = sa->kernel->conf->seq_start;
+
+	if (sa->dir == SA_IN)
+		return MAX(first, sa->ctr->top + skip);
+	return MAX(first ? first - 1 : 0, sa->ctr->top ? sa->ctr->top + skip : 0);
+}
+
+/* A new state, behind all of them. */
 static int add_state(struct daemon *d, struct sa *sa, uint64_t skip)
 {
 	_Alignas(8) char buf[XFRM_MSG_LEN];
 	struct xstate s = state_of(d, sa);
 	struct nlmsghdr *h;
-	uint64_t first = sa->kernel->conf->seq_start;
 	int err;
 
-	if (sa->dir == SA_OUT)
-		s.seq = MAX(first ? first - 1 : 0, sa->ctr->top ? sa->ctr->top + skip : 0);
-	else
-		s.seq = MAX(first, sa->ctr->top + skip);
+	s.seq = behind(sa, skip);
 	if (!put_limits(sa, &(struct xuse){0}, s.seq, &s))
 		return -EDQUOT;
 	h = xfrm_state_msg(buf, &s);
 	err = request(d, h, NULL, NULL);
 	explicit_bzero(buf, sizeof buf);
-	if (!err)
+	if (!err) {
 		put(&sa->ctr->top, s.seq);
+		sa->kernel->mark = sa->dir == SA_OUT ? s.mark : 0;
+	}
 	return err;
 }
 
-/* Tell a state that stands its limits and ports. Return: 0, also when nothing is left of its life; -errno: it is in UDP and should not be, or the other way */
-static int amend(struct daemon *d, struct sa *sa)
+/* What a state that stands may be told anew. Return: 0; -EDQUOT nothing is left of its life, or of the numbers up to seq; -errno */
+static int amend(struct daemon *d, struct sa *sa, uint64_t seq)
 {
 	_Alignas(8) char buf[XFRM_MSG_LEN];
 	struct xstate s = state_of(d, sa);
+	int err;
 
-	return put_limits(sa, &sa->kernel->seen, sa->ctr->top, &s) ? request(d, xfrm_limit_msg(buf, &s), NULL, NULL) : 0;
+	if (!put_limits(sa, &sa->kernel->seen, seq, &s))
+		return -EDQUOT;
+	err = request(d, xfrm_limit_msg(buf, &s), NULL, NULL);
+	if (!err && s.mark && sa->dir == SA_OUT)
+		sa->kernel->mark = s.mark;
+	return err;
 }
 
-/* A predecessor's state for this very SA goes on: the same numbers, the same IVs. */
-static bool adopt_state(struct daemon *d, struct sa *sa, const struct in6_addr *src, const struct in6_addr *dst)
+/* After amend(): is it the state that we want, if perhaps at its end? Not: it is in UDP and should not be, or the other way. */
+static bool stands(int err)
+{
+	return !err || err == -EDQUOT;
+}
+
+/* A state that was left, above all numbers that others used meanwhile. */
+static int raise_state(struct daemon *d, struct sa *sa, uint64_t seq)
+{
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+	int err = amend(d, sa, seq);
+
+	if (!err)
+		err = request(d, xfrm_seq_msg(buf, &sa->kernel->dst, sa->spi, seq), NULL, NULL);
+	if (!err)
+		put(&sa->ctr->top, seq);
+	return err;
+}
+
+/* ---- states that wait for their path's turn ---- */
+
+static struct left *left_at(struct ksa *k, const struct in6_addr *dst)
+{
+	for (unsigned int i = 0; i < PATHS_MAX; i++)
+		if (same(&k->left[i].dst, dst))
+			return &k->left[i];
+	return NULL;
+}
+
+static void drop_at(struct daemon *d, const struct sa *sa, const struct in6_addr *dst)
+{
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+
+	request(d, xfrm_state_del_msg(buf, dst, sa->spi), NULL, NULL);
+}
+
+static void drop_left(struct daemon *d, struct sa *sa)
 {
 	struct ksa *k = sa->kernel;
+
+	for (unsigned int i = 0; i < PATHS_MAX; i++)
+		if (set(&k->left[i].dst))
+			drop_at(d, sa, &k->left[i].dst);
+	memset(k->left, 0, sizeof k->left);
+}
+
+/* A predecessor may have left one at each remote. */
+static void know_left(struct sa *sa)
+{
+	const struct link *l = sa->link;
+
+	for (unsigned int i = 0; i < l->n_paths; i++)
+		if (set(&l->paths[i].remote) && !left_at(sa->kernel, &l->paths[i].remote))
+			sa->kernel->left[i] = (struct left){.dst = l->paths[i].remote};
+}
+
+static void look_left(struct daemon *d, struct sa *sa)
+{
+	for (unsigned int i = 0; i < PATHS_MAX; i++) {
+		struct left *left = &sa->kernel->left[i];
+		struct xuse u;
+
+		if (!left->looks)
+			continue;
+		left->looks--;
+		if (!ask_use(d, sa, &left->dst, &u))
+			count_since(sa, &left->seen, &u);
+	}
+}
+
+/* Not used from now on. Where nothing leads any more, or no room is left, it goes. */
+static void leave_state(struct daemon *d, struct sa *sa)
+{
+	struct left *room = left_at(sa->kernel, &in6addr_any);
+	bool leads = false;
+
+	for (unsigned int i = 0; i < sa->link->n_paths; i++)
+		leads |= same(&sa->link->paths[i].remote, &sa->kernel->dst);
+	if (!leads || !room) {
+		remove_state(d, sa);
+		return;
+	}
+	*room = (struct left){sa->kernel->dst, sa->kernel->seen, LEFT_LOOKS};
+	gone(sa);
+}
+
+/*
+ * A state of this very SA stands there already. A predecessor's in use goes on: the same numbers, the same IVs. One that was left has old
+ * numbers, and goes on behind all that were used since. Return: false = there is none that could
+ */
+static bool take_up(struct daemon *d, struct sa *sa, const struct in6_addr *src, const struct in6_addr *dst, bool moves)
+{
+	struct ksa *k = sa->kernel;
+	struct left *left = left_at(k, dst);
 	struct xuse u;
 
-	if (!sa->adopted || set(&k->dst) || ask_use(d, sa, dst, &u))
+	if (!(left || (sa->adopted && !moves)) || ask_use(d, sa, dst, &u))
 		return false;
 	k->src = *src;
 	k->dst = *dst;
 	ports(sa->link, sa->dir, &k->sport, &k->dport);
-	k->seen = u; /* what it carried meanwhile is in no book of ours */
-	put(&sa->ctr->top, MAX(sa->ctr->top, u.seq));
-	if (!amend(d, sa))
+	if (left && left->looks)
+		count_since(sa, &left->seen, &u);
+	k->seen = u; /* what a predecessor's carried meanwhile is in no book of ours */
+	if (sa->dir == SA_IN || (!moves && u.seq >= sa->ctr->top && same(&u.src, src))) {
+		put(&sa->ctr->top, MAX(sa->ctr->top, u.seq));
+		if (stands(amend(d, sa, sa->ctr->top)))
+			return true;
+	} else if (same(&u.src, src) && !raise_state(d, sa, MAX(behind(sa, SKIP), u.seq))) {
 		return true;
-	remove_state(d, sa);
+	}
+	drop_at(d, sa, dst);
+	gone(sa);
 	return false;
+}
+
+/* Several paths share one state inbound: it stays where it is, while that is an address of ours. */
+static bool stays(const struct daemon *d, const struct sa *sa, const struct in6_addr *dst)
+{
+	const struct ksa *k = sa->kernel;
+
+	return sa->dir == SA_IN && sa->link->n_paths > 1 && set(&k->dst) && addr_is4(&k->dst) == addr_is4(dst) &&
+	       load_addr_has(d->load, &k->dst);
+}
+
+/* A predecessor's may stand at the address of another path. */
+static void find_home(struct daemon *d, const struct sa *sa, struct in6_addr *dst)
+{
+	const struct link *l = sa->link;
+	struct xuse u;
+
+	for (unsigned int i = 0; i < l->n_paths && l->n_paths > 1; i++) {
+		const struct link_path *p = &l->paths[i];
+		const struct in6_addr *own = p->conf.has_local ? &p->conf.local : &p->src;
+
+		if (!set(own) || addr_is4(own) != addr_is4(dst) || ask_use(d, sa, own, &u))
+			continue;
+		*dst = *own;
+		return;
+	}
 }
 
 static void settle(struct daemon *d, struct sa *sa);
 static int enter(struct daemon *d, const struct sa *sa);
 
-/* The same state, but other ports: nothing is lost. Return: false = it must be another state */
+/* The same state, but other ports or another mark: nothing is lost. Return: false = it must be another state */
 static bool renumber(struct daemon *d, struct sa *sa)
 {
+	uint32_t mark = sa->dir == SA_OUT ? mark_of(sa->link) : 0;
 	struct ksa *k = sa->kernel;
 	uint16_t sport, dport;
 
 	ports(sa->link, sa->dir, &sport, &dport);
-	if (sport == k->sport && dport == k->dport)
+	if (sport == k->sport && dport == k->dport && mark == k->mark)
 		return true;
-	if (!sport || !k->sport)
+	if (!sport != !k->sport || (k->mark && !mark)) /* the kernel takes none for no word on it */
 		return false;
 	k->sport = sport;
 	k->dport = dport;
-	return !amend(d, sa);
+	return stands(amend(d, sa, sa->ctr->top));
 }
 
-/* Out of the kernel, all that it took counted, so that nothing is taken twice (I2). */
-static void withdraw(struct daemon *d, struct sa *sa)
+/* Out of use, all that it used or took counted, so that nothing is used or taken twice (I2). */
+static void withdraw(struct daemon *d, struct sa *sa, const struct in6_addr *dst)
 {
 	struct xuse u;
 
@@ -323,7 +482,10 @@ static void withdraw(struct daemon *d, struct sa *sa)
 	} else if (!ask_use(d, sa, &sa->kernel->dst, &u)) {
 		count(sa, &u);
 	}
-	remove_state(d, sa);
+	if (sa->dir == SA_OUT && !same(dst, &sa->kernel->dst))
+		leave_state(d, sa);
+	else
+		remove_state(d, sa);
 }
 
 /* Make the kernel's state what SA and path say. */
@@ -331,26 +493,32 @@ static int place(struct daemon *d, struct sa *sa)
 {
 	struct ksa *k = sa->kernel;
 	struct in6_addr src, dst;
+	struct left *left;
 	bool moves = set(&k->dst);
 	int err = 0;
 
-	if (!k->conf || !ends(sa->link, sa->dir, &src, &dst))
+	if (!k->conf || !ends(sa->link, sa->dir, &src, &dst) || stays(d, sa, &dst))
 		return 0;
+	if (sa->dir == SA_IN && sa->adopted && !moves)
+		find_home(d, sa, &dst);
 	if (moves && same(&src, &k->src) && same(&dst, &k->dst) && renumber(d, sa))
 		return 0;
 	if (moves)
-		withdraw(d, sa);
-	if (!adopt_state(d, sa, &src, &dst)) {
+		withdraw(d, sa, &dst);
+	if (!take_up(d, sa, &src, &dst, moves)) {
 		k->src = src;
 		k->dst = dst;
 		ports(sa->link, sa->dir, &k->sport, &k->dport);
 		err = add_state(d, sa, sa->dir == SA_OUT && (moves || sa->adopted) ? SKIP : 0);
-		if (err)
-			k->src = k->dst = in6addr_any;
 	}
-	if (!err && moves && sa->dir == SA_IN)
-		err = enter(d, sa);
-	return err;
+	if (err) {
+		k->src = k->dst = in6addr_any;
+		return err;
+	}
+	left = left_at(k, &dst);
+	if (left)
+		*left = (struct left){0};
+	return sa->dir == SA_IN ? enter(d, sa) : 0;
 }
 
 /* ---- policies ---- */
@@ -446,6 +614,7 @@ static int enter(struct daemon *d, const struct sa *sa)
 	struct sa_in_ent e = {.slot = sa->slot, .sgen = sa->sgen, .link = sa->link->id, .worker = sa->link->worker,
 			      .flags = SA_IN_F_KERNEL};
 
+	memcpy(&e.home, &sa->kernel->dst, sizeof e.home);
 	return load_sa_in_set(d->load, htonl(sa->spi), &e);
 }
 
@@ -473,10 +642,10 @@ static int install(struct daemon *d, struct sa *sa, const struct sa_spec *s, con
 	sa->first_pkts = sa->ctr->pkts;
 	if (sa->dir == SA_IN) /* what the kernel takes in is not marked here: to a worker that comes after it, all is seen */
 		memset(load_replay(d->load) + sa->ctr->word_off, 0xff, sa->ctr->n_words * sizeof(uint64_t));
+	if (sa->dir == SA_OUT && sa->adopted)
+		know_left(sa);
 	err = place(d, sa);
-	if (!err && sa->dir == SA_IN)
-		err = enter(d, sa);
-	return err;
+	return !err && sa->dir == SA_IN && !set(&k->dst) ? enter(d, sa) : err;
 }
 
 static int use(struct daemon *d, struct sa *sa)
@@ -591,6 +760,8 @@ static void lost(struct daemon *d, struct sa *sa)
 	err = add_state(d, sa, sa->dir == SA_OUT ? SKIP : 2 * k->step + LATE);
 	if (err)
 		k->src = k->dst = in6addr_any;
+	else if (sa->dir == SA_IN)
+		enter(d, sa);
 	log_warnx("%s: %s sa 0x%08x: the kernel's state was deleted by somebody: %s", sa->link->conf.name,
 		  sa->dir == SA_OUT ? "out" : "in", sa->spi, err ? strerror(-err) : "made again");
 }
@@ -616,6 +787,8 @@ static void look(struct daemon *d, struct sa *sa)
 
 	if (!set(&sa->kernel->dst))
 		return;
+	if (!sa->wout)
+		look_left(d, sa);
 	err = ask_use(d, sa, &sa->kernel->dst, &c.u);
 	if (!err && sa->wout) /* it moves, and the worker counts already */
 		worker_call(d->workers[sa->link->worker], count_in_worker, &c);
@@ -630,7 +803,7 @@ static void limits(struct daemon *d, struct sa *sa)
 	if (!set(&sa->kernel->dst))
 		return;
 	look(d, sa);
-	amend(d, sa);
+	amend(d, sa, sa->ctr->top);
 }
 
 /* IVs are the kernel's: numbers mixed with a random start of each state. */
@@ -653,6 +826,7 @@ static uint64_t end_ns(const struct sa *sa)
 static void end(struct daemon *d, struct sa *sa)
 {
 	remove_state(d, sa);
+	drop_left(d, sa);
 	secmem_free(sa->kernel->conf);
 	sa->kernel->conf = NULL;
 }
@@ -687,6 +861,7 @@ static void uninstall(struct daemon *d, struct sa *sa)
 	else
 		look(d, sa);
 	remove_state(d, sa);
+	drop_left(d, sa);
 	forget(sa);
 }
 
@@ -826,7 +1001,7 @@ static bool wanted(void *arg, const struct xfound *f)
 	for (unsigned int i = 0; f->spi && i < d->max_sas; i++) {
 		const struct sa *sa = d->sas[i];
 
-		if (sa && sa->kernel && sa->spi == f->spi && same(&sa->kernel->dst, &f->dst))
+		if (sa && sa->kernel && sa->spi == f->spi && (same(&sa->kernel->dst, &f->dst) || left_at(sa->kernel, &f->dst)))
 			return true;
 	}
 	l = !f->spi && id < d->max_links ? d->links[id] : NULL;
@@ -875,8 +1050,8 @@ static int link_follow(struct daemon *d, struct link *l)
 			err = place(d, sa);
 	if (!err && l->x.doubt)
 		err = look_after(d, l);
-	if (!err && l->out && l->out->kernel)
-		err = point(d, l, l->out);
+	if (l->out && l->out->kernel) /* also to say that there is nothing to point at: what was left is not counted */
+		err = point(d, l, l->out) ?: err;
 	if (err)
 		log_rl("%s: backend xfrm: %s %s", l->conf.name, strerror(-err), nl_err(d->nl_x));
 	return err;

@@ -83,7 +83,7 @@ const struct ctl_verb ctl_verbs[] = {
 	{"path", "list", 0, 1, "[LINK]", "paths: where envelopes travel", cmd_path_list,
 	 .needs_daemon = true,
 	 .more = "ROUTE is what the routing tables say, STATE whether probes are answered on it: ok (or liveness is off), starting, "
-		 "no-answer, route-loop, no-route, no-endpoint. SHARE is the part of the flows that a path in use (>) "
+		 "standby (backend = xfrm asks only on the one in use), no-answer, route-loop, no-route, no-endpoint. SHARE is the part of the flows that a path in use (>) "
 		 "carries, SENT how many envelopes it took, probes included."},
 	{"apply", NULL, 0, 1, "[FILE]", "make the daemon run a configuration", cmd_apply,
 	 .needs_daemon = true,

@@ -231,7 +231,8 @@ static void take(struct worker *w, struct wlink *l, const struct wsa_in *sa, str
 		note(w, d, l->id, ntohl(sa->sa.spi_be), p->seq, m);
 		return;
 	}
-	if ((l->mode == LIVE_PING && probe_ping_reply(w, l, p->data, p->len)) || probe_ping(w, l, p->data, p->len)) {
+	if ((l->mode == LIVE_PING && probe_ping_reply(w, l, p->data, p->len)) ||
+	    probe_ping(w, l, p->data, p->len, m, newest)) {
 		l->ctr->in_probes++;
 		return;
 	}

@@ -174,14 +174,9 @@ static int choose_backend(struct daemon *d, struct link *l, FILE *errs)
 
 /* ---- the two halves: BPF and worker ---- */
 
-static bool by_kernel(const struct link *l)
-{
-	return l->backend == BACKEND_XFRM && !l->no_backend;
-}
-
 enum liveness_mode link_liveness(const struct link *l)
 {
-	return by_kernel(l) && l->conf.liveness == LIVE_PROBE ? LIVE_PING : l->conf.liveness;
+	return link_by_kernel(l) && l->conf.liveness == LIVE_PROBE ? LIVE_PING : l->conf.liveness;
 }
 
 static void push_ent(struct daemon *d, struct link *l)
@@ -199,7 +194,7 @@ static void push_ent(struct daemon *d, struct link *l)
 		e.flags |= LINK_F_LOOP;
 	if (l->conf.input == INPUT_SOCKET)
 		e.flags |= LINK_F_NO_XSK;
-	if (by_kernel(l))
+	if (link_by_kernel(l))
 		e.flags |= LINK_F_KERNEL;
 	if (l->x.ifindex) { /* while a link moves, it receives by either */
 		e.flags |= l->conf.inner.n ? LINK_F_INNER : 0;
@@ -218,7 +213,7 @@ static void fill_wlink(const struct link *l, struct wlink *w)
 	w->id = l->id;
 	w->gen = l->gen;
 	w->admin_up = l->admin_up && l->dev_up; /* a far end that is shut is no far end: questions stay unanswered */
-	w->kernel = by_kernel(l) && l->x.sa;
+	w->kernel = link_by_kernel(l) && l->x.sa;
 	w->mode = link_liveness(l);
 	w->interval_ns = l->conf.live_ms * 1000000ull;
 	w->keepalive_ns = l->conf.keepalive_ms * 1000000ull;
@@ -270,7 +265,7 @@ struct refill {
 static void choose_carriers(const struct daemon *d, struct refill *r)
 {
 	const struct link *l = r->l;
-	unsigned int n = by_kernel(l) ? 1 : MIN(l->conf.cores, d->n_workers);
+	unsigned int n = link_by_kernel(l) ? 1 : MIN(l->conf.cores, d->n_workers);
 
 	for (unsigned int i = 1; i < n; i++) {
 		unsigned int k = (l->worker + i) % d->n_workers;
@@ -325,7 +320,7 @@ static int push_wlink(struct daemon *d, struct link *l)
 /* An echo that comes before device, state and policy is one that nobody counts. */
 static void push_kernel(struct daemon *d, struct link *l)
 {
-	if (l->w->kernel != (by_kernel(l) && l->x.sa))
+	if (l->w->kernel != (link_by_kernel(l) && l->x.sa))
 		push_wlink(d, l);
 }
 
@@ -1071,9 +1066,8 @@ static void follow_paths(struct daemon *d, struct link *l)
 		path_lookup(d, l);
 	if (path_pick(d, l) || named || moved)
 		path_changed(d, l);
-	if (!named && !moved)
-		return;
-	path_push(d, l);
+	if (named || moved || l->paths_stale)
+		path_push(d, l);
 	if (moved && d->on_moved)
 		d->on_moved(d, l);
 }
@@ -1095,10 +1089,10 @@ void links_routes_changed(struct daemon *d)
 		if (!l)
 			continue;
 		path_pick(d, l);
-		if (l->paths_stale)
-			path_push(d, l);
 		sad_remote_changed(d, l);
 		follow_backend(d, l);
+		if (l->paths_stale)
+			path_push(d, l);
 		device_set_mtu(d, l, path_mtu(l));
 		push_ent(d, l);
 	}

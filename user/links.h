@@ -18,6 +18,7 @@
 #include "nl.h"
 #include "pkt.h"
 #include "sock.h"
+#include "turns.h"
 #include "worker.h"
 
 enum { SLACK_MS = 150 /* a tick and a half: our own clockwork is no reason to call somebody dead */ };
@@ -56,7 +57,8 @@ const char *link_reason_text(enum link_reason r);
 	X(NO_ROUTE, "no-route")                                                                    \
 	X(ROUTE_LOOP, "route-loop")                                                                \
 	X(NO_ANSWER, "no-answer")     /* has a route; what is asked on it is not answered */       \
-	X(STARTING, "starting")       /* the same, not for so long that it would mean something */ \
+	X(STANDBY, "standby")         /* has a route; it is not asked while another one is in use */ \
+	X(STARTING, "starting")       /* as no-answer, not for so long that it would mean something */ \
 	X(OK, "ok")                   /* answers, or nobody asks (liveness = off) */
 
 enum path_state {
@@ -197,7 +199,8 @@ struct link {
 	struct link_path paths[PATHS_MAX];
 	unsigned int n_paths;
 	unsigned int cur_path;  /* of those in use the first */
-	bool paths_stale;       /* the FIB says something that the worker was not told yet */
+	struct turns turns;     /* with the kernel as backend, of several paths: whose it is. path.c's */
+	bool paths_stale;       /* something that the worker was not told yet */
 	struct sa *sas;
 	struct sa_set *sets;
 	struct sa *out;         /* of the widest set with a live one: what probes go by. saset.c's */
@@ -291,6 +294,12 @@ struct daemon {
 	void (*on_moved)(struct daemon *d, const struct link *l);
 	void (*on_ike)(struct daemon *d);
 };
+
+/** link_by_kernel() - does its states what leaves and comes in, and not a worker? */
+static inline bool link_by_kernel(const struct link *l)
+{
+	return l->backend == BACKEND_XFRM && !l->no_backend;
+}
 
 /** link_mss() - what mss-clamp leaves to SYNs of one family, by the present MTU; the link has one, and a clamp */
 static inline uint32_t link_mss(const struct link *l, uint32_t ip_hdr_len)

@@ -25,8 +25,8 @@ const char *path_state_name(enum path_state s)
 
 static const uint64_t LEARN_GAP_NS = 100 * 1000 * 1000;
 enum { DNS_OK_S = 60, DNS_RETRY_S = 5, TOLD_S = 600 /* RFC 1191 6.3, RFC 8201 4 */,
-       LOOP_DOUBLES = 6 /* 64 s */ };
-static const uint64_t LOOP_HOLD_NS = 1000000000;
+       LOOP_DOUBLES = 6 /* 64 s */, TRIAL_RTTS = 4 };
+static const uint64_t LOOP_HOLD_NS = 1000000000, TRIAL_NS = 500000000;
 
 /* ---- DNS ---- */
 
@@ -173,6 +173,9 @@ void path_init(struct link *l)
 	struct link_path old[PATHS_MAX];
 	unsigned int n_old = l->n_paths;
 
+	bool stays = link_by_kernel(l) && l->cur_path < l->n_paths && l->cur_path < l->conf.n_paths &&
+		     same_path(&l->paths[l->cur_path], &l->conf.paths[l->cur_path]);
+
 	memcpy(old, l->paths, sizeof old);
 	memset(l->paths, 0, sizeof l->paths);
 	l->n_paths = l->conf.n_paths;
@@ -202,7 +205,9 @@ void path_init(struct link *l)
 			old[i].dns = NULL;
 		}
 	}
-	use(l, 0);
+	use(l, stays ? l->cur_path : 0);
+	if (!stays)
+		turns_begin(&l->turns, 0, now_ns());
 	for (unsigned int i = 0; i < n_old; i++)
 		if (old[i].dns)
 			unref(old[i].dns);
@@ -338,11 +343,29 @@ bool path_lookup(struct daemon *d, struct link *l)
 
 /* ---- which carry traffic ---- */
 
+/* The kernel sends by one path, and nothing can be asked on the others. */
+static bool by_turns(const struct link *l)
+{
+	return link_by_kernel(l) && l->n_paths > 1;
+}
+
+/* By turns a path is left before the link counts as dead, so that another one can keep it alive. */
+static uint64_t window_ns(const struct link *l)
+{
+	uint64_t one = l->conf.live_ms, all = one * l->conf.live_count;
+
+	return ((by_turns(l) ? MAX(all / 2, one * 3 / 2) : all) + SLACK_MS) * 1000000u;
+}
+
+static uint64_t roundtrip_ns(const struct link *l, unsigned int i)
+{
+	return atomic_load_explicit(&l->w->paths[i].live.roundtrip_ns, memory_order_relaxed);
+}
+
 enum path_state path_state(const struct link *l, unsigned int i, uint64_t now)
 {
-	uint64_t window = (l->conf.live_ms * (uint64_t)l->conf.live_count + SLACK_MS) * 1000000u;
+	uint64_t window = window_ns(l), round = roundtrip_ns(l, i), since;
 	const struct link_path *p = &l->paths[i];
-	uint64_t round = atomic_load_explicit(&l->w->paths[i].live.roundtrip_ns, memory_order_relaxed);
 
 	if (IN6_IS_ADDR_UNSPECIFIED(&p->remote))
 		return PATH_NO_ENDPOINT;
@@ -350,9 +373,12 @@ enum path_state path_state(const struct link *l, unsigned int i, uint64_t now)
 		return PATH_ROUTE_LOOP;
 	if (p->error)
 		return PATH_NO_ROUTE;
-	if (l->conf.liveness == LIVE_OFF || (round && now < round + window))
+	if (l->conf.liveness == LIVE_OFF || (round && now < round + window && (!by_turns(l) || i == l->cur_path)))
 		return PATH_OK;
-	return now < p->usable_ns + window ? PATH_STARTING : PATH_NO_ANSWER;
+	if (by_turns(l) && i != l->cur_path)
+		return l->turns.turn[i].fails ? PATH_NO_ANSWER : PATH_STANDBY;
+	since = by_turns(l) ? MAX(p->usable_ns, l->turns.since_ns) : p->usable_ns;
+	return now < since + window ? PATH_STARTING : PATH_NO_ANSWER;
 }
 
 /* Answers, or else: has at least a route. */
@@ -405,6 +431,32 @@ static void tell(const struct link *l)
 	log_info("%s: envelopes now take path%s %s", l->conf.name, strchr(text, ',') ? "s" : "", text);
 }
 
+_Static_assert((int)TURNS_MAX >= (int)PATHS_MAX, "every path has its turn");
+
+static bool take_turns(struct link *l, uint64_t now)
+{
+	uint64_t rtt = atomic_load_explicit(&l->w->paths[l->cur_path].live.rtt_ns, memory_order_relaxed);
+	uint64_t window = l->conf.liveness == LIVE_OFF ? 0 : window_ns(l);
+	struct turns *t = &l->turns;
+	bool alone = true;
+
+	if (t->cur != l->cur_path)
+		turns_begin(t, l->cur_path, now);
+	for (unsigned int i = 0; i < l->n_paths; i++) {
+		const struct link_path *p = &l->paths[i];
+
+		t->turn[i].weight = p->conf.weight;
+		t->turn[i].answered_ns = roundtrip_ns(l, i);
+		turns_usable(t, i, !p->error && !p->loop && !IN6_IS_ADDR_UNSPECIFIED(&p->remote));
+		alone &= p->in_use == (i == t->cur);
+	}
+	if (!turns_next(t, l->n_paths, window, MIN(window, TRIAL_NS + TRIAL_RTTS * rtt), now) && alone)
+		return false;
+	use(l, t->cur);
+	l->paths_stale = true; /* the states first: what the worker asks then goes the new way */
+	return true;
+}
+
 bool path_pick(struct daemon *d, struct link *l)
 {
 	enum path_state s[PATHS_MAX];
@@ -413,6 +465,12 @@ bool path_pick(struct daemon *d, struct link *l)
 
 	if (l->n_paths < 2)
 		return false;
+	if (by_turns(l)) {
+		if (!take_turns(l, now))
+			return false;
+		tell(l);
+		return true;
+	}
 	for (unsigned int i = 0; i < l->n_paths; i++)
 		s[i] = path_state(l, i, now);
 	if (!choose(l, s, PATH_OK, in_use) && !choose(l, s, PATH_STARTING, in_use))
@@ -592,6 +650,8 @@ static int push_in_worker(struct worker *w, void *arg)
 		p->fresh = false;
 		atomic_store_explicit(&wp->mtu, p->mtu, memory_order_relaxed);
 	}
+	if (wl->kernel && wl->cur_path != l->cur_path) /* an answer to what was asked before says nothing of it now */
+		wl->paths[l->cur_path].live.ping_sent_ns = 0;
 	wl->n_paths = l->n_paths;
 	wl->cur_path = l->cur_path;
 	memcpy(wl->slot, push->slot, sizeof wl->slot);

@@ -16,9 +16,9 @@ void path_recall(struct daemon *d, struct link *l);
 bool path_lookup(struct daemon *d, struct link *l);
 enum path_state path_state(const struct link *l, unsigned int i, uint64_t now);
 /**
- * path_pick() - which paths carry traffic now; the worker is told
+ * path_pick() - which paths carry traffic now; the worker is told, with the kernel as backend by path_push() after it
  * Those that answer come before those that only have a route. Of them all that have a weight; where there is
- * none, the first. Computed from what is the case now (I7). Return: true when changed
+ * none, the first. The kernel has one at a time (turns.h). Computed from what is the case now (I7). Return: true when changed
  */
 bool path_pick(struct daemon *d, struct link *l);
 /** path_tick() - collect DNS answers, start lookups that are due. Return: true when a remote changed */

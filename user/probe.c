@@ -71,6 +71,39 @@ static void answered(struct worker *w, struct wlink *l, struct wpath_live *v, ui
 	atomic_store_explicit(&l->live.rtt_ns, w->now - asked_ns, memory_order_relaxed);
 }
 
+/*
+ * The way back: the path by which the question came. Several may lead to one remote, from addresses of
+ * ours; and a peer may have several where we know one. What is authentic and the newest may be answered where
+ * it came from; but nothing else is sent there, and nothing is learned from it here (I4).
+ */
+static unsigned int way_back(struct worker *w, struct wlink *l, const struct rx_meta *m, bool newest)
+{
+	struct wpath *back = &l->paths[WPATH_BACK];
+	unsigned int found = WPATH_BACK;
+
+	for (unsigned int i = 0; i < l->n_paths; i++) {
+		if (!came_by(&l->paths[i], m))
+			continue;
+		if (!memcmp(&l->paths[i].src, &m->dst, sizeof m->dst))
+			return i;
+		if (found == WPATH_BACK || i == l->cur_path)
+			found = i;
+	}
+	if (found != WPATH_BACK)
+		return found;
+	if (!newest || m->doubtful || !may_be_at(&l->paths[l->cur_path], &m->src))
+		return l->cur_path;
+	if (came_by(back, m) && !memcmp(&back->local, &m->dst, sizeof m->dst))
+		return found;
+	out_flush(w); /* an answer to somewhere else may wait in the round */
+	back->remote = m->src;
+	back->local = m->dst;
+	back->port = m->port;
+	back->encap = m->encap;
+	back->fwmark = l->paths[l->cur_path].fwmark;
+	return found;
+}
+
 /* ---- inner echo for foreign peers ---- */
 
 /* By way of the deliver program and the link's xfrm device. */
@@ -197,7 +230,7 @@ static bool echo_for_us(const struct wlink *l, const uint8_t *ip)
 	       !memcmp(ip + off + n, own->own.s6_addr + 16 - n, n);
 }
 
-bool probe_ping(struct worker *w, struct wlink *l, const uint8_t *ip, uint32_t len)
+bool probe_ping(struct worker *w, struct wlink *l, const uint8_t *ip, uint32_t len, const struct rx_meta *m, bool newest)
 {
 	const uint8_t *icmp = echo_at(ip, len);
 	const struct p2p *own = ip[0] >> 4 == 4 ? &l->addr4 : &l->addr6;
@@ -209,7 +242,7 @@ bool probe_ping(struct worker *w, struct wlink *l, const uint8_t *ip, uint32_t l
 	if (!l->admin_up || !(l->out || l->kernel) || !l->n_paths)
 		return true;
 	e = echo_make(&own->own, &own->far, true, icmp + 4);
-	echo_send(w, l, l->cur_path, &e);
+	echo_send(w, l, m ? way_back(w, l, m, newest) : l->cur_path, &e);
 	return true;
 }
 
@@ -236,7 +269,7 @@ bool probe_ping_reply(struct worker *w, struct wlink *l, const uint8_t *ip, uint
 
 void probe_opened(struct worker *w, struct wlink *l, const uint8_t *ip, uint32_t len)
 {
-	if (len < IP4_HDR_LEN || !(probe_ping_reply(w, l, ip, len) || probe_ping(w, l, ip, len)))
+	if (len < IP4_HDR_LEN || !(probe_ping_reply(w, l, ip, len) || probe_ping(w, l, ip, len, NULL, false)))
 		return;
 	l->ctr->in_probes++;
 	l->ctr->kernel_echo_bytes += len;
@@ -274,10 +307,11 @@ static uint64_t relaxed(const _Atomic uint64_t *v)
 static bool overdue(const struct worker *w, const struct wlink *l, const struct wpath_live *v)
 {
 	bool waits = l->mode == LIVE_PING ? v->ping_sent_ns : v->nonce;
+	uint64_t round = relaxed(l->kernel ? &l->live.roundtrip_ns : &v->roundtrip_ns); /* there one path stands for the others */
 
 	/* half a tick early rather than half a tick late */
 	return waits && w->now + TICK_NS / 2 >= relaxed(&v->asked_ns) + l->interval_ns / 4 &&
-	       w->now < relaxed(&v->roundtrip_ns) + 4 * l->interval_ns;
+	       w->now < round + 4 * l->interval_ns;
 }
 
 /* The only path is always worth a try: what the routing tables said may be old. Not into a loop, though. */
@@ -341,39 +375,6 @@ bool probe_read(struct probe *p, const uint8_t *data, uint32_t len)
 		return false;
 	memcpy(p, data, sizeof *p);
 	return !memcmp(p->magic, PROBE_MAGIC, 4);
-}
-
-/*
- * The way back: the path by which the question came. Several may lead to one remote, from addresses of
- * ours; and a peer may have several where we know one. What is authentic and the newest may be answered where
- * it came from; but nothing else is sent there, and nothing is learned from it here (I4).
- */
-static unsigned int way_back(struct worker *w, struct wlink *l, const struct rx_meta *m, bool newest)
-{
-	struct wpath *back = &l->paths[WPATH_BACK];
-	unsigned int found = WPATH_BACK;
-
-	for (unsigned int i = 0; i < l->n_paths; i++) {
-		if (!came_by(&l->paths[i], m))
-			continue;
-		if (!memcmp(&l->paths[i].src, &m->dst, sizeof m->dst))
-			return i;
-		if (found == WPATH_BACK || i == l->cur_path)
-			found = i;
-	}
-	if (found != WPATH_BACK)
-		return found;
-	if (!newest || m->doubtful || !may_be_at(&l->paths[l->cur_path], &m->src))
-		return l->cur_path;
-	if (came_by(back, m) && !memcmp(&back->local, &m->dst, sizeof m->dst))
-		return found;
-	out_flush(w); /* an answer to somewhere else may wait in the round */
-	back->remote = m->src;
-	back->local = m->dst;
-	back->port = m->port;
-	back->encap = m->encap;
-	back->fwmark = l->paths[l->cur_path].fwmark;
-	return found;
 }
 
 static void take_answer(struct worker *w, struct wlink *l, const struct probe *p)

@@ -228,8 +228,10 @@ static void merge_addresses(struct daemon *d, struct scan *s)
 		keep = false;
 		for (unsigned int k = 0; k < s->n_addrs && !keep; k++)
 			keep = !memcmp(&d->locals[i], &s->addrs[k], sizeof d->locals[i]);
-		if (!keep)
-			load_addr_del(d->load, &d->locals[i]);
+		if (keep)
+			continue;
+		load_addr_del(d->load, &d->locals[i]);
+		d->routes_dirty = true; /* the kernel's state of an SA may stand there */
 	}
 	free(d->locals);
 	d->locals = s->addrs;

@@ -183,9 +183,10 @@ bool probe_read(struct probe *p, const uint8_t *data, uint32_t len);
 void probe_input(struct worker *w, struct wlink *l, struct wsa_out *back, struct probe *p, const struct rx_meta *m, bool newest);
 /**
  * probe_ping() - is this inner packet such an echo of the peer, and for us? Then it is answered here, and consumed
- * The stack could not: its answer would go into a device that has no carrier until it has come.
+ * The stack could not: its answer would go into a device that has no carrier until it has come. It goes back by
+ * the path on which the question came, as m says; NULL: the kernel opened it, and has but one.
  */
-bool probe_ping(struct worker *w, struct wlink *l, const uint8_t *ip, uint32_t len);
+bool probe_ping(struct worker *w, struct wlink *l, const uint8_t *ip, uint32_t len, const struct rx_meta *m, bool newest);
 /** probe_opened() - the kernel has opened what looked like either */
 void probe_opened(struct worker *w, struct wlink *l, const uint8_t *ip, uint32_t len);
 /** probe_ping_reply() - is this inner packet the answer to our echo? Then it is consumed */

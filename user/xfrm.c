@@ -28,6 +28,16 @@ static void put_addr(xfrm_address_t *to, const struct in6_addr *a)
 		memcpy(to->a6, a, sizeof to->a6);
 }
 
+static struct in6_addr address(const xfrm_address_t *a, uint16_t fam)
+{
+	struct in6_addr to;
+
+	if (fam != AF_INET6)
+		return addr_from4((struct in_addr){a->a4});
+	memcpy(&to, a->a6, sizeof to);
+	return to;
+}
+
 /* ---- suites ---- */
 
 static const char *aead_words(enum aead_alg alg)
@@ -247,16 +257,36 @@ struct nlmsghdr *xfrm_use_msg(void *buf, const struct in6_addr *dst, uint32_t sp
 	return about_state(buf, XFRM_MSG_GETAE, sizeof(struct xfrm_aevent_id), dst, spi);
 }
 
+struct nlmsghdr *xfrm_seq_msg(void *buf, const struct in6_addr *dst, uint32_t spi, uint64_t seq)
+{
+	struct nlmsghdr *h = about_state(buf, XFRM_MSG_NEWAE, sizeof(struct xfrm_aevent_id), dst, spi);
+	struct {
+		struct xfrm_replay_state_esn esn;
+		uint32_t bmp[XFRM_WINDOW_OUT / 32];
+	} p = {0};
+
+	h->nlmsg_flags |= NLM_F_REPLACE;
+	p.esn.bmp_len = ARRAY_SIZE(p.bmp);
+	p.esn.replay_window = XFRM_WINDOW_OUT;
+	p.esn.oseq = (uint32_t)seq;
+	p.esn.oseq_hi = (uint32_t)(seq >> 32);
+	mnl_attr_put(h, XFRMA_REPLAY_ESN_VAL, sizeof p, &p);
+	return h;
+}
+
 bool xfrm_use_read(const struct nlmsghdr *h, enum sa_dir dir, struct xuse *u)
 {
 	struct xfrm_replay_state_esn r;
 	struct xfrm_lifetime_cur c;
 	unsigned int seen = 0;
+	struct xfrm_aevent_id id;
 	const struct nlattr *a;
 
 	*u = (struct xuse){0};
-	if (h->nlmsg_type != XFRM_MSG_NEWAE || mnl_nlmsg_get_payload_len(h) < sizeof(struct xfrm_aevent_id))
+	if (h->nlmsg_type != XFRM_MSG_NEWAE || mnl_nlmsg_get_payload_len(h) < sizeof id)
 		return false;
+	memcpy(&id, mnl_nlmsg_get_payload(h), sizeof id);
+	u->src = address(&id.saddr, id.sa_id.family);
 	mnl_attr_for_each(a, h, sizeof(struct xfrm_aevent_id))
 	{
 		uint16_t type = mnl_attr_get_type(a), len = mnl_attr_get_payload_len(a);
@@ -274,16 +304,6 @@ bool xfrm_use_read(const struct nlmsghdr *h, enum sa_dir dir, struct xuse *u)
 		}
 	}
 	return seen == 3;
-}
-
-static struct in6_addr address(const xfrm_address_t *a, uint16_t fam)
-{
-	struct in6_addr to;
-
-	if (fam != AF_INET6)
-		return addr_from4((struct in_addr){a->a4});
-	memcpy(&to, a->a6, sizeof to);
-	return to;
 }
 
 struct nlmsghdr *xfrm_err_msg(void *buf, const struct in6_addr *dst, uint32_t spi)

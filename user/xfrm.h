@@ -48,6 +48,7 @@ struct xuse {
 	uint64_t pkts, bytes;
 	uint64_t seq; /* out: last number used; in: the highest taken */
 	uint64_t made_s; /* when the state was made, wall clock; 0 = not known */
+	struct in6_addr src; /* the outer source of the state */
 };
 
 /** struct xerr - what a state has refused */
@@ -80,6 +81,11 @@ struct nlmsghdr *xfrm_state_msg(void *buf, const struct xstate *s);
  * No key goes over the wire: what the kernel does not look at is zero.
  */
 struct nlmsghdr *xfrm_limit_msg(void *buf, const struct xstate *s);
+/**
+ * xfrm_seq_msg() - an outbound state that stands goes on behind seq, and not behind the number that it used last
+ * Counters, key and IVs stay what they are. Never to a number below its own: then it would use numbers twice (I2).
+ */
+struct nlmsghdr *xfrm_seq_msg(void *buf, const struct in6_addr *dst, uint32_t spi, uint64_t seq);
 struct nlmsghdr *xfrm_state_del_msg(void *buf, const struct in6_addr *dst, uint32_t spi);
 /** xfrm_use_msg() - ask for counters and numbers: the one request whose answer holds no key */
 struct nlmsghdr *xfrm_use_msg(void *buf, const struct in6_addr *dst, uint32_t spi);

@@ -889,6 +889,82 @@ static void socket_port_test(void **state)
 	}
 }
 
+/* --- sock_in: envelopes of the kernel's SAs --- */
+
+enum { SPI_HOME4 = 0x1007, SPI_HOME6 = 0x1008 };
+
+/* An envelope that comes to 192.0.2.1 or 2001:db8::1, where its state is at ...3. */
+static const struct home_row {
+	struct pkt pkt;
+	bool moves, none; /* none: no UDP checksum */
+} home_rows[] = {
+	{.moves = true, .pkt = {OUR4, ESP, .spi = SPI_HOME4, .payload = 60}},
+	{.moves = true, .pkt = {OUR4, ESP, .spi = SPI_HOME4, .opts = 3, .payload = 60, .pad = 5}},
+	{.moves = true, .pkt = {OUR4, ESP, .spi = SPI_HOME4, .n_vlan = 1, .payload = 60}},
+	{.moves = true, .pkt = {OUR6, ESP, .spi = SPI_HOME6, .payload = 60}},
+	{.moves = true, .pkt = {OUR6, ESP, .spi = SPI_HOME6, .ext = 1, .n_vlan = 2, .payload = 61}},
+	{.moves = true, .pkt = {OUR4, UDP, .sport = 4500, .dport = 4500, .spi = SPI_HOME4, .payload = 60}},
+	{.moves = true, .none = true, .pkt = {OUR4, UDP, .sport = 4500, .dport = 4500, .spi = SPI_HOME4, .payload = 61}},
+	{.moves = true, .pkt = {OUR6, UDP, .sport = 999, .dport = 4500, .spi = SPI_HOME6, .payload = 61}},
+	/* it is there already; another family; no SA of the kernel's; a fragment; no envelope; to somebody else */
+	{.pkt = {.src = "198.51.100.7", .dst = "192.0.2.3", ESP, .spi = SPI_HOME4, .payload = 60}},
+	{.pkt = {OUR6, ESP, .spi = SPI_HOME4, .payload = 60}},
+	{.pkt = {OUR4, ESP, .spi = SPI_HOME6, .payload = 60}},
+	{.pkt = {OUR4, ESP, .spi = SPI_KERNEL, .payload = 60}},
+	{.pkt = {OUR4, ESP, .spi = SPI, .payload = 60}},
+	{.pkt = {OUR4, ESP, .spi = SPI_HOME4, .frag = 0x2000, .payload = 60}},
+	{.pkt = {OUR6, ESP, .spi = SPI_HOME6, .frag6 = 1, .payload = 60}},
+	{.pkt = {OUR4, UDP, .sport = 4500, .dport = 53, .spi = SPI_HOME4, .payload = 60}},
+	{.pkt = {.src = "198.51.100.7", .dst = "192.0.2.2", ESP, .spi = SPI_HOME4, .payload = 60}},
+};
+
+static uint16_t udp_sum(const uint8_t *ip, unsigned int l4, unsigned int len, bool is6)
+{
+	return sum16(ip + l4, len, sum16(ip + (is6 ? 8 : 12), is6 ? 32 : 8, IPPROTO_UDP + len));
+}
+
+/* The address of the state, under checksums that hold; everything else is what it was, and what is not for it untouched. */
+static void home_test(void **state)
+{
+	struct in6_addr home[] = {addr("192.0.2.3"), addr("2001:db8::3")};
+	static uint8_t in[256], want[256], out[256];
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(home); i++) {
+		struct sa_in_ent e = {.slot = SLOT_IN, .link = LINK_ID, .flags = SA_IN_F_KERNEL};
+
+		memcpy(&e.home, &home[i], sizeof(e.home));
+		assert_int_equal(load_addr_set(ld, &home[i]), 0);
+		assert_int_equal(load_sa_in_set(ld, htonl(i ? SPI_HOME6 : SPI_HOME4), &e), 0);
+	}
+	for (unsigned int i = 0; i < ARRAY_SIZE(home_rows); i++) {
+		const struct home_row *r = &home_rows[i];
+		bool is6 = strchr(r->pkt.src, ':');
+		unsigned int len = pkt_fill(&r->pkt, in, sizeof(in)), l3 = 14 + 4u * r->pkt.n_vlan;
+		unsigned int l4 = is6 ? 40 + 8u * (r->pkt.ext + !!r->pkt.frag6) : 20 + 4u * r->pkt.opts;
+		unsigned int udp_len = 8 + r->pkt.payload;
+		LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = in, .data_size_in = len, .data_out = out,
+			    .data_size_out = sizeof(out), .repeat = 1);
+
+		if (r->pkt.proto == IPPROTO_UDP && !r->none)
+			put16(in + l3 + l4 + 6, ~udp_sum(in + l3, l4, udp_len, is6) ?: 0xffff);
+		memcpy(want, in, len);
+		if (r->moves && is6)
+			memcpy(want + l3 + 24, &home[1], 16);
+		if (r->moves && !is6) {
+			want[l3 + 19] = 3;
+			put16(want + l3 + 10, 0);
+			put16(want + l3 + 10, ~sum16(want + l3, l4, 0));
+		}
+		if (r->moves && r->pkt.proto == IPPROTO_UDP && !r->none) {
+			put16(want + l3 + l4 + 6, 0);
+			put16(want + l3 + l4 + 6, ~udp_sum(want + l3, l4, udp_len, is6) ?: 0xffff);
+		}
+		assert_int_equal(bpf_prog_test_run_opts(ld->prog[PROG_sock_in], &run), 0);
+		if (run.data_size_out != len || memcmp(out, want, len))
+			fail_msg("row %u", i);
+	}
+}
+
 /* --- sock_in, sock_out: random packets --- */
 
 static uint64_t rnd_state = 88172645463325252;
@@ -1026,7 +1102,7 @@ static const char *slug(const char *name)
 
 int main(void)
 {
-	static struct CMUnitTest tests[ARRAY_SIZE(rows) + 5];
+	static struct CMUnitTest tests[ARRAY_SIZE(rows) + 6];
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		tests[i] = (struct CMUnitTest){.name = slug(rows[i].name),
@@ -1042,5 +1118,7 @@ int main(void)
 		(struct CMUnitTest){.name = "sock:random", .test_func = sock_random_test};
 	tests[ARRAY_SIZE(rows) + 4] =
 		(struct CMUnitTest){.name = "wire:replays", .test_func = replay_test};
+	tests[ARRAY_SIZE(rows) + 5] =
+		(struct CMUnitTest){.name = "sock:state-at-one-address", .test_func = home_test};
 	return _cmocka_run_group_tests("prog", tests, ARRAY_SIZE(tests), setup, teardown);
 }

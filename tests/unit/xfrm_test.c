@@ -213,8 +213,48 @@ static void test_use(void **st)
 	assert_true(xfrm_use_read(h, SA_OUT, &u));
 	assert_true(u.seq == 0x100000009 && u.pkts == 5 && u.bytes == 600);
 	assert_true(xfrm_use_read(h, SA_IN, &u) && u.seq == 0x200000007);
+	assert_true(IN6_IS_ADDR_V4MAPPED(&u.src)); /* of family 0: none */
 	h->nlmsg_type = XFRM_MSG_NEWSA;
 	assert_false(xfrm_use_read(h, SA_OUT, &u));
+}
+
+/* As linux/xfrm.h has it: who it is, NLM_F_REPLACE, and the whole of what it shall count from. */
+static void test_raise(void **st)
+{
+	static const uint8_t want[] = {
+		/* nlmsghdr: 96 bytes, XFRM_MSG_NEWAE, NLM_F_REPLACE */
+		96, 0, 0, 0, 0x1e, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0,
+		/* xfrm_aevent_id: 198.51.100.2, spi, AF_INET, ESP; no source, flags, reqid */
+		198, 51, 100, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x12, 0x34, 0x56, 0x78, 2, 0, 50, 0,
+		0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+		/* XFRMA_REPLAY_ESN_VAL: one word, oseq, seq, the high halves, window 32, the word */
+		32, 0, 23, 0, 1, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0, 0, 0, 0, 0, 0};
+	struct in6_addr dst = ip("198.51.100.2");
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+	struct nlmsghdr *h = xfrm_seq_msg(buf, &dst, 0x12345678, 0x500000007);
+
+	assert_int_equal(h->nlmsg_len, sizeof want);
+	assert_memory_equal(h, want, sizeof want);
+}
+
+/* The address that a state sends from is in the answer, too. */
+static void test_use_source(void **st)
+{
+	struct xfrm_aevent_id id = {.sa_id.family = AF_INET};
+	struct xfrm_replay_state_esn r = {.bmp_len = 1};
+	struct xfrm_lifetime_cur cur = {0};
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
+	struct in6_addr src = ip("198.51.100.1");
+	struct xuse u;
+
+	h->nlmsg_type = XFRM_MSG_NEWAE;
+	inet_pton(AF_INET, "198.51.100.1", &id.saddr.a4);
+	memcpy(mnl_nlmsg_put_extra_header(h, sizeof id), &id, sizeof id);
+	mnl_attr_put(h, XFRMA_REPLAY_ESN_VAL, sizeof r, &r);
+	mnl_attr_put(h, XFRMA_LTIME_VAL, sizeof cur, &cur);
+	assert_true(xfrm_use_read(h, SA_OUT, &u));
+	assert_memory_equal(&u.src, &src, sizeof src);
 }
 
 /* Every instance its own, none near the small numbers people use. */
@@ -321,7 +361,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_states),	cmocka_unit_test(test_policies), cmocka_unit_test(test_delete),
 		cmocka_unit_test(test_numbers), cmocka_unit_test(test_limits_without_key),
-		cmocka_unit_test(test_use),	cmocka_unit_test(test_errors_and_expiry), cmocka_unit_test(test_new_port),
+		cmocka_unit_test(test_use),	cmocka_unit_test(test_use_source), cmocka_unit_test(test_raise),
+		cmocka_unit_test(test_errors_and_expiry), cmocka_unit_test(test_new_port),
 		cmocka_unit_test(test_mapping), cmocka_unit_test(test_if_ids),
 	};
 

@@ -27,15 +27,18 @@ IF_ID = re.compile(r"if_id (0x[0-9a-f]+)")
 class Pair:
     """gwA by its workers, gwB by its kernel; or as told."""
 
-    def __init__(self, alg="aes-gcm-256", back=("afxdp", "xfrm"), mtu=1500, **over):
+    underlay = None
+
+    def __init__(self, alg="aes-gcm-256", back=("afxdp", "xfrm"), **over):
         self.lab = Lab("xfrm")
         try:
-            t = self.t = self.lab.two_hosts(mtu=mtu)
+            t = self.t = self.topology()
             self.a, self.b, self.h1, self.h2 = t.a, t.b, t.h1, t.h2
             t.pair, *files = self.lab.pair_files(alg=alg)
             for ns, side, f, backend in zip((t.a, t.b), "ab", files, back):
                 over_side = {"liveness": LIVE, "backend": backend, **over}
-                setattr(self, f"d{side}", self.lab.daemon(ns, [t.link(side, f, **over_side)], keys=[f], start=False))
+                section = self.section(side, f, over_side)
+                setattr(self, f"d{side}", self.lab.daemon(ns, [section], keys=[f], start=False, underlay=self.underlay))
             for d in (self.da, self.db):
                 d.start(timeout=60)
             wait_until(lambda: self.da.is_up() and self.db.is_up(), 40, self.trouble, poll=0.3)
@@ -44,6 +47,12 @@ class Pair:
         except BaseException:
             self.close()
             raise
+
+    def topology(self):
+        return self.lab.two_hosts()
+
+    def section(self, side, key_file, over):
+        return self.t.link(side, key_file, **over)
 
     def ends(self, back=False):
         return (self.h2, self.h1) if back else (self.h1, self.h2)
