@@ -214,6 +214,7 @@ static void fill_wlink(const struct link *l, struct wlink *w)
 	w->gen = l->gen;
 	w->admin_up = l->admin_up && l->dev_up; /* a far end that is shut is no far end: questions stay unanswered */
 	w->kernel = link_by_kernel(l) && l->x.sa;
+	w->kernel_out = w->kernel ? l->x.sa->ctr : NULL;
 	w->mode = link_liveness(l);
 	w->interval_ns = l->conf.live_ms * 1000000ull;
 	w->keepalive_ns = l->conf.keepalive_ms * 1000000ull;
@@ -320,7 +321,9 @@ static int push_wlink(struct daemon *d, struct link *l)
 /* An echo that comes before device, state and policy is one that nobody counts. */
 static void push_kernel(struct daemon *d, struct link *l)
 {
-	if (l->w->kernel != (link_by_kernel(l) && l->x.sa))
+	const struct sa_ctr *out = link_by_kernel(l) && l->x.sa ? l->x.sa->ctr : NULL;
+
+	if (l->w->kernel_out != out)
 		push_wlink(d, l);
 }
 

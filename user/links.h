@@ -184,6 +184,7 @@ struct link {
 		const struct sa *sa; /* that the policies name */
 		struct in6_addr src, dst; /* and where to */
 		struct prefixes inner;    /* as they stand in inner_src */
+		uint64_t belief_ns;       /* when it is asked next which MTU it believes in; path.c's */
 		struct { uint64_t old, dup, icv; } err; /* what its inbound states have refused: struct xerr */
 	} x;
 	uint32_t mtu;

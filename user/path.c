@@ -26,7 +26,7 @@ const char *path_state_name(enum path_state s)
 static const uint64_t LEARN_GAP_NS = 100 * 1000 * 1000;
 enum { DNS_OK_S = 60, DNS_RETRY_S = 5, TOLD_S = 600 /* RFC 1191 6.3, RFC 8201 4 */,
        LOOP_DOUBLES = 6 /* 64 s */, TRIAL_RTTS = 4 };
-static const uint64_t LOOP_HOLD_NS = 1000000000, TRIAL_NS = 500000000;
+static const uint64_t LOOP_HOLD_NS = 1000000000, TRIAL_NS = 500000000, BELIEF_NS = 1000000000, BELIEF_EACH_NS = 10000000;
 
 /* ---- DNS ---- */
 
@@ -294,6 +294,25 @@ static bool add_up(struct link *l, unsigned int i)
 	return true;
 }
 
+/* How long the kernel believes such messages, so long do we. */
+static uint64_t told_for_ns(const struct link_path *p)
+{
+	long s = TOLD_S;
+
+	ns_sysctl_get(addr_is4(&p->remote) ? "net/ipv4/route/mtu_expires" : "net/ipv6/route/mtu_expires", &s);
+	return MAX(s, 1) * 1000000000ull;
+}
+
+/* The kernel goes by a router's word and sends nothing longer: so the device follows. */
+static void believe(struct link_path *p, uint32_t mtu)
+{
+	if (p->told_mtu && p->told_mtu <= mtu && !memcmp(&p->told_of, &p->remote, sizeof p->remote))
+		return;
+	p->told_mtu = mtu;
+	p->told_of = p->remote;
+	p->told_until_ns = now_ns() + told_for_ns(p);
+}
+
 static bool lookup_one(struct daemon *d, struct link *l, unsigned int i)
 {
 	struct link_path *p = &l->paths[i], old = *p;
@@ -317,6 +336,8 @@ static bool lookup_one(struct daemon *d, struct link *l, unsigned int i)
 		p->route_mtu = r.route_mtu;
 		if (p->oif != old.oif || memcmp(&p->via, &old.via, sizeof p->via))
 			p->told_mtu = 0; /* another way */
+		if (link_by_kernel(l) && r.learned)
+			believe(p, r.mtu);
 		add_up(l, i);
 		memcpy(p->dev, r.dev, sizeof p->dev);
 	}
@@ -489,15 +510,6 @@ bool path_pick(struct daemon *d, struct link *l)
 	return true;
 }
 
-/* How long the kernel believes such messages, so long do we. */
-static uint64_t told_for_ns(const struct link_path *p)
-{
-	long s = TOLD_S;
-
-	ns_sysctl_get(addr_is4(&p->remote) ? "net/ipv4/route/mtu_expires" : "net/ipv6/route/mtu_expires", &s);
-	return MAX(s, 1) * 1000000000ull;
-}
-
 static bool take_told(struct link *l, unsigned int i)
 {
 	uint32_t mtu = atomic_exchange(&l->w->live.told_mtu[i], 0);
@@ -512,9 +524,20 @@ static bool take_told(struct link *l, unsigned int i)
 	return add_up(l, i);
 }
 
+/* Anybody can make the kernel believe something, and it tells nobody. */
+static bool belief_due(const struct daemon *d, struct link *l)
+{
+	uint64_t now = now_ns();
+
+	if (!link_by_kernel(l) || now < l->x.belief_ns)
+		return false;
+	l->x.belief_ns = now + BELIEF_NS + d->n_links * BELIEF_EACH_NS;
+	return true;
+}
+
 bool path_told(struct daemon *d, struct link *l)
 {
-	bool changed = false;
+	bool changed = belief_due(d, l) && path_lookup(d, l);
 
 	for (unsigned int i = 0; i < l->n_paths; i++) {
 		struct link_path *p = &l->paths[i];
@@ -523,7 +546,10 @@ bool path_told(struct daemon *d, struct link *l)
 		if (!p->told_mtu || now_ns() < p->told_until_ns)
 			continue;
 		p->told_mtu = 0;
+		if (link_by_kernel(l)) /* it may still go by it */
+			lookup_one(d, l, i);
 		changed |= add_up(l, i);
+		changed |= link_by_kernel(l);
 	}
 	return changed;
 }

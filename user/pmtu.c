@@ -6,6 +6,9 @@
  * we sent it, not long ago: SPI and sequence number, so somebody on the path or somebody who guesses
  * right. Even then the link keeps 1280 bytes (path_mtu()): longer envelopes are cut. A quotation that
  * ends before the sequence number (8 bytes of UDP) cannot be judged and moves nothing.
+ *
+ * Of the kernel's SAs the last number is known as of a tenth of a second ago. Its ESP also goes by what else the kernel
+ * believes, of whomever: path.c asks for that.
  */
 #include "pkt.h"
 #include "worker_priv.h"
@@ -20,12 +23,26 @@ static bool sent_lately(const struct wsa_out *o, const uint8_t *esp)
 	return be32(esp) == ntohl(o->sa.spi_be) && ago < MIN(o->sa.seq, (uint64_t)PMTU_RECENT);
 }
 
+/* Its number is read ten times a second: what it has used since is a little ahead. */
+static bool kernel_sent_lately(const struct sa_ctr *c, const uint8_t *esp)
+{
+	uint64_t top = __atomic_load_n(&c->top, __ATOMIC_RELAXED);
+	int32_t ago = (int32_t)((uint32_t)top - be32(esp + 4));
+
+	return be32(esp) == ntohl(c->spi_be) && ago > -PMTU_RECENT && ago < (int32_t)MIN(top, (uint64_t)PMTU_RECENT);
+}
+
 static struct wlink *link_of(const struct worker *w, const uint8_t *esp)
 {
-	for (unsigned int i = 0; i < w->n_active; i++)
-		for (const struct wset *s = w->active[i]->sets; s; s = s->after)
+	for (unsigned int i = 0; i < w->n_active; i++) {
+		struct wlink *l = w->active[i];
+
+		for (const struct wset *s = l->sets; s; s = s->after)
 			if (s->out && sent_lately(s->out, esp))
-				return w->active[i];
+				return l;
+		if (l->kernel_out && kernel_sent_lately(l->kernel_out, esp))
+			return l;
+	}
 	return NULL;
 }
 

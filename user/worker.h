@@ -106,6 +106,7 @@ struct wlink {
 	uint16_t id, gen;
 	bool admin_up;
 	bool kernel;              /* its SAs are the kernel's: of them the worker knows only that they are in place, and sends echoes */
+	const struct sa_ctr *kernel_out; /* the slot of the one that sends; control writes there. NULL = none does */
 	struct wset *sets;        /* NULL = there is no SA */
 	struct wsa_out *out;      /* of the widest that lives: probes and dummies go by it; NULL = there is no SA */
 	struct wsa_in *in;        /* the newest inbound one: its floor is told to the peer */

@@ -19,6 +19,8 @@ from lib import keys, leak
 from lib.routers import Flows
 from lib.traffic import Listener, ping, tcp_transfer
 from lib.util import sh, tool, wait_until
+from scapy.layers.inet import ICMP, IP
+from scapy.packet import Raw
 
 LIVE = "ping 1s x 8"
 IF_ID = re.compile(r"if_id (0x[0-9a-f]+)")
@@ -321,6 +323,26 @@ def refused(case):
     p.need(4)
 
 
+def mtu_follows_the_kernel(case):
+    """What the kernel believes of a path its ESP goes by: then ipsecN says so to senders, and nothing vanishes."""
+    p = pair()
+    p.need(4)
+    full = p.db.link()["mtu"]
+    eve = p.lab.attacker(p.a, "eth1", p.b)
+    # about an echo reply that nobody sent: who would know?
+    quote = IP(src="198.51.100.2", dst="198.51.100.1", len=1500) / ICMP(type=0) / Raw(bytes(60))
+    eve.ip(IP(src="198.51.100.77", dst="198.51.100.2") / ICMP(type=3, code=4, nexthopmtu=1400) / quote)
+    wait_until(lambda: p.db.link()["mtu"] == full - 100, 20, lambda: f"{full} {p.db.link()['mtu']} {p.b.out('ip route get 198.51.100.1')}")
+    errors = xfrm.stat(p.b)
+    for size, fits in ((full - 100 - 28, True), (full - 100 - 27, False)):
+        r = p.h2.run(["ping", "-n", "-c", "2", "-W", "5", "-M", "do", "-s", size, "10.1.0.2"], check=False)
+        assert (r.returncode == 0) == fits and (fits or f"mtu = {full - 100}" in r.stdout + r.stderr or f"mtu={full - 100}" in r.stdout + r.stderr), \
+            r.stdout + r.stderr
+    assert xfrm.stat(p.b) == errors
+    p.b.ip("route flush cache")
+    p.need(6)
+
+
 def life(case):
     """A hard limit in packets ends the SA in the kernel, with nobody of ours awake; then it is told as ever."""
     p = pair()
@@ -428,7 +450,7 @@ def named(name, fn):
 
 
 def cases(job):
-    first = [("up", up), ("ping", pings(pair)), ("tcp", tcps(pair)), ("counters", counters(pair)), ("foreign_source", foreign_source), ("rekey", rekey), ("moves", moves(4 if job["quick"] else 50 if job["long"] else 12)), ("refused", refused),
+    first = [("up", up), ("ping", pings(pair)), ("tcp", tcps(pair)), ("counters", counters(pair)), ("foreign_source", foreign_source), ("rekey", rekey), ("moves", moves(4 if job["quick"] else 50 if job["long"] else 12)), ("refused", refused), ("mtu_follows_the_kernel", mtu_follows_the_kernel),
              ("no_state", no_state), ("no_policy", no_policy), ("invariants", invariants(pair)), ("counts_are_exact", counts_are_exact), ("life", life)]
     second = [("both_ping", pings(kernels)), ("both_tcp", tcps(kernels)), ("both_counters", counters(kernels)), ("no_device", no_device),
               ("killed", killed), ("both_invariants", invariants(kernels)), ("released", released)]
