@@ -57,7 +57,7 @@ static const char *of_paths(const struct link_conf *c)
 		return of_several(c);
 	if (!c->n_paths)
 		return "it has no path";
-	if (c->paths[0].any && !(c->paths[0].encap == ENCAP_UDP && c->paths[0].has_local))
+	if (c->paths[0].any && !c->ike[0] && !(c->paths[0].encap == ENCAP_UDP && c->paths[0].has_local))
 		return "it learns an address from packets in UDP alone, to one of its own (path = any encap udp local ADDRESS)";
 	return NULL;
 }
@@ -76,8 +76,8 @@ static const char *workers_only(const struct link_conf *c)
 		return "it sends no dummies (cover)";
 	if (c->outer.dscp_fixed || c->outer.ttl || c->outer.ttl_copy || c->outer.df == DF_SET)
 		return "it takes no word on the outer header but ecn and df = copy, clear";
-	if (c->ike[0])
-		return "SAs of an IKE daemon are not driven yet (ike)";
+	if (c->ike_vips.n || c->ike_pool.n)
+		return "traffic selectors are not driven yet, and virtual addresses are some (ike-vips, ike-pool)";
 	if (c->liveness != LIVE_OFF && !c->address.set && !c->address6.set)
 		return "liveness is by echo there, and needs address or address6";
 	at = link_conf_sa(c->sa_file, NULL, file);

@@ -868,8 +868,10 @@ static void uninstall(struct daemon *d, struct sa *sa)
 /* Nobody has an IKE daemon's key once we are gone. */
 static void close_sa(struct daemon *d, struct sa *sa)
 {
-	if (sa->kernel && sa->owner)
+	if (sa->kernel && sa->owner) {
+		drop_left(d, sa);
 		remove_state(d, sa);
+	}
 	forget(sa);
 }
 
