@@ -68,8 +68,7 @@ def stage(d, name):
     return [next(s["packets"] for s in w["stages"] if s["stage"] == name) for w in d.json("perf")["workers"]]
 
 
-@pytest.mark.parametrize("cores", [2, 3])
-@pytest.mark.parametrize("path", ["udp", "esp"])
+@pytest.mark.parametrize("path, cores", [("udp", 2), ("esp", 3)])
 def test_flows_keep_their_order(lab, path, cores):
     """Six flows of twelve at once: each arrives whole and in order, envelopes by other workers' sockets, packets by their TAPs."""
     t = bed(lab, path, cores=str(cores))
