@@ -4,7 +4,6 @@
  * the rest keeps its headers from defining again what glibc 2.36 has.
  */
 #define CONFIG_H_INCLUDED
-#define VERSION "5.9.8"
 #define ME
 #define HAVE_PRINTF_SPECIFIER
 #define HAVE_SIGWAITINFO

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * kernel-ipsecd - a kernel-ipsec backend for strongSwan 5.9.8's charon: SAs live in ipsecd.
+ * kernel-ipsecd - a kernel-ipsec backend for strongSwan's charon, 5.9.8 to 6.0: SAs live in ipsecd.
  *
  * A method of kernel_ipsec_t becomes a record of ike_wire.h (door.h); ipsecd's events become calls of
  * charon's kernel interface, from one thread of charon's own. kernel-netlink goes on as kernel-net.
@@ -168,7 +168,11 @@ static status_t call(plug_t *this, struct ike_msg *m, const char *what)
 METHOD(kernel_ipsec_t, get_features, kernel_feature_t,
 	plug_t *this)
 {
+#if SWAN_NUM >= 60000
+	return KERNEL_ESP_V3_TFC | KERNEL_SA_USE_TIME;
+#else
 	return KERNEL_ESP_V3_TFC;
+#endif
 }
 
 METHOD(kernel_ipsec_t, get_spi, status_t,
@@ -276,6 +280,12 @@ static bool put_add(struct ike_add *a, kernel_ipsec_sa_id_t *id, kernel_ipsec_ad
 	return true;
 }
 
+/* "auto" is content without. */
+static bool wants_offload(hw_offload_t o)
+{
+	return o != HW_OFFLOAD_NO && o != HW_OFFLOAD_AUTO;
+}
+
 /* Better refused than taken without what was asked for. Return: the word of swanctl.conf, NULL = none */
 static const char *unfit(kernel_ipsec_sa_id_t *id, kernel_ipsec_add_sa_t *d)
 {
@@ -283,7 +293,7 @@ static const char *unfit(kernel_ipsec_sa_id_t *id, kernel_ipsec_add_sa_t *d)
 	       d->ipcomp ? "ipcomp" :
 	       d->label ? "label" :
 	       d->interface ? "interface" :
-	       d->hw_offload == HW_OFFLOAD_YES ? "hw_offload" :
+	       wants_offload(d->hw_offload) ? "hw_offload" :
 	       d->mark.value ? "set_mark_in or set_mark_out: a path's fwmark marks envelopes" :
 	       NULL;
 }

@@ -12,8 +12,10 @@ import pytest
 
 from lib.util import BUILD, ROOT, wait_until
 
-PLUGIN = os.path.join(BUILD, "ike", "libstrongswan-kernel-ipsecd.so")
-PLUGIN_DIR = "/usr/lib/ipsec/plugins"
+# ESPWIRE_SWAN_ROOT: a tree with another strongSwan, of Debian 13 for one; ESPWIRE_PLUGIN: the plugin that is built for that
+SWAN_ROOT = os.environ.get("ESPWIRE_SWAN_ROOT", "")
+PLUGIN = os.environ.get("ESPWIRE_PLUGIN") or os.path.join(BUILD, "ike", "libstrongswan-kernel-ipsecd.so")
+PLUGIN_DIR = SWAN_ROOT + "/usr/lib/ipsec/plugins"
 CHARON = "/usr/sbin/charon-systemd"
 # kernel-netlink stays for routes and addresses: ours is first, so kernel-ipsec is ours
 LOAD = ("kernel-ipsecd random nonce openssl sha1 sha2 hmac kdf gcm aes pem pkcs1 pkcs8 x509 pubkey revocation constraints "
@@ -64,7 +66,7 @@ def need():
         why = os.path.join(BUILD, "ike", "why")
         reason = open(why).read().strip() if os.path.exists(why) else "make ike"
         pytest.skip(f"strongSwan's plugin is not built: {reason}")
-    for tool in (CHARON, "/usr/sbin/swanctl"):
+    for tool in (SWAN_ROOT + CHARON, "/usr/sbin/swanctl"):
         if not os.access(tool, os.X_OK):
             pytest.skip(f"{tool} is not installed: make deps")
 
@@ -100,7 +102,10 @@ class Charon:
 
     def start(self, wait=True):
         """The plugin directory is compiled in: a mount namespace of its own has ours in that place."""
-        script = f"mount --bind {self.path('plugins')} {PLUGIN_DIR} && exec {CHARON}"
+        steps = [f"mount --bind {self.path('plugins')} {PLUGIN_DIR}"]
+        if SWAN_ROOT:
+            steps += [f"mount --rbind {d} {SWAN_ROOT}{d}" for d in ("/tmp", "/run", "/proc", "/dev")]
+        script = " && ".join(steps + [f"exec {'chroot ' + SWAN_ROOT + ' ' if SWAN_ROOT else ''}{CHARON}"])
         with open(self.path("out"), "ab") as out:
             self.proc = self.ns.popen(["unshare", "-m", "--propagation", "private", "sh", "-c", script], stdin=subprocess.DEVNULL,
                                       stdout=out, stderr=out, env=dict(os.environ, STRONGSWAN_CONF=self.path("strongswan.conf")))
