@@ -147,8 +147,8 @@ class Direct(Tunnel):
 
 def all_tunnels():
     """In the order of the table."""
-    from peers import espwire, secgw, strongswan, wireguard_go
-    return (espwire.Espwire, Plain, PlainOff, wireguard_go.WireguardGo, strongswan.Strongswan, secgw.Secgw)
+    from peers import bare, espwire, secgw, strongswan, wireguard_go
+    return (espwire.Espwire, Plain, PlainOff, bare.Bare, wireguard_go.WireguardGo, strongswan.Strongswan, secgw.Secgw)
 
 
 def vm_tunnels():

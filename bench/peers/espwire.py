@@ -31,7 +31,7 @@ def fillers(where):
         net = f"10.{128 + (at >> 16)}.{at >> 8 & 255}"
         key = Pair(ALG).write(os.path.join(where, f"filler{n}.sa"), "a")
         made.append((f"ipsec{n}", {"peer": f"filler{n}", "address": f"{net}.{at & 255 | 1} peer {net}.{at & 255 | 2}",
-                                   "path": WILD_R, "liveness": "off", "sa": f"file:{key}"}))
+                                   "path": WILD_R, "liveness": "off", "link-local": "no", "sa": f"file:{key}"}))
     return made
 
 
@@ -59,7 +59,7 @@ class Espwire(Tunnel):
         self.created = f"{LINKS} links created in {time.monotonic() - start:.0f} s"
         try:
             for d in self.daemons:
-                d.wait_up(timeout=60 if self.kind == "links" else 8)
+                d.wait_up(timeout=240 if self.kind == "links" else 8)
         except AssertionError as e:
             raise Unavailable(str(e)[:200])
         bed.into("ipsec1", "ipsec1")
