@@ -68,7 +68,7 @@ static const char *workers_only(const struct link_conf *c)
 	char file[SA_FILE_MAX];
 	enum sa_mode mode;
 	struct sels sels;
-	const char *at;
+	const char *at = NULL;
 
 	if (c->tfc)
 		return "it pads nothing (tfc)";
@@ -80,11 +80,14 @@ static const char *workers_only(const struct link_conf *c)
 		return "traffic selectors are not driven yet, and virtual addresses are some (ike-vips, ike-pool)";
 	if (c->liveness != LIVE_OFF && !c->address.set && !c->address6.set)
 		return "liveness is by echo there, and needs address or address6";
-	at = link_conf_sa(c->sa_file, NULL, file);
-	if (at && *at)
-		return "several SA files of one link are not driven yet";
-	if (at && !safile_peek(file, &mode, &sels) && (mode == SA_TRANSPORT || sels.n))
-		return sels.n ? "traffic selectors (for) are not driven yet" : "transport mode is not driven yet";
+	while ((at = link_conf_sa(c->sa_file, at, file))) {
+		if (safile_peek(file, &mode, &sels))
+			continue;
+		if (mode == SA_TRANSPORT)
+			return "transport mode is not driven yet";
+		if (sels.n > 1 || (sels.n && !xfrm_has_words(&sels.sel[0])))
+			return "an SA of its has one traffic selector (for), of prefixes and, but for ICMP, ports";
+	}
 	return of_paths(c);
 }
 

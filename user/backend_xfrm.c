@@ -237,7 +237,8 @@ static struct xstate state_of(const struct daemon *d, const struct sa *sa)
 	return (struct xstate){.conf = sa->kernel->conf, .src = sa->kernel->src, .dst = sa->kernel->dst,
 			       .sport = sa->kernel->sport, .dport = sa->kernel->dport, .if_id = if_id(d, l),
 			       .mark = mark_of(l),
-			       .no_ecn = l->conf.outer.ecn_off, .no_pmtu = l->conf.outer.df == DF_CLEAR};
+			       .no_ecn = l->conf.outer.ecn_off, .no_pmtu = l->conf.outer.df == DF_CLEAR,
+			       .sel = sa->dir == SA_IN && sa->set->n_sel ? sa->set->in_sel : NULL};
 }
 
 static void gone(struct sa *sa)
@@ -523,79 +524,105 @@ static int place(struct daemon *d, struct sa *sa)
 
 /* ---- policies ---- */
 
-static int put_policies(struct daemon *d, struct link *l, bool out, uint32_t spi, const struct in6_addr *src,
-			const struct in6_addr *dst)
+typedef struct nlmsghdr *(*policy_msg_fn)(void *buf, const struct xpolicy *p);
+
+/* One for each inner family, or for that of its selector alone. Return: the first error */
+static int each_policy(struct daemon *d, struct xpolicy *p, policy_msg_fn msg)
 {
 	_Alignas(8) char buf[XFRM_MSG_LEN];
-	struct xpolicy p = {.out = out, .if_id = if_id(d, l), .spi = spi, .src = *src, .dst = *dst,
-			    .outer4 = addr_is4(l->n_paths ? &l->paths[l->cur_path].remote : dst)};
-	int err;
-
-	p.is4 = true;
-	err = request(d, xfrm_policy_msg(buf, &p), NULL, NULL);
-	p.is4 = false;
-	return err ? err : request(d, xfrm_policy_msg(buf, &p), NULL, NULL);
-}
-
-static void del_policies(struct daemon *d, struct link *l, bool out)
-{
-	_Alignas(8) char buf[XFRM_MSG_LEN];
-	struct xpolicy p = {.out = out, .if_id = if_id(d, l)};
+	int err, first = 0;
 
 	for (int i = 0; i < 2; i++) {
-		p.is4 = i;
-		request(d, xfrm_policy_del_msg(buf, &p), NULL, NULL);
+		p->is4 = !i;
+		if (p->sel && addr_is4(&p->sel->src[0]) != p->is4)
+			continue;
+		err = request(d, msg(buf, p), NULL, NULL);
+		first = first ? first : err;
 	}
+	return first;
 }
 
-static bool stand(struct daemon *d, struct link *l, bool out)
+static struct xpolicy policies_in(const struct daemon *d, const struct link *l)
 {
-	_Alignas(8) char buf[XFRM_MSG_LEN];
-	struct xpolicy p = {.out = out, .if_id = if_id(d, l)};
-	bool there = true;
+	return (struct xpolicy){.if_id = if_id(d, l), .outer4 = addr_is4(l->n_paths ? &l->paths[l->cur_path].remote : &in6addr_any)};
+}
 
-	for (int i = 0; i < 2; i++) {
-		p.is4 = i;
-		there &= request(d, xfrm_policy_get_msg(buf, &p), NULL, NULL) != -ENOENT;
-	}
-	return there;
+static struct xpolicy policies_out(const struct daemon *d, const struct link *l, const struct sa_set *s)
+{
+	return (struct xpolicy){.out = true, .if_id = if_id(d, l), .sel = s->n_sel ? s->out_sel : NULL};
+}
+
+static int put_in(struct daemon *d, const struct link *l)
+{
+	struct xpolicy p = policies_in(d, l);
+
+	return each_policy(d, &p, xfrm_policy_msg);
+}
+
+static bool stand(struct daemon *d, struct xpolicy p)
+{
+	return each_policy(d, &p, xfrm_policy_get_msg) != -ENOENT;
 }
 
 /* Somebody may have deleted them: nothing leaves then, and nothing should stay so. */
 static int look_after(struct daemon *d, struct link *l)
 {
-	bool in = stand(d, l, false), out = !l->x.sa || stand(d, l, true);
+	bool in = stand(d, policies_in(d, l)), out = true;
 
 	l->x.doubt = false;
+	for (struct sa_set *s = l->sets; s; s = s->next) {
+		if (!s->x.sa || stand(d, policies_out(d, l, s)))
+			continue;
+		s->x.sa = NULL;
+		out = false;
+	}
 	if (in && out)
 		return 0;
 	log_warnx("%s: its policies in the kernel were deleted by somebody; making them again", l->conf.name);
-	if (!out)
-		l->x.sa = NULL;
-	return in ? 0 : put_policies(d, l, false, 0, &in6addr_any, &in6addr_any);
+	return in ? 0 : put_in(d, l);
 }
 
-/* What the out policies say is computed from the SA in use and where its state stands. */
-static int point(struct daemon *d, struct link *l, const struct sa *sa)
+/* What worker and device go by. */
+static void note_widest(struct link *l)
 {
+	l->x.sa = l->out && l->out->set->x.sa == l->out ? l->out : NULL;
+}
+
+/* What the out policies of a set say is computed from its SA in use and where the state of that stands. */
+static int point(struct daemon *d, struct link *l, struct sa_set *s, const struct sa *sa)
+{
+	struct xpolicy p = policies_out(d, l, s);
 	const struct ksa *k = sa ? sa->kernel : NULL;
-	int err;
+	int err = 0;
 
 	if (!k || !set(&k->dst)) {
-		if (l->x.sa)
-			del_policies(d, l, true);
-		l->x.sa = NULL;
-		return 0;
+		if (s->x.sa)
+			each_policy(d, &p, xfrm_policy_del_msg);
+		s->x.sa = NULL;
+	} else if (s->x.sa != sa || !same(&s->x.src, &k->src) || !same(&s->x.dst, &k->dst)) {
+		p.spi = sa->spi;
+		p.src = k->src;
+		p.dst = k->dst;
+		p.outer4 = addr_is4(&k->dst);
+		err = each_policy(d, &p, xfrm_policy_msg);
+		s->x.sa = err ? s->x.sa : sa;
+		s->x.src = err ? s->x.src : k->src;
+		s->x.dst = err ? s->x.dst : k->dst;
 	}
-	if (l->x.sa == sa && same(&l->x.src, &k->src) && same(&l->x.dst, &k->dst))
-		return 0;
-	err = put_policies(d, l, true, sa->spi, &k->src, &k->dst);
-	if (err)
-		return err;
-	l->x.sa = sa;
-	l->x.src = k->src;
-	l->x.dst = k->dst;
-	return 0;
+	note_widest(l);
+	return err;
+}
+
+/* Also to say that there is nothing to point at: what was left is not counted. */
+static int point_all(struct daemon *d, struct link *l)
+{
+	int first = 0, err;
+
+	for (struct sa_set *s = l->sets; s; s = s->next) {
+		err = s->out && s->out->kernel ? point(d, l, s, s->out) : 0;
+		first = first ? first : err;
+	}
+	return first;
 }
 
 /* ---- SAs ---- */
@@ -623,8 +650,7 @@ static int install(struct daemon *d, struct sa *sa, const struct sa_spec *s, con
 	struct ksa *k;
 	int err;
 
-	(void)s;
-	if (c->mode == SA_TRANSPORT || sa->set->n_sel)
+	if (c->mode == SA_TRANSPORT || sa->set->n_sel > 1 || (sa->set->n_sel && (!s->file || !xfrm_has_words(sa->set->out_sel))))
 		return -EOPNOTSUPP;
 	k = calloc(1, sizeof *k);
 	if (!k)
@@ -650,7 +676,7 @@ static int install(struct daemon *d, struct sa *sa, const struct sa_spec *s, con
 
 static int use(struct daemon *d, struct sa *sa)
 {
-	return point(d, sa->link, sa);
+	return point(d, sa->link, sa->set, sa);
 }
 
 /* Whether the peer has it cannot be asked: the kernel sends no dummies. IKE knows it anyway. */
@@ -854,8 +880,8 @@ static void uninstall(struct daemon *d, struct sa *sa)
 		return;
 	if (sa->dir == SA_IN)
 		load_sa_in_del(d->load, htonl(sa->spi));
-	if (sa->link->x.sa == sa)
-		point(d, sa->link, NULL);
+	if (sa->set->x.sa == sa)
+		point(d, sa->link, sa->set, NULL);
 	if (set(&sa->kernel->dst) && sa->dir == SA_IN)
 		settle(d, sa);
 	else
@@ -1007,7 +1033,10 @@ static bool wanted(void *arg, const struct xfound *f)
 			return true;
 	}
 	l = !f->spi && id < d->max_links ? d->links[id] : NULL;
-	return l && l->x.ifindex && (!f->out || l->x.sa);
+	for (const struct sa_set *s = l && l->x.ifindex ? l->sets : NULL; s && f->out; s = s->next)
+		if (s->x.sa && !s->n_sel == f->whole)
+			return true;
+	return l && l->x.ifindex && !f->out;
 }
 
 void backend_xfrm_sweep(struct daemon *d)
@@ -1040,7 +1069,7 @@ static int link_follow(struct daemon *d, struct link *l)
 	if (!err && fresh)
 		err = make_device(d, l);
 	if (!err && fresh)
-		err = put_policies(d, l, false, 0, &in6addr_any, &in6addr_any);
+		err = put_in(d, l);
 	if (!err)
 		err = set_inner(d, l);
 	if (!err && !l->x.ready)
@@ -1052,8 +1081,7 @@ static int link_follow(struct daemon *d, struct link *l)
 			err = place(d, sa);
 	if (!err && l->x.doubt)
 		err = look_after(d, l);
-	if (l->out && l->out->kernel) /* also to say that there is nothing to point at: what was left is not counted */
-		err = point(d, l, l->out) ?: err;
+	err = point_all(d, l) ?: err;
 	if (err)
 		log_rl("%s: backend xfrm: %s %s", l->conf.name, strerror(-err), nl_err(d->nl_x));
 	return err;
@@ -1061,10 +1089,14 @@ static int link_follow(struct daemon *d, struct link *l)
 
 static void link_leave(struct daemon *d, struct link *l)
 {
+	struct xpolicy in;
+
 	if (!d->nl_x)
 		return;
-	point(d, l, NULL);
-	del_policies(d, l, false);
+	for (struct sa_set *s = l->sets; s; s = s->next)
+		point(d, l, s, NULL);
+	in = policies_in(d, l);
+	each_policy(d, &in, xfrm_policy_del_msg);
 	if (l->x.ifindex)
 		nl_link_del(d->nl_k, l->x.ifindex);
 	l->x.ifindex = 0;

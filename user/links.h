@@ -125,6 +125,10 @@ struct sa_set {
 	bool rekeying, switch_now; /* an operator wants the newest outbound one used; without asking the peer */
 	uint64_t switched_ns; /* when out changed */
 	struct wset w;
+	struct {              /* with the kernel as backend; backend_xfrm.c's */
+		const struct sa *sa;      /* that its policies name, NULL = it has none */
+		struct in6_addr src, dst; /* and where to */
+	} x;
 };
 
 /** struct link_path - what the control plane knows about one path */
@@ -181,8 +185,7 @@ struct link {
 		int ifindex;        /* xN, beside the backend end; 0 = none */
 		bool ready;         /* it is up and has its route */
 		bool doubt;         /* somebody has changed policies; protect.c sets it */
-		const struct sa *sa; /* that the policies name */
-		struct in6_addr src, dst; /* and where to */
+		const struct sa *sa; /* that the policies of the widest set name */
 		struct prefixes inner;    /* as they stand in inner_src */
 		uint64_t belief_ns;       /* when it is asked next which MTU it believes in; path.c's */
 		struct { uint64_t old, dup, icv; } err; /* what its inbound states have refused: struct xerr */

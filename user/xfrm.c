@@ -10,7 +10,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#define DEFAULT_PRIORITY 100
+enum { PRIORITY = 1000 /* behind those for some packets only, whose priority is their width in bits */ };
 
 /* ---- addresses ---- */
 
@@ -36,6 +36,61 @@ static struct in6_addr address(const xfrm_address_t *a, uint16_t fam)
 		return addr_from4((struct in_addr){a->a4});
 	memcpy(&to, a->a6, sizeof to);
 	return to;
+}
+
+/* ---- selectors ---- */
+
+static bool bit(const struct in6_addr *a, unsigned int n)
+{
+	return a->s6_addr[n / 8] >> (7 - n % 8) & 1;
+}
+
+/* Return: its length of 128, -1 = that range is no prefix */
+static int prefix_of(const struct in6_addr r[2])
+{
+	unsigned int n = 0, rest;
+
+	while (n < 128 && bit(&r[0], n) == bit(&r[1], n))
+		n++;
+	for (rest = n; rest < 128; rest++)
+		if (bit(&r[0], rest) || !bit(&r[1], rest))
+			return -1;
+	return (int)n;
+}
+
+/* Return: its mask, -1 = that range has none */
+static int mask_of(const uint16_t r[2])
+{
+	uint16_t differ = r[0] ^ r[1];
+
+	return r[0] > r[1] || differ & (differ + 1) || r[0] & differ ? -1 : (uint16_t)~differ;
+}
+
+bool xfrm_has_words(const struct sel *s)
+{
+	int sport = mask_of(s->sport), dport = mask_of(s->dport);
+	bool ports = sport || dport;
+
+	if (prefix_of(s->src) < 0 || prefix_of(s->dst) < 0 || sport < 0 || dport < 0)
+		return false;
+	return !ports || (s->proto && s->proto != IPPROTO_ICMP && s->proto != IPPROTO_ICMPV6);
+}
+
+/* NULL: 0/0 or ::/0 both ways */
+static void put_selector(struct xfrm_selector *to, const struct sel *s, bool is4)
+{
+	to->family = is4 ? AF_INET : AF_INET6;
+	if (!s)
+		return;
+	put_addr(&to->saddr, &s->src[0]);
+	put_addr(&to->daddr, &s->dst[0]);
+	to->prefixlen_s = (uint8_t)(prefix_of(s->src) - (is4 ? 96 : 0));
+	to->prefixlen_d = (uint8_t)(prefix_of(s->dst) - (is4 ? 96 : 0));
+	to->proto = s->proto;
+	to->sport_mask = htons((uint16_t)mask_of(s->sport));
+	to->dport_mask = htons((uint16_t)mask_of(s->dport));
+	to->sport = htons(s->sport[0]) & to->sport_mask;
+	to->dport = htons(s->dport[0]) & to->dport_mask;
 }
 
 /* ---- suites ---- */
@@ -209,7 +264,9 @@ static struct nlmsghdr *state_msg(void *buf, uint16_t type, const struct xstate 
 	i.lft.hard_add_expires_seconds = s->hard_s;
 	i.flags = (s->conf->esn ? XFRM_STATE_ESN : 0) | (s->no_ecn ? XFRM_STATE_NOECN : 0) |
 		  (s->no_pmtu ? XFRM_STATE_NOPMTUDISC : 0);
-	if (s->conf->mode == SA_TUNNEL)
+	if (s->sel)
+		put_selector(&i.sel, s->sel, addr_is4(&s->sel->src[0]));
+	else if (s->conf->mode == SA_TUNNEL)
 		i.flags |= XFRM_STATE_AF_UNSPEC;
 	memcpy(mnl_nlmsg_put_extra_header(h, sizeof i), &i, sizeof i);
 	if (!put_suite(h, s->conf) || !put_numbers(h, s))
@@ -375,10 +432,6 @@ bool xfrm_mapping_read(const struct nlmsghdr *h, struct xmapping *m)
 
 /* ---- policies ---- */
 
-static void put_selector(struct xfrm_selector *s, const struct xpolicy *p)
-{
-	s->family = p->is4 ? AF_INET : AF_INET6; /* 0/0 or ::/0 both ways */
-}
 
 static struct xfrm_user_tmpl template(const struct xpolicy *p)
 {
@@ -402,9 +455,9 @@ struct nlmsghdr *xfrm_policy_msg(void *buf, const struct xpolicy *p)
 	struct xfrm_userpolicy_info i = {0};
 
 	h->nlmsg_type = XFRM_MSG_UPDPOLICY;
-	put_selector(&i.sel, p);
+	put_selector(&i.sel, p->sel, p->is4);
 	put_no_limit(&i.lft);
-	i.priority = DEFAULT_PRIORITY;
+	i.priority = p->sel ? sels_width(p->sel, 1) : PRIORITY;
 	i.dir = p->out ? XFRM_POLICY_OUT : XFRM_POLICY_IN;
 	i.action = XFRM_POLICY_ALLOW;
 	i.share = XFRM_SHARE_ANY;
@@ -420,7 +473,8 @@ static struct nlmsghdr *about_policy(void *buf, uint16_t type, const struct xpol
 	struct xfrm_userpolicy_id id = {0};
 
 	h->nlmsg_type = type;
-	put_selector(&id.sel, p);
+	put_selector(&id.sel, p->sel, p->is4);
+	id.index = p->index;
 	id.dir = p->out ? XFRM_POLICY_OUT : XFRM_POLICY_IN;
 	memcpy(mnl_nlmsg_put_extra_header(h, sizeof id), &id, sizeof id);
 	mnl_attr_put_u32(h, XFRMA_IF_ID, p->if_id);
@@ -473,6 +527,8 @@ static bool read_policy(const struct nlmsghdr *h, void *row)
 	f->if_id = if_id_of(h, sizeof i);
 	f->out = i.dir == XFRM_POLICY_OUT;
 	f->is4 = i.sel.family == AF_INET;
+	f->whole = !i.sel.prefixlen_s && !i.sel.prefixlen_d && !i.sel.proto;
+	f->index = i.index;
 	return i.dir == XFRM_POLICY_OUT || i.dir == XFRM_POLICY_IN;
 }
 
@@ -500,7 +556,7 @@ static int each_found(struct nl *bus, uint16_t type, size_t head, nl_row_fn read
 		return err;
 	f = rows;
 	for (size_t i = 0; i < n; i++) {
-		struct xpolicy p = {.out = f[i].out, .is4 = f[i].is4, .if_id = f[i].if_id};
+		struct xpolicy p = {.out = f[i].out, .is4 = f[i].is4, .if_id = f[i].if_id, .index = f[i].index};
 
 		if ((f[i].if_id & s->mask) != s->if_id || (s->keep && s->keep(s->arg, &f[i])))
 			continue;

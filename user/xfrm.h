@@ -31,6 +31,7 @@ struct xstate {
 	uint64_t hard_pkts, hard_bytes; /* no packet after so many, 0 = no limit; bytes: inner ones */
 	uint64_t hard_s;              /* nor so long after the state was made */
 	bool no_ecn, no_pmtu;         /* ecn = off; df = clear */
+	const struct sel *sel;        /* in: takes in nothing else; NULL = everything. xfrm_has_words() */
 };
 
 /** struct xpolicy - what an xfrm device may send, or take in: all of one inner family */
@@ -41,7 +42,12 @@ struct xpolicy {
 	bool outer4;              /* their family */
 	uint32_t spi;             /* out: of the state in use, host order */
 	enum sa_mode mode;
+	const struct sel *sel;    /* not all of them, but these; before wider ones. NULL = all. xfrm_has_words() */
+	uint32_t index;           /* to delete one that was found, 0 = by what it says */
 };
+
+/** xfrm_has_words() - can the kernel tell packets by that? Its selectors know prefixes, not ranges; no ICMP types, no OPAQUE here */
+bool xfrm_has_words(const struct sel *s);
 
 /** struct xuse - what a state has counted */
 struct xuse {
@@ -118,6 +124,8 @@ struct xfound {
 	uint32_t spi;        /* of a state; 0 = it is a policy */
 	struct in6_addr dst; /* of a state */
 	bool out, is4;       /* of a policy */
+	bool whole;          /* it is for all of its inner family */
+	uint32_t index;      /* the kernel's number of it */
 };
 
 /**

@@ -121,6 +121,49 @@ static void test_policies(void **st)
 	same_message(xfrm_policy_msg(buf, &p), GOLDEN_POLICY_IN6, sizeof(struct xfrm_userpolicy_info));
 }
 
+static struct sel selector(const char *text)
+{
+	const char *why = "";
+	struct sel s;
+
+	if (sel_parse(&s, text, &why))
+		fail_msg("%s: %s", text, why);
+	return s;
+}
+
+/* For some packets only: the narrower the policy, the earlier it is asked. */
+static void test_selectors(void **st)
+{
+	static const struct {
+		const char *text;
+		bool words;
+	} rows[] = {
+		{"10.1.0.0/16 10.2.0.9[tcp/80]", true},	     {"0.0.0.0/0 0.0.0.0/0", true},
+		{"::/0 fd01::/64[udp]", true},		     {"10.1.0.0/16 10.2.0.0/16[icmp]", true},
+		{"10.1.0.0/16 10.2.0.0/16[tcp/1024-2047]", true}, {"10.1.0.0/16 10.2.0.0/16[tcp/1024-2048]", false},
+		{"10.1.0.0/16 10.2.0.0/16[tcp/80-81]", true}, {"10.1.0.0/16 10.2.0.0/16[tcp/81-82]", false},
+		{"10.1.0.1-10.1.0.2 10.2.0.0/16", false},    {"10.1.0.0-10.1.0.1 10.2.0.0/16", true},
+		{"fd01::1-fd01::4 fd02::/64", false},	     {"10.1.0.0/16 10.2.0.0/16[icmp/2048]", false},
+	};
+	struct sel s = selector("10.1.0.0/16 10.2.0.0/24[udp/4711]");
+	struct xpolicy p = {.out = true, .is4 = true, .if_id = 0xe5010007, .src = ip("198.51.100.1"), .dst = ip("198.51.100.2"),
+			    .outer4 = true, .spi = 0x12345678, .sel = &s};
+	struct sa_conf c = conf(AEAD_AES_GCM_128, SA_IN);
+	struct xstate x = state(&c, "198.51.100.2", "198.51.100.1");
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+
+	same_message(xfrm_policy_msg(buf, &p), GOLDEN_POLICY_FOR, sizeof(struct xfrm_userpolicy_info));
+	same_message(xfrm_policy_del_msg(buf, &p), GOLDEN_POLICY_FOR_DEL, sizeof(struct xfrm_userpolicy_id));
+	s = selector("fd02::/48[tcp/80] fd01::/64");
+	x.sel = &s;
+	same_state(&x, GOLDEN_STATE_FOR);
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		s = selector(rows[i].text);
+		if (xfrm_has_words(&s) != rows[i].words)
+			fail_msg("%s", rows[i].text);
+	}
+}
+
 static void test_delete(void **st)
 {
 	struct in6_addr dst = ip("198.51.100.2");
@@ -359,7 +402,8 @@ static void test_if_ids(void **st)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_states),	cmocka_unit_test(test_policies), cmocka_unit_test(test_delete),
+		cmocka_unit_test(test_states),	cmocka_unit_test(test_policies), cmocka_unit_test(test_selectors),
+		cmocka_unit_test(test_delete),
 		cmocka_unit_test(test_numbers), cmocka_unit_test(test_limits_without_key),
 		cmocka_unit_test(test_use),	cmocka_unit_test(test_use_source), cmocka_unit_test(test_raise),
 		cmocka_unit_test(test_errors_and_expiry), cmocka_unit_test(test_new_port),

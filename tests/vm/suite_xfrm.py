@@ -258,6 +258,56 @@ def rekey(case):
     assert (p.da.link()["flaps"], p.db.link()["flaps"]) == flaps, "no link went down for it"
 
 
+def selectors(case):
+    """A second pair for one port (`for`): its packets go by it, no others do, and with it gone they go by the wide one."""
+    p = pair()
+    p.need(4)
+    new, port, n = keys.Pair(alg="aes-gcm-128"), 4711, 20
+    files = [new.write(p.lab.path(f"narrow-{side}.sa"), side) for side in "ab"]
+    for d, f, ends in zip((p.da, p.db), files, (f"10.1.0.0/16[udp/{port}] 10.2.0.0/16", f"10.2.0.0/16 10.1.0.0/16[udp/{port}]")):
+        with open(f) as old:
+            text = old.read()
+        with open(f, "w") as out:
+            out.write(f"for = {ends}\n{text}")
+        d.add_keys(f)
+        d.init_state(f)
+        d.json("sa", "add", "ipsec1", f)
+    for d, f in zip((p.da, p.db), files):
+        d.json("sa", "rekey", "ipsec1", f, "--now")
+
+    def narrow(d):
+        return {s["dir"]: s["packets"] for s in d.link()["sas"] if int(s["spi"], 16) in (new.a.spi, new.b.spi)}
+
+    def send(src, dst, sport, dport):
+        for d in (p.da, p.db):
+            wait_until(lambda: d.is_up(), 20, p.trouble)
+        sent = [narrow(d) for d in (p.da, p.db)]
+        s = src.socket(2, 2)
+        s.bind(("0.0.0.0", sport))
+        for _ in range(n):
+            s.sendto(b"by selector", (dst, dport))
+        s.close()
+        time.sleep(1)
+        return [{way: now[way] - was[way] for way in now} for was, now in zip(sent, [narrow(d) for d in (p.da, p.db)])]
+    p.lab.sink(p.h2, 4713)
+    assert send(p.h1, "10.2.0.2", port, 4713) == [{"in": 0, "out": n}, {"in": n, "out": 0}], p.trouble()
+    p.lab.sink(p.h1, port)
+    assert send(p.h2, "10.1.0.2", 4712, port) == [{"in": n, "out": 0}, {"in": 0, "out": n}], p.trouble()
+    assert send(p.h2, "10.1.0.2", 4712, port + 1) == [{"in": 0, "out": 0}] * 2
+    assert f"sport {port}" in p.b.out("ip xfrm state") and f"dport {port}" in p.b.out("ip xfrm policy")
+    p.need(4, count=5)
+    p.need(6, back=True, count=5)
+    for d in (p.da, p.db):
+        d.json("sa", "del", "ipsec1", f"{new.a.spi:#010x}")
+        d.json("sa", "del", "ipsec1", f"{new.b.spi:#010x}")
+    assert f"dport {port}" not in p.b.out("ip xfrm policy") and f"{new.b.spi:#010x}" not in p.b.out("ip xfrm state")
+    tap = Listener(p.h1, "eth0")
+    send(p.h2, "10.1.0.2", 4712, port)
+    tap.wait(lambda f: f[9:10] == b"\x11" and f[22:24] == port.to_bytes(2, "big"), 20, n=n)
+    tap.close()
+    p.need(4)
+
+
 PPS = 100
 
 
@@ -450,7 +500,7 @@ def named(name, fn):
 
 
 def cases(job):
-    first = [("up", up), ("ping", pings(pair)), ("tcp", tcps(pair)), ("counters", counters(pair)), ("foreign_source", foreign_source), ("rekey", rekey), ("moves", moves(4 if job["quick"] else 50 if job["long"] else 12)), ("refused", refused), ("mtu_follows_the_kernel", mtu_follows_the_kernel),
+    first = [("up", up), ("ping", pings(pair)), ("tcp", tcps(pair)), ("counters", counters(pair)), ("foreign_source", foreign_source), ("rekey", rekey), ("selectors", selectors), ("moves", moves(4 if job["quick"] else 50 if job["long"] else 12)), ("refused", refused), ("mtu_follows_the_kernel", mtu_follows_the_kernel),
              ("no_state", no_state), ("no_policy", no_policy), ("invariants", invariants(pair)), ("counts_are_exact", counts_are_exact), ("life", life)]
     second = [("both_ping", pings(kernels)), ("both_tcp", tcps(kernels)), ("both_counters", counters(kernels)), ("no_device", no_device),
               ("killed", killed), ("both_invariants", invariants(kernels)), ("released", released)]
