@@ -16,7 +16,7 @@
 #include "ipsec_drops.h"
 
 enum {
-	SHARED_VERSION = 9,    /* bumped on any layout change; checked when adopting pins */
+	SHARED_VERSION = 10,    /* bumped on any layout change; checked when adopting pins */
 	LINK_MAX = 16384,      /* link ids 0..LINK_MAX-1; maps are sized by `max-links` */
 	WORKER_MAX = 64,
 	ESP_PORT = 4500,       /* RFC 3948 */
@@ -274,6 +274,8 @@ struct sa_ctr {
 	__u64 settled;       /* in: `replay` is in order up to here; never above top */
 	__u64 early_drops;   /* replays that never reached the worker. Writer: wire_in, any core */
 	__u64 let_ns;        /* when one that looked like a replay was let through. Writer: wire_in */
+	__u64 state_pkts;    /* the kernel's state in use, when it was last asked: a successor counts on from there */
+	__u64 state_bytes;
 };
 
 /* beat[0]: BPF_F_MMAPABLE; heartbeat of ipsecd, read by the guardian */

@@ -134,9 +134,53 @@ static void count_since(struct sa *sa, struct xuse *seen, const struct xuse *u)
 	k->life.bytes = sa->ctr->bytes;
 }
 
+static void saw(struct sa *sa, const struct xuse *u)
+{
+	sa->kernel->seen = *u;
+	put(&sa->ctr->state_pkts, u->pkts);
+	put(&sa->ctr->state_bytes, u->bytes);
+}
+
 static void count(struct sa *sa, const struct xuse *u)
 {
 	count_since(sa, &sa->kernel->seen, u);
+	saw(sa, u);
+}
+
+struct booking {
+	struct link *link;
+	struct link_ctr bpf;
+};
+
+static int book_in_worker(struct worker *w, void *arg)
+{
+	const struct booking *b = arg;
+	struct wlink_ctr *c = b->link->w->ctr;
+	uint64_t out = c->in_pkts + c->in_probes + b->bpf.opened_segs + b->bpf.drops[DROP_INNER_SRC];
+
+	(void)w;
+	for (unsigned int i = 1; i < DROP_MAX; i++)
+		out += i == DROP_DUMMY ? 0 : c->drops_in[i];
+	if (c->in_xsk_pkts + c->in_sock_pkts + c->in_kernel_pkts > out)
+		c->drops_in[DROP_WORKER_GONE] += c->in_xsk_pkts + c->in_sock_pkts + c->in_kernel_pkts - out;
+	return 0;
+}
+
+/*
+ * What a predecessor's state has carried since the predecessor last asked is in the books from here on. What it
+ * opened for a worker that was dead, echoes, went nowhere.
+ */
+static void catch_up(struct daemon *d, struct sa *sa, const struct xuse *u)
+{
+	struct booking b = {.link = sa->link};
+	struct xuse was = {.pkts = sa->ctr->state_pkts, .bytes = sa->ctr->state_bytes};
+
+	if (was.pkts > u->pkts || was.bytes > u->bytes)
+		return;
+	sa->kernel->seen = was;
+	count(sa, u);
+	if (sa->dir == SA_IN && sa->link->in_worker && !load_link_ctr(d->load, sa->link->id, &b.bpf))
+		worker_call(d->workers[sa->link->worker], book_in_worker, &b);
 }
 
 static int read_err(void *arg, const struct nlmsghdr *h)
@@ -248,7 +292,7 @@ static void gone(struct sa *sa)
 	k->src = k->dst = in6addr_any;
 	k->sport = k->dport = 0;
 	k->heard.port = 0;
-	k->seen = (struct xuse){0};
+	saw(sa, &(struct xuse){0});
 	k->err = (struct xerr){0};
 }
 
@@ -413,7 +457,9 @@ static bool take_up(struct daemon *d, struct sa *sa, const struct in6_addr *src,
 	ports(sa->link, sa->dir, &k->sport, &k->dport);
 	if (left && left->looks)
 		count_since(sa, &left->seen, &u);
-	k->seen = u; /* what a predecessor's carried meanwhile is in no book of ours */
+	if (sa->adopted && !moves && (sa->dir == SA_IN || u.seq >= sa->ctr->top))
+		catch_up(d, sa, &u);
+	saw(sa, &u);
 	if (sa->dir == SA_IN || (!moves && u.seq >= sa->ctr->top && same(&u.src, src))) {
 		put(&sa->ctr->top, MAX(sa->ctr->top, u.seq));
 		if (stands(amend(d, sa, sa->ctr->top)))

@@ -11,7 +11,7 @@ from suite_net import LIMIT, Run, judge
 CUT = {
     "test_traffic": ["test_ping[esp4]", "test_ping[esp6]", "test_ping_larger_than_the_link[esp4]", "test_tcp_hash[esp4-v4]", "test_tcp_hash[esp6-v6]",
                      "test_udp_every_size[esp4-v4]", "test_counters_are_exact[esp4]", "test_cleartext_to_the_peer_is_allowed",
-                     "test_suites[aes-gcm-128-openssl]", "test_suites[chacha20-poly1305-openssl]", "test_ping[udp4]"],
+                     "test_suites[aes-gcm-128-openssl]", "test_suites[chacha20-poly1305-openssl]", "test_ping[udp4]", "test_ping[udp6]", "test_tcp_hash[udp4-v4]", "test_counters_are_exact[udp6]"],
     "test_pmtu": ["test_path_mtu_is_learned_exactly[esp4]", "test_path_mtu_is_learned_exactly[udp4]", "test_path_mtu_is_learned_exactly[esp6]",
                   "test_what_was_learned_ages[esp6]", "test_device_and_route_are_followed"],
     "test_link": ["test_properties", "test_routes_and_floors", "test_workload_namespace"],
