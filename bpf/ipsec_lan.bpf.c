@@ -7,8 +7,8 @@
  *
  * Only the plain case is taken, everything else goes up the stack untouched: local and
  * link-scope addresses, options and extension headers, expiring TTLs, broken headers, what is too long
- * for the link, protocols other than TCP, UDP and ICMP, possible envelopes, links that cannot send, SYNs of a link
- * with mss-clamp. So the stack remains the one that answers with ICMP, and classify the one that drops.
+ * for the link, protocols other than TCP, UDP and ICMP, possible envelopes, links that cannot send or whose packets
+ * the kernel encrypts, SYNs of a link with mss-clamp. So the stack remains the one that answers with ICMP, and classify the one that drops.
  */
 #include "kdefs.bpf.h"
 #include <bpf/bpf_helpers.h>
@@ -199,7 +199,8 @@ static __always_inline int shortcut(struct xdp_md *ctx)
 	l = bpf_map_lookup_elem(&links, &k);
 	c = link_ctr_get(k);
 	if (!l || !c ||
-	    (l->flags & (LINK_F_USED | LINK_F_OUT_SA | LINK_F_LOOP | LINK_F_NO_XSK)) != (LINK_F_USED | LINK_F_OUT_SA))
+	    (l->flags & (LINK_F_USED | LINK_F_OUT_SA | LINK_F_LOOP | LINK_F_NO_XSK | LINK_F_KERNEL)) !=
+		    (LINK_F_USED | LINK_F_OUT_SA))
 		return XDP_PASS;
 	if (clamped(data, data_end, &ip, l))
 		return XDP_PASS;

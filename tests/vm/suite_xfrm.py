@@ -123,7 +123,12 @@ class Pair:
         self.lab.close()
 
 
+class WithShortcut(Pair):
+    underlay = {"shortcut": "eth0"}
+
+
 pair = Shared(Pair).get
+with_shortcut = Shared(lambda: WithShortcut(back=("xfrm", "xfrm"))).get
 kernels = Shared(lambda: Pair(back=("xfrm", "xfrm"))).get
 
 
@@ -460,6 +465,20 @@ def no_device(case):
     assert not p.leaks() and "making it again" in p.db.log(), p.db.log()[-800:]
 
 
+def shortcut_leaves_it(case):
+    """`shortcut` ends at a worker: what the kernel encrypts takes the stack."""
+    p = with_shortcut()
+    for ns in (p.h1, p.h2):
+        ns.run(["ethtool", "-K", "eth0", "gro", "on"])
+    for v in (4, 6):
+        for back in (False, True):
+            p.need(v, back, count=20)
+    for d in (p.da, p.db):
+        b = p.books(d)["out"]
+        assert b["emitted"] >= 80 and not b["shortcut"], b
+        wait_until(lambda: not leak.imbalance(d), 10, lambda: f"{leak.imbalance(d)} {p.trouble()}", poll=0.1)
+
+
 def killed(case):
     """Carriers fall, nothing passes in the clear; a successor goes on with the same states."""
     p = kernels()
@@ -503,6 +522,6 @@ def cases(job):
     first = [("up", up), ("ping", pings(pair)), ("tcp", tcps(pair)), ("counters", counters(pair)), ("foreign_source", foreign_source), ("rekey", rekey), ("selectors", selectors), ("moves", moves(4 if job["quick"] else 50 if job["long"] else 12)), ("refused", refused), ("mtu_follows_the_kernel", mtu_follows_the_kernel),
              ("no_state", no_state), ("no_policy", no_policy), ("invariants", invariants(pair)), ("counts_are_exact", counts_are_exact), ("life", life)]
     second = [("both_ping", pings(kernels)), ("both_tcp", tcps(kernels)), ("both_counters", counters(kernels)), ("no_device", no_device),
-              ("killed", killed), ("both_invariants", invariants(kernels)), ("released", released)]
+              ("killed", killed), ("both_invariants", invariants(kernels)), ("released", released), ("shortcut_leaves_it", shortcut_leaves_it)]
     quick = ("up", "ping", "tcp", "counters", "moves", "no_state", "invariants")  # one bed
     return [named(n, fn) for n, fn in first + second if not job["quick"] or n in quick]
