@@ -77,7 +77,7 @@ static const char *workers_only(const struct link_conf *c)
 	if (c->outer.dscp_fixed || c->outer.ttl || c->outer.ttl_copy || c->outer.df == DF_SET)
 		return "it takes no word on the outer header but ecn and df = copy, clear";
 	if (c->ike_vips.n || c->ike_pool.n)
-		return "traffic selectors are not driven yet, and virtual addresses are some (ike-vips, ike-pool)";
+		return "IKE's SAs are for everything there, and virtual addresses make others (ike-vips, ike-pool)";
 	if (c->liveness != LIVE_OFF && !c->address.set && !c->address6.set)
 		return "liveness is by echo there, and needs address or address6";
 	while ((at = link_conf_sa(c->sa_file, at, file))) {
