@@ -119,6 +119,7 @@ void out_flush(struct worker *w)
 		return;
 	stage_end(w, STAGE_READ, q->n_pkts);
 	pace(w);
+	stage_end(w, STAGE_EMIT, 0); /* waiting for those who send is sending */
 	seal_all(w);
 	stage_end(w, STAGE_SEAL, q->n_pkts);
 	for (unsigned int i = 0; i < q->n_runs; i++) {
