@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include "handoff.h"
 #include "util.h"
 
