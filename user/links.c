@@ -262,7 +262,7 @@ struct refill {
 	unsigned int n_inner;
 };
 
-/* The next workers after its own; who cannot be told apart from them any more is left out. */
+/* The next workers after its own: so their number says which. */
 static void choose_carriers(const struct daemon *d, struct refill *r)
 {
 	const struct link *l = r->l;

@@ -124,7 +124,10 @@ static int to_worker(struct worker *w, void *arg)
 	*at = NULL;
 	if (window < WINDOW_NARROW)
 		worker_stay(w);
-	l->w->reach = carry_reach(window);
+	if (l->w->reach != carry_reach(window)) { /* who sends may change: what is out goes first */
+		carry_settle(w);
+		l->w->reach = carry_reach(window);
+	}
 	l->w->out = l->out ? l->out->wout : NULL;
 	return 0;
 }

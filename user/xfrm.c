@@ -432,7 +432,6 @@ bool xfrm_mapping_read(const struct nlmsghdr *h, struct xmapping *m)
 
 /* ---- policies ---- */
 
-
 static struct xfrm_user_tmpl template(const struct xpolicy *p)
 {
 	struct xfrm_user_tmpl t = {.family = p->outer4 ? AF_INET : AF_INET6, .reqid = p->if_id,
