@@ -89,8 +89,8 @@ static void put_selector(struct xfrm_selector *to, const struct sel *s, bool is4
 	to->proto = s->proto;
 	to->sport_mask = htons((uint16_t)mask_of(s->sport));
 	to->dport_mask = htons((uint16_t)mask_of(s->dport));
-	to->sport = htons(s->sport[0]) & to->sport_mask;
-	to->dport = htons(s->dport[0]) & to->dport_mask;
+	to->sport = htons((uint16_t)(s->sport[0] & mask_of(s->sport)));
+	to->dport = htons((uint16_t)(s->dport[0] & mask_of(s->dport)));
 }
 
 /* ---- suites ---- */
