@@ -43,6 +43,7 @@ class Espwire(Tunnel):
         self.need(tool("ipsecd"), tool("ipsecctl"), "nft")
         self.daemons, self.thief, bed = [], [], self.bed
         self.sealing = ("udp", self.path("a.sa"))
+        self.spins = self.kind == "links"  # so many want looking after, also when nothing passes
         if self.kind in ("enc", "dec"):  # XDP frames enter a veth only where it polls
             for ns in (bed.gl, bed.gr):
                 ns.run(["ethtool", "-K", "lan", "gro", "on"])

@@ -79,8 +79,8 @@ class Daemon:
     def kill(self):
         if self.running():
             self.proc.kill()
-        if self.proc:
-            self.proc.wait(timeout=10)
+        if self.proc:  # the kernel takes ten seconds and more to forget 10,000 links' maps
+            self.proc.wait(timeout=90)
 
     def pids(self):
         """Every live process of the instance: ipsecd and its guardian. Found by the instance's unique name."""
