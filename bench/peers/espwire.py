@@ -37,13 +37,13 @@ def fillers(where):
 
 class Espwire(Tunnel):
     name = "espwire"
-    kinds = ("path", "enc", "dec", "links", "none")
+    kinds = ("path", "enc", "dec", "link", "links", "none")
 
     def up(self):
         self.need(tool("ipsecd"), tool("ipsecctl"), "nft")
         self.daemons, self.thief, bed = [], [], self.bed
         self.sealing = ("udp", self.path("a.sa"))
-        self.spins = self.kind == "links"  # so many want looking after, also when nothing passes
+        self.spins = self.kind in ("link", "links")  # so many want looking after, also when nothing passes
         if self.kind in ("enc", "dec"):  # XDP frames enter a veth only where it polls
             for ns in (bed.gl, bed.gr):
                 ns.run(["ethtool", "-K", "lan", "gro", "on"])
@@ -78,6 +78,8 @@ class Espwire(Tunnel):
             conf["ipsecd"]["workers"], conf["link"]["liveness"] = 1, "500ms x 255"
         if self.kind == "dec":  # XDP frames come in by XDP
             conf["underlay"]["input"] = "xdp"
+        if self.kind in ("link", "links"):  # `auto` may choose otherwise for one than for its neighbour
+            conf["underlay"]["input"] = "socket"
         if self.kind == "enc":  # as ipsec-secgw takes them: from the driver, past the stack
             conf["underlay"]["shortcut"] = "lan"
         if more:
