@@ -439,6 +439,43 @@ static __always_inline bool source_ok(const struct link_ent *l, __u32 id, const 
 	return !(l->flags & LINK_F_INNER) || bpf_map_lookup_elem(&inner_src, &k);
 }
 
+static __always_inline bool is_error(__u8 type, __u8 is6)
+{
+	return is6 ? type < 128 : type == 3 || type == 4 || type == 5 || type == 11 || type == 12;
+}
+
+/* RFC 4301 6.2: an ICMP error is about a packet that was for the peer of this link (user/inner.c, inner_quote_ok()). */
+static __always_inline bool quote_ok(struct __sk_buff *skb, const struct link_ent *l, __u32 id, const struct ip_hdr *ip)
+{
+	struct ip_hdr h = *ip;
+	__u32 at, dst_off;
+	struct in6_addr dst6;
+	struct addr_key dst;
+	__u8 type, first;
+	__be32 dst4;
+
+	if (!(l->flags & LINK_F_INNER) || ip->proto == IPPROTO_TCP || ip->proto == IPPROTO_UDP)
+		return true;
+	at = ip->is6 ? skip_exts(skb, &h, h.l4_off) : h.l4_off;
+	if (h.frag == FRAG_LATER || h.proto != (ip->is6 ? NEXTHDR_ICMP : IPPROTO_ICMP) ||
+	    bpf_skb_load_bytes(skb, at, &type, sizeof(type)) || !is_error(type, ip->is6))
+		return true;
+	at += ICMP_HDR_LEN;
+	dst_off = at + (ip->is6 ? offsetof(struct ipv6hdr, daddr) : offsetof(struct iphdr, daddr));
+	if (bpf_skb_load_bytes(skb, at, &first, sizeof(first)) || first >> 4 != (ip->is6 ? 6 : 4))
+		return false;
+	if (ip->is6) {
+		if (bpf_skb_load_bytes(skb, dst_off, &dst6, sizeof(dst6)))
+			return false;
+		addr6(&dst, &dst6);
+	} else {
+		if (bpf_skb_load_bytes(skb, dst_off, &dst4, sizeof(dst4)))
+			return false;
+		addr4(&dst, dst4);
+	}
+	return source_ok(l, id, &dst);
+}
+
 enum { ECHO_LEN = 16, ECHO_ANSWER4 = 0, ECHO_ANSWER6 = 129, ECHO_ASK4 = 8, ECHO_ASK6 = 128, ECHO_MAGIC = 0x65737077 }; /* user/probe.c: 8 bytes behind the header */
 
 struct echo {
@@ -515,7 +552,11 @@ static __always_inline enum drop admit(struct __sk_buff *skb, const struct link_
 		return why;
 	if (parse_addrs(data, data_end, ETH_HLEN, ip->is6, &src, &dst))
 		return DROP_SHORT;
-	return source_ok(l, id, &src) ? DROP_NONE : DROP_INNER_SRC;
+	if (l->flags & LINK_F_SHUT)
+		return DROP_LINK_DOWN;
+	if (!source_ok(l, id, &src))
+		return DROP_INNER_SRC;
+	return quote_ok(skb, l, id, ip) ? DROP_NONE : DROP_INNER_ICMP;
 }
 
 /* From a link's xfrm device. */

@@ -240,7 +240,7 @@ static __always_inline int to_kernel(struct __sk_buff *skb, const struct link_en
 				     const struct raw *r)
 {
 	if (!l->x_ifindex || bpf_skb_change_type(skb, PACKET_HOST))
-		return drop(c, DROP_LINK_DOWN, r->segs);
+		return drop(c, DROP_TX_ERROR, r->segs);
 	c->kernel_segs += r->segs;
 	return bpf_redirect(l->x_ifindex, 0);
 }

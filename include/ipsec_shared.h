@@ -82,6 +82,7 @@ enum link_flags {
 	LINK_F_NO_XSK = 1 << 3, /* always use the GSO funnel (TAP) */
 	LINK_F_KERNEL = 1 << 4, /* the kernel encrypts: everything goes to x_ifindex */
 	LINK_F_INNER = 1 << 5,  /* LINK_F_KERNEL: only sources in inner_src come in */
+	LINK_F_SHUT = 1 << 6,   /* somebody wants it down: nothing comes in (workers know it by themselves) */
 };
 
 /* 128-bit address key: IPv4 in word[3] with word[0..1]=0, word[2]=htonl(0xffff) (v4-mapped) */

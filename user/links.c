@@ -194,6 +194,8 @@ static void push_ent(struct daemon *d, struct link *l)
 		e.flags |= LINK_F_LOOP;
 	if (l->conf.input == INPUT_SOCKET)
 		e.flags |= LINK_F_NO_XSK;
+	if (!l->admin_up || !l->dev_up)
+		e.flags |= LINK_F_SHUT;
 	if (link_by_kernel(l))
 		e.flags |= LINK_F_KERNEL;
 	if (l->x.ifindex) { /* while a link moves, it receives by either */
@@ -334,6 +336,7 @@ static void follow_device(struct daemon *d, struct link *l, bool up)
 		return;
 	l->dev_up = up;
 	push_wlink(d, l);
+	push_ent(d, l);
 }
 
 static int set_in_worker(struct worker *w, void *arg)
@@ -726,6 +729,7 @@ void link_admin(struct daemon *d, struct link *l, bool up)
 {
 	l->admin_up = up;
 	push_wlink(d, l);
+	push_ent(d, l);
 	link_tick(d, l);
 }
 

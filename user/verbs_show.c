@@ -64,10 +64,16 @@ struct books {
 	int64_t out_balance, in_balance;
 };
 
+/* Of what the kernel has opened: it was handed in. */
+static bool drop_is_opened(enum drop r)
+{
+	return r == DROP_INNER_SRC || r == DROP_INNER_ICMP || r == DROP_LINK_DOWN;
+}
+
 /* Which way a packet was going when a BPF program dropped it on a link's account. */
 static bool drop_is_inbound(enum drop r)
 {
-	return r == DROP_PLAIN_FOR_PROTECTED || r == DROP_INNER_SRC || r == DROP_REPLAY_OLD || r == DROP_REPLAY_DUP;
+	return r == DROP_PLAIN_FOR_PROTECTED || r == DROP_REPLAY_OLD || r == DROP_REPLAY_DUP || drop_is_opened(r);
 }
 
 static void read_wctr(struct wlink_ctr *to, const struct wlink_ctr *from)
@@ -116,7 +122,7 @@ static void read_books(const struct daemon *d, const struct link *l, struct book
 		k->in_total += k->drops_in[r];
 		if (drop_is_inbound(r)) {
 			k->drops_in[r] += k->b.drops[r];
-			*(r == DROP_INNER_SRC ? &k->in_total : &k->in_early) += k->b.drops[r];
+			*(drop_is_opened(r) ? &k->in_total : &k->in_early) += k->b.drops[r];
 		} else {
 			k->drops_out[r] += k->b.drops[r];
 		}
