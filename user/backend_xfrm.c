@@ -536,7 +536,7 @@ static void withdraw(struct daemon *d, struct sa *sa, const struct in6_addr *dst
 		remove_state(d, sa);
 }
 
-/* Make the kernel's state what SA and path say. */
+/* Make the kernel's state what SA and path say; none where its life is over, as sad.c will find. */
 static int place(struct daemon *d, struct sa *sa)
 {
 	struct ksa *k = sa->kernel;
@@ -545,7 +545,7 @@ static int place(struct daemon *d, struct sa *sa)
 	bool moves = set(&k->dst);
 	int err = 0;
 
-	if (!k->conf || !ends(sa->link, sa->dir, &src, &dst) || stays(d, sa, &dst))
+	if (!k->conf || life_over(&k->life, now_ns()) || !ends(sa->link, sa->dir, &src, &dst) || stays(d, sa, &dst))
 		return 0;
 	if (sa->dir == SA_IN && sa->adopted && !moves)
 		find_home(d, sa, &dst);
@@ -711,6 +711,8 @@ static int install(struct daemon *d, struct sa *sa, const struct sa_spec *s, con
 	if (sa->owner) /* what IKE asks of us; a file's word is not ours to change */
 		sa->window = k->conf->window = MIN(c->window, (uint32_t)XFRM_WINDOW_MAX);
 	life_init(&k->life, &c->life, now_ns());
+	k->life.pkts = sa->ctr->pkts; /* used up before a restart: ended, not refused */
+	k->life.bytes = sa->ctr->bytes;
 	sa->last_top = sa->ctr->top;
 	sa->first_pkts = sa->ctr->pkts;
 	if (sa->dir == SA_IN) /* what the kernel takes in is not marked here: to a worker that comes after it, all is seen */
