@@ -167,6 +167,21 @@ static int book_in_worker(struct worker *w, void *arg)
 	return 0;
 }
 
+/* What nobody handed to the kernel was an echo, of a worker that died before it had counted it. */
+static int book_echoes(struct worker *w, void *arg)
+{
+	const struct booking *b = arg;
+	struct wlink_ctr *c = b->link->w->ctr;
+	uint64_t echoes = c->out_kernel_pkts - MIN(c->out_kernel_pkts, b->bpf.kernel_segs);
+
+	(void)w;
+	if (echoes > c->kernel_probes) {
+		c->kernel_probe_bytes += (echoes - c->kernel_probes) * PROBE_ECHO_LEN(b->link->conf.address.set);
+		c->kernel_probes = echoes;
+	}
+	return 0;
+}
+
 /*
  * What a predecessor's state has carried since the predecessor last asked is in the books from here on. What it
  * opened for a worker that was dead, echoes, went nowhere.
@@ -180,8 +195,8 @@ static void catch_up(struct daemon *d, struct sa *sa, const struct xuse *u)
 		return;
 	sa->kernel->seen = was;
 	count(sa, u);
-	if (sa->dir == SA_IN && sa->link->in_worker && !load_link_ctr(d->load, sa->link->id, &b.bpf))
-		worker_call(d->workers[sa->link->worker], book_in_worker, &b);
+	if (sa->link->in_worker && !load_link_ctr(d->load, sa->link->id, &b.bpf))
+		worker_call(d->workers[sa->link->worker], sa->dir == SA_IN ? book_in_worker : book_echoes, &b);
 }
 
 static int read_err(void *arg, const struct nlmsghdr *h)

@@ -126,8 +126,6 @@ static void seal_by_kernel(struct worker *w, struct wlink *l, uint8_t *ip, uint3
 	l->ctr->kernel_probe_bytes += len;
 }
 
-enum { ECHO_LEN = 16 }; /* 8 bytes of payload, of which the first half says that it is an ipsecd's */
-
 /* struct echo - question or answer, from IP header to payload */
 struct echo {
 	uint8_t bytes[sizeof(struct ip6_hdr) + ECHO_LEN];
@@ -250,19 +248,21 @@ bool probe_ping_reply(struct worker *w, struct wlink *l, const uint8_t *ip, uint
 {
 	const uint8_t *icmp = echo_at(ip, len);
 	bool v4 = ip[0] >> 4 == 4;
+	uint32_t asked;
 	uint16_t id, seq;
 
 	if (!icmp)
 		return false;
 	memcpy(&id, icmp + 4, 2);
 	memcpy(&seq, icmp + 6, 2);
+	memcpy(&asked, icmp + 12, 4); /* a question that was asked again is answered as often */
 	if (icmp[0] != (v4 ? ICMP_ECHOREPLY : ICMP6_ECHO_REPLY) || id != PROBE_ECHO_ID(l->id))
 		return false;
 	for (unsigned int i = 0; i < l->n_paths; i++) {
 		struct wpath_live *v = &l->paths[i].live;
 
 		if (v->ping_sent_ns && seq == htons(v->ping_seq))
-			answered(w, l, v, v->ping_sent_ns);
+			answered(w, l, v, w->now - ((uint32_t)w->now - asked));
 	}
 	return true;
 }

@@ -144,6 +144,9 @@ enum { WPATH_BACK = PATHS_MAX };
 
 /* of the echoes that stand for probes (liveness = ping), network order */
 #define PROBE_ECHO_ID(link) htons((uint16_t)(0xe500u ^ (link)))
+/* ICMP header and eight bytes; the whole packet */
+enum { ECHO_LEN = 16 };
+#define PROBE_ECHO_LEN(v4) (((v4) ? IP4_HDR_LEN : IP6_HDR_LEN) + ECHO_LEN)
 
 struct worker;
 struct load;
