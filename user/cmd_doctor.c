@@ -543,7 +543,7 @@ static json_t *probe(const struct utsname *u)
 		"`tc qdisc del` can remove the guard on a device");
 	feature(l, "udp-segment", sockopt_works(UDP_SEGMENT), "bulk envelopes are sent one by one");
 	feature(l, "udp-gro", sockopt_works(UDP_GRO), "bulk envelopes are received one by one");
-	feature(l, "tun-uso", tun_uso_works(), "UDP super-packets are cut by the kernel and delivered one by one");
+	feature(l, "tun-uso", tun_uso_works(), "UDP super-packets are cut by the kernel, and delivered as its GRO gathers them");
 	feature(l, "raw-esp", socket_works(AF_INET, SOCK_RAW, IPPROTO_ESP),
 		"no paths with encap esp");
 	feature(l, "xfrm-policies", socket_works(AF_NETLINK, SOCK_RAW, NETLINK_XFRM),

@@ -1,20 +1,30 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/ethtool.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
+#include <linux/sockios.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "ns.h"
 #include "tap.h"
+#include "util.h"
 
 #ifndef TUN_F_USO4
 #define TUN_F_USO4 0x20
 #define TUN_F_USO6 0x40
 #endif
+
+/* How long the kernel waits for the next datagram of a flow: some writes' worth, little beside a round trip. */
+#define GATHER_NS "20000"
+
+enum { FEATURES_MAX = 128 };
 
 struct open_args {
 	struct tap *t;
@@ -22,7 +32,6 @@ struct open_args {
 	uint32_t queue;
 };
 
-/* The device lands in the namespace of the thread that opens /dev/net/tun. */
 static int set_up(struct open_args *a, const char *name)
 {
 	struct ifreq ifr = {0};
@@ -54,17 +63,104 @@ out:
 	return err;
 }
 
-static int open_inside(void *arg)
+/* ---- a kernel without USO in a TAP: let it gather ---- */
+
+static int ethtool(int s, const char *name, void *cmd)
+{
+	struct ifreq ifr = {.ifr_data = cmd};
+
+	strcpy(ifr.ifr_name, name);
+	return ioctl(s, SIOCETHTOOL, &ifr) < 0 ? -errno : 0;
+}
+
+/* Where is it among the *n features that every device has? Return: its number or -errno */
+static int feature_find(int s, const char *name, const char *feature, unsigned int *n)
+{
+	struct {
+		struct ethtool_gstrings head;
+		char names[FEATURES_MAX][ETH_GSTRING_LEN];
+	} all = {.head = {.cmd = ETHTOOL_GSTRINGS, .string_set = ETH_SS_FEATURES}};
+	struct {
+		struct ethtool_sset_info head;
+		uint32_t n;
+	} count = {.head = {.cmd = ETHTOOL_GSSET_INFO, .sset_mask = 1ull << ETH_SS_FEATURES}};
+	int err = ethtool(s, name, &count);
+
+	if (!err && (!count.head.sset_mask || count.n > FEATURES_MAX))
+		err = -EOPNOTSUPP;
+	all.head.len = *n = count.n;
+	if (!err)
+		err = ethtool(s, name, &all);
+	for (unsigned int i = 0; !err && i < count.n; i++)
+		if (!strncmp(all.names[i], feature, ETH_GSTRING_LEN))
+			return (int)i;
+	return err ? err : -EOPNOTSUPP;
+}
+
+static int feature_on(const char *name, const char *feature)
+{
+	struct {
+		struct ethtool_sfeatures head;
+		struct ethtool_set_features_block of[FEATURES_MAX / 32];
+	} set = {.head = {.cmd = ETHTOOL_SFEATURES}};
+	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	unsigned int n;
+	int i;
+
+	if (s < 0)
+		return -errno;
+	i = feature_find(s, name, feature, &n);
+	if (i >= 0) {
+		set.head.size = (n + 31) / 32;
+		set.of[i / 32] = (struct ethtool_set_features_block){1u << i % 32, 1u << i % 32};
+		i = ethtool(s, name, &set);
+	}
+	close(s);
+	return i;
+}
+
+/* sysfs as this thread's namespace has it, mounted nowhere: what a device's timer waits has no other name there. */
+static int write_sysfs(const char *path, const char *value)
+{
+	int fs = fsopen("sysfs", FSOPEN_CLOEXEC), mnt = -1, fd = -1, err = 0;
+
+	if (fs < 0 || fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) || (mnt = fsmount(fs, FSMOUNT_CLOEXEC, 0)) < 0 ||
+	    (fd = openat(mnt, path, O_WRONLY | O_CLOEXEC)) < 0 || write(fd, value, strlen(value)) < 0)
+		err = -errno;
+	if (fd >= 0)
+		close(fd);
+	if (mnt >= 0)
+		close(mnt);
+	if (fs >= 0)
+		close(fs);
+	return err;
+}
+
+/*
+ * Datagrams written one by one run through the stack one by one, and that is most of what they cost. The TAP's own
+ * NAPI looks at each first: GRO holds it for the few microseconds in which the next of its flow is written, and
+ * what goes on is the super-packet that we may not write ourselves. It verifies checksums before.
+ */
+static int gather(const char *name)
+{
+	char path[64];
+	int err = feature_on(name, "rx-udp-gro-forwarding");
+
+	snprintf(path, sizeof path, "class/net/%s/gro_flush_timeout", name);
+	return err ? err : write_sysfs(path, GATHER_NS);
+}
+
+/* ---- open ---- */
+
+static int open_as(struct open_args *a, short flags)
 {
 	const unsigned int base = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
-	struct open_args *a = arg;
-	struct ifreq ifr = {0};
+	struct ifreq ifr = {.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | flags)};
 	int fd, err, sz = TAP_VNET_LEN;
 
 	fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	ifr.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
 	snprintf(ifr.ifr_name, sizeof ifr.ifr_name, "tap%u", a->index);
 	if (ioctl(fd, TUNSETIFF, &ifr) || ioctl(fd, TUNSETVNETHDRSZ, &sz))
 		goto fail;
@@ -72,14 +168,29 @@ static int open_inside(void *arg)
 	if (!a->t->uso && ioctl(fd, TUNSETOFFLOAD, base))
 		goto fail;
 	a->t->fd = fd;
-	err = set_up(a, ifr.ifr_name);
+	err = flags & IFF_NAPI ? gather(ifr.ifr_name) : 0;
+	if (!err)
+		err = set_up(a, ifr.ifr_name);
 	if (err)
-		close(fd);
+		tap_close(a->t);
 	return err;
 fail:
 	err = -errno;
 	close(fd);
 	return err;
+}
+
+/* The device lands in the namespace of the thread that opens /dev/net/tun. */
+static int open_inside(void *arg)
+{
+	struct open_args *a = arg;
+	int err = open_as(a, 0);
+
+	if (err || a->t->uso)
+		return err;
+	tap_close(a->t);
+	a->t->gathers = !open_as(a, IFF_NAPI);
+	return a->t->gathers ? 0 : open_as(a, 0);
 }
 
 int tap_open(struct tap *t, int netns_fd, unsigned int index, uint32_t queue)

@@ -15,6 +15,7 @@ struct tap {
 	int fd;
 	int ifindex; /* in the backend namespace */
 	bool uso;    /* the kernel takes and gives UDP super-packets (6.2) */
+	bool gathers; /* where it does not: it makes them itself of datagrams that are written one after the other */
 };
 
 enum { TAP_VNET_LEN = sizeof(struct virtio_net_hdr), TAP_L2_LEN = 14, TAP_READ_MAX = TAP_VNET_LEN + TAP_L2_LEN + 65535 + 40 };

@@ -492,7 +492,8 @@ int worker_new(struct worker **wp, const struct worker_conf *c)
 	}
 	ent.tap_ifindex = w->tap.ifindex;
 	ent.wire_mtu = w->wire ? port_mtu(w->wire) : 0;
-	ent.raw_ifindex = w->raw ? port_ifindex(w->raw) : 0;
+	/* before USO, veths made a page, zeroed, of each packet they gave to AF_XDP: dearer than to read() it */
+	ent.raw_ifindex = w->raw && w->tap.uso ? port_ifindex(w->raw) : 0;
 	ent.udp_port_be = htons(w->socks.udp_port);
 	err = load_worker_set(c->load, c->index, &ent);
 	if (!err)

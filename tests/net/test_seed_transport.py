@@ -58,7 +58,7 @@ def test_5_addresses_of_its_own(lab, outer, encap):
         sent, got = tcp_transfer(src, dst, addr, 2 << 20)
         assert sent == got
     lab.sink(t.b, 5004)
-    volley(lab, [(t.a, b)])
+    volley(lab, [(t.a, b)], apart=True)
     heard.wait(lambda p: lab.tap.canary in p, n=20)
     assert all(checksums_right(p) for p in heard.poll() if len(p) <= 1500)
     assert refused(t.a, b) and refused(t.b, a)

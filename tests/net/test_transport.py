@@ -62,7 +62,7 @@ def test_two_hosts(lab, outer, encap, entry):
         sent, got = tcp_transfer(src, dst, addr, 4 << 20)
         assert sent == got
     lab.sink(t.b, 5004)
-    volley(lab, [(t.a, t.addr_b)])
+    volley(lab, [(t.a, t.addr_b)], apart=True)
     tap.wait(lambda p: lab.tap.canary in p, n=20)
     assert all(checksums_right(p) for p in tap.poll() if len(p) <= 1500)
     room = 1500 - (20 if outer == 4 else 40) - (8 if encap == "udp" else 0)

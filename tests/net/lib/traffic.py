@@ -155,18 +155,20 @@ class Load:
         self.socks = []
 
 
-def volley(lab, sources, n=20, port=5004):
-    """n canary datagrams from each source, at once. Returns errno names seen, per source."""
+def volley(lab, sources, n=20, port=5004, apart=False):
+    """n canary datagrams from each source, at once; apart: each of a flow of its own, so that none merges with another
+    (no packet socket reads a UDP super-packet before Linux 6.2). Returns errno names seen, per source."""
     seen = []
     for ns, dst in sources:
-        s = ns.socket(family(dst), socket.SOCK_DGRAM)
+        socks = [ns.socket(family(dst), socket.SOCK_DGRAM) for _ in range(n if apart else 1)]
         errs = set()
-        for _ in range(n):
+        for i in range(n):
             try:
-                s.sendto(lab.tap.canary * 4, (dst, port))
+                socks[i % len(socks)].sendto(lab.tap.canary * 4, (dst, port))
             except OSError as e:
                 errs.add(e.errno)
-        s.close()
+        for s in socks:
+            s.close()
         seen.append(errs)
     return seen
 
