@@ -18,4 +18,9 @@ endif
 test-vm: all $(UNIT_BIN) $(BPF_TEST_BIN) $(NET_TOOLS) ## XFRM matrix and espwire on Linux 6.1 and 6.12: at most 60 minutes, QUICK=1 15
 	@$(VM_RUN) --xml vm-full $(VM_ARGS) $(VM_SUITES)
 
-.PHONY: vm-smoke test-vm
+# hours: a guest for each kernel and mode. In pieces: BACKEND_ARGS="-k test_pmtu,test_link"; the table has the last verdict of each case
+test-vm-backend: all ike $(NET_TOOLS) ## tests/net with every link in the kernel, and with one end each way: hours; docs/backends-tests.md
+	@$(VM_RUN) --xml vm-backend --minutes 900 --jobs 2 --each --tally docs/backends-tests.md $(BACKEND_ARGS) \
+		backend:xfrm backend:mixed backend:mixed-back
+
+.PHONY: vm-smoke test-vm test-vm-backend

@@ -14,6 +14,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.packet import Raw, raw
 
 from lib.books import sums
+from lib.carried import by_kernel
 from lib.daemon import Monitor
 from lib.esp_peer import Peer
 from lib.keys import Pair
@@ -64,6 +65,15 @@ def moved(t, way):
     return sums(t.before, t.da.json("drops"), way)
 
 
+def over(t, way, n, reason="sa-hard-bytes"):
+    """Have so many packets died of that, and none of anything else? The kernel drops the first by itself; then the link is down, for the others as well."""
+    now = t.da.json("drops")
+    found = sums(t.before, now, way)
+    if by_kernel(0):
+        return 1 <= now["conservation"][0][way]["in_funnel"] + found.pop(reason, 0) <= n and not found
+    return found == {reason: n}
+
+
 def cipher(inner_len):
     """RFC 4301 4.4.2.1: what the cipher is applied to, for AES-GCM."""
     return (inner_len + 2 + 3) // 4 * 4
@@ -86,7 +96,7 @@ def test_packets_out(lab):
     assert sa(t, "out")["life"]["soft_reached"] == "packets" and t.da.is_up()
     assert "renew" in t.da.ctl("sa list", json_out=False).stdout
     burst(t, 60)
-    wait_until(lambda: len(t.peer.inner) == 50 and moved(t, "out") == {"sa-hard-bytes": 30}, 3,
+    wait_until(lambda: len(t.peer.inner) == 50 and over(t, "out", 30), 3,
                lambda: f"50 sent and 30 dropped: {len(t.peer.inner)} {moved(t, 'out')}")
     ended(t, "out", "packets")
     assert sa(t, "out")["packets"] == 50
@@ -124,10 +134,10 @@ def test_in(lab, what):
     wait_until(lambda: moved(t, "in") == {"icv-fail": 20}, 2, lambda: f"20 forged: {moved(t, 'in')}")
     for n in range(12):
         t.peer.send_raw(t.peer.seal(inner(n)))
-    want = {"icv-fail": 20, "sa-hard-bytes": 7}
+    want = {"icv-fail": 20} if by_kernel(0) else {"icv-fail": 20, "sa-hard-bytes": 7}  # they find no state of the kernel's, which says nothing to us
     wait_until(lambda: moved(t, "in") == want, 2, lambda: f"{want}: {moved(t, 'in')}")
     ended(t, "in", what)
-    assert t.da.link()["rx"]["packets"] == 10 == sa(t, "in")["packets"] and sa(t, "in")["bytes"] == 10 * each
+    assert t.da.link()["rx"]["packets"] == 10 == sa(t, "in")["packets"] and sa(t, "in")["bytes"] == 10 * (len(inner()) if by_kernel(0) else each)
 
 
 def test_time(lab):
@@ -145,7 +155,10 @@ def test_time(lab):
         wait_until(step, 15, lambda: f"{t.mon.events} {moved(t, 'in')} {moved(t, 'out')}", poll=0.002)
     send_until(lambda: t.mon.saw(event="sa-soft", dir="out", cause="time"))
     assert t.da.is_up() and not moved(t, "out") and not moved(t, "in")
-    send_until(lambda: moved(t, "out").get("sa-expired") and moved(t, "in").get("sa-expired"))
+
+    def over_now(way):  # of what finds its state gone the kernel says nothing to us
+        return t.mon.saw(event="sa-hard", dir=way) if by_kernel(0) else moved(t, way).get("sa-expired")
+    send_until(lambda: over_now("out") and over_now("in"))
     load.stop()
     ended(t, "out", "time")
     ended(t, "in", "time")
@@ -222,6 +235,8 @@ def set_seq(t, seq):
     with open(f, "w") as w:
         w.write(text + hashlib.sha256(text.encode()).hexdigest() + "\n")
     os.chmod(f, 0o600)
+    if by_kernel(0):  # a state that stands knows how many it has used, whatever is written
+        t.a.run("ip xfrm state flush")
 
 
 def test_sequence_numbers_run_out(lab):
@@ -246,7 +261,7 @@ def test_sequence_numbers_run_out(lab):
     wait_until(lambda: m.saw(event="monitor-start"), 3, "the monitor")
     t.before, had = t.da.json("drops"), len(t.peer.inner)
     burst(t, 70)
-    wait_until(lambda: len(t.peer.inner) - had == 50 and moved(t, "out") == {"seq-exhausted": 20}, 3,
+    wait_until(lambda: len(t.peer.inner) - had == 50 and over(t, "out", 20, "seq-exhausted"), 3,
                lambda: f"50 sent, 20 dropped: {len(t.peer.inner) - had} {moved(t, 'out')}")
     assert t.peer.opened[-1][0].seq == 2**32 - 1
     ended(t, "out", "sequence", reason="sa-exhausted")

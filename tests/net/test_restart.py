@@ -28,7 +28,7 @@ def objects(d):
         "map ids": [json.loads(sh(["bpftool", "-j", "map", "show", "pinned", m]).stdout)["id"] for m in pinned_maps(d.pin_dir)],
         "netns": os.stat(d.backend).st_ino,
         "rules": d.ns.out("ip rule"),
-        "xfrm": d.ns.out("ip xfrm policy list nosock"),
+        "xfrm": sorted(d.ns.out("ip xfrm policy list nosock").splitlines()),  # of those made again the order is another
         "floors": d.ns.out("ip route show type unreachable") + d.ns.out("ip -6 route show type unreachable"),
     }
 

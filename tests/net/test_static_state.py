@@ -11,6 +11,7 @@ import struct
 
 import pytest
 
+from lib.carried import by_kernel
 from lib.esp_peer import Frame
 from lib.keys import Pair
 from lib.traffic import need_ping, ping
@@ -183,6 +184,9 @@ def test_older_copy(lab, bed, pins):
         lab.skip_checks.add("conservation")
         return
     assert after
+    if by_kernel(0):  # its IVs are numbers mixed with a random start of each state
+        assert not {f.iv for f in after} & {f.iv for f in before}
+        return
     iv = lambda f: struct.unpack(">Q", f.iv)[0]
     assert min(map(iv, after)) > max(map(iv, before))
 

@@ -2,7 +2,7 @@
 """Inside the guest: run the suites named in /out/job.json, one JSON line per case to /out/results.
 
 The plan is written first, so that cases a dead guest never reached count as failures. Each case has
-a time limit of its own. A suite is a module suite_NAME.py with cases(job) -> list of Case.
+a time limit of its own. A suite is a module suite_NAME.py with cases(job) -> list of Case; some take a parameter.
 """
 import importlib
 import json
@@ -85,6 +85,17 @@ def run(case):
         signal.alarm(0)
 
 
+def wanted(job, suite, name):
+    """-k: any of several words; second tries: these cases."""
+    return any(w in name for w in (job["only"] or "").split(",")) and (not job["these"] or [suite, name] in job["these"])
+
+
+def planned(job, suite):
+    """NAME, or NAME:PARAMETER."""
+    name, _, parameter = suite.partition(":")
+    return importlib.import_module(f"suite_{name}").cases(job, *([parameter] if parameter else []))
+
+
 def modules():
     """What nothing requests by itself. Not esp4: with it the kernel is silent where tests expect it to answer."""
     subprocess.run(["modprobe", "-aq", "veth", "tun"])
@@ -102,8 +113,7 @@ def main():
         def tell(**line):
             out.write(json.dumps(line) + "\n")
 
-        plan = [(s, c) for s in job["suites"] for c in importlib.import_module(f"suite_{s}").cases(job)
-                if (job["only"] or "") in c.name and (not job["these"] or [s, c.name] in job["these"])]
+        plan = [(s, c) for s in job["suites"] for c in planned(job, s) if wanted(job, s, c.name)]
         tell(kernel=platform.release(), plan=[{"suite": s, "name": c.name, "limit": c.limit, "cell": c.cell} for s, c in plan])
         for suite, case in plan:
             tell(begin=case.name, suite=suite)

@@ -9,7 +9,7 @@ import os
 import subprocess
 import tempfile
 
-from guest import OUT, Case, Shared
+from guest import OUT, Case, Shared, wanted
 from lib.util import BUILD, ROOT, wait_until
 
 LIMIT = 240
@@ -38,21 +38,28 @@ CUT = {
 class Run:
     """One pytest over everything, which takes seconds to start; streamed.py tells what became of each case."""
 
-    def __init__(self, ids, **more):
-        self.dir = tempfile.mkdtemp()
+    def __init__(self, ids, limit=LIMIT, **more):
+        self.dir, self.seen, self.at = tempfile.mkdtemp(), [], 0
         self.stream = f"{self.dir}/stream"
         argv = ["/usr/bin/python3", "-m", "pytest", "-p", "streamed", "-q", *ids]
         env = dict(os.environ, ESPWIRE_BUILD=BUILD, ESPWIRE_TEST_FULL="", ESPWIRE_TEST_SLOW="5", ESPWIRE_TEST_KEEP=f"{OUT}/failed",
-                   STREAM=self.stream, PYTHONPATH=f"{ROOT}/tests/vm", **more)
+                   STREAM=self.stream, CASE_LIMIT=str(limit - 30), PYTHONPATH=f"{ROOT}/tests/vm", **more)
         self.log = open(f"{self.dir}/log", "w+")
         self.proc = subprocess.Popen(argv, cwd=f"{ROOT}/tests/net", env=env, stdout=self.log, stderr=subprocess.STDOUT)
 
     def lines(self):
+        """So far; each is read once."""
         try:
             with open(self.stream) as f:
-                return [json.loads(line) for line in f if line.endswith("\n")]
+                f.seek(self.at)
+                for line in iter(f.readline, ""):
+                    if not line.endswith("\n"):
+                        break
+                    self.seen.append(json.loads(line))
+                    self.at = f.tell()
         except FileNotFoundError:
-            return []
+            pass
+        return self.seen
 
     def found(self, name):
         """The line of a case; the last one when pytest has ended without it."""
@@ -71,12 +78,16 @@ class Run:
         self.log.close()
 
 
-def judge(run, name, case):
+def ended(run, name, case):
     r = run()
-    line = wait_until(lambda: r.found(name), LIMIT - 10, lambda: f"{name}: {r.lines()[-1:]} {r.text()}", poll=0.2)
-    assert line["outcome"] == "passed", f"{line['outcome']}\n{line['why']}"
-    case.note(f"{line['seconds']} s")
+    line = wait_until(lambda: r.found(name), case.limit - 10, lambda: f"{name}: {r.lines()[-1:]} {r.text()}", poll=0.2)
+    case.note(f"{line.get('seconds', 0)} s")
     return line
+
+
+def judge(run, name, case):
+    line = ended(run, name, case)
+    assert line["outcome"] == "passed", f"{line['outcome']}\n{line['why']}"
 
 
 def quickly(job, module):
@@ -86,7 +97,6 @@ def quickly(job, module):
 
 def cases(job):
     names = [f"{m}.py::{t}" for m, tests in CUT.items() for t in tests[:quickly(job, m)]]
-    these = {n for s, n in job["these"] or () if s == "net"}
-    names = [n for n in names if (job["only"] or "") in n.replace(".py", "") and (not these or n.replace(".py", "") in these)]
+    names = [n for n in names if wanted(job, "net", n.replace(".py", ""))]
     run = Shared(lambda: Run(names)).get
     return [Case(name.replace(".py", ""), lambda case, name=name: judge(run, name, case), limit=LIMIT) for name in names]

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 
+from lib import carried
 from lib import keys as keyfiles
 from lib.topo import drop_netns, unique
 from lib.util import tool, wait_until
@@ -20,8 +21,9 @@ class Daemon:
     # what `ipsecctl --json` hands on as ipsecd says it: verb there -> verb of the protocol
     relayed = {"show": "show", "drops": "drops", "path list": "path-list", "show config": "config", "perf": "perf"}
 
-    def __init__(self, ns, conf, workdir, name=None, via="nsenter", env=None, args=()):
-        self.ns, self.via, self.args = ns, via, args
+    def __init__(self, ns, conf, workdir, name=None, via="nsenter", env=None, args=(), nth=0):
+        """nth ipsecd of its test, see lib/carried.py"""
+        self.ns, self.via, self.args, self.nth = ns, via, args, nth
         self.instance = name or f"t{unique()}"
         self.dir = os.path.join(workdir, self.instance)
         os.makedirs(self.dir, mode=0o700)
@@ -33,12 +35,13 @@ class Daemon:
         self.backend = f"/run/netns/espwire-{self.instance}"
         self.key_files, self.proc, self.released = [], None, False
         self.ike = None  # the charon beside it (lib/charon.py)
+        self.backends = set()  # who has carried its links, with the reason why not the kernel
         self.env = dict(os.environ, **(env or {}))
         self.write_conf(conf)
 
     def write_conf(self, text):
         with open(self.conf_file, "w") as f:
-            f.write(text)
+            f.write(carried.dressed(text, self.nth))
 
     # --- process ---
 
@@ -58,6 +61,7 @@ class Daemon:
             wait_until(lambda: self.ready() or self.proc.poll() is not None, timeout,
                        lambda: f"ipsecd ready\n{self.log()}")
             assert self.proc.poll() is None, f"ipsecd exited {self.proc.returncode}:\n{self.log()}"
+            self.note_backends()
         return self
 
     def ready(self):
@@ -164,6 +168,11 @@ class Daemon:
                 return l
         assert not check, f"no link {name} in {j}"
         return None
+
+    def note_backends(self):
+        if carried.MODE and self.running():
+            for l in (self.json("show", check=False) or {}).get("links", []):
+                self.backends.add(f"{l['backend']}: {l['backend_why']}" if l["backend_why"] else l["backend"])
 
     def drop_reasons(self):
         """Every reason that is not 0 in its books, whatever link and direction."""

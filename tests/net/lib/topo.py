@@ -450,15 +450,12 @@ class Figure4:
 
 
 def conf_text(links, ipsecd=None, underlay=None):
-    """The INI text: links is a list of (name, dict). Every wire here is a veth, where XDP has to be asked for.
-
-    ESPWIRE_TEST_BACKEND=auto: links that say nothing else go to the kernel where it can carry them."""
-    over = {"backend": os.environ["ESPWIRE_TEST_BACKEND"]} if "ESPWIRE_TEST_BACKEND" in os.environ else {}
+    """The INI text: links is a list of (name, dict). Every wire here is a veth, where XDP has to be asked for."""
     def section(head, keys):
         return [f"[{head}]"] + [f"{k} = {v}" for k, v in keys.items()] + [""]
 
     lines = section("ipsecd", {"workers": 1, "max-links": 64, **(ipsecd or {})})
     lines += section("underlay", {"devices": "eth1", "input": "xdp", **(underlay or {})})
     for name, keys in links:
-        lines += section(f"link {name}", {**over, **keys})
+        lines += section(f"link {name}", keys)
     return "\n".join(lines)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""docs/backends-tests.md: what became of each namespace test with the kernel as backend.
+
+A run of hours may be had in pieces (-k): of every case the last verdict counts, kept in build/test/tally.json.
+"""
+import json
+import os
+import re
+
+from interop import row, table
+
+HEAD = """# The namespace tests with the kernel as backend
+
+Made by `make test-vm-backend`; do not edit. Everything in `tests/net` in guests of Debian's kernels: with every link in the kernel
+(`xfrm`), and with one end each way (`mixed`: the first ipsecd of a test gives its links to the kernel, the second has workers, and so on;
+`mixed-back`: the other way round). What does not run has its reason below: from the table `tests/vm/backend_table.py`, or ipsecd's own
+word what of the link only a worker does.
+
+"""
+MODES = ("xfrm", "mixed", "mixed-back")
+VERDICTS = ("passed", "failed", "skipped")
+
+
+def load(path):
+    if not os.path.exists(path):
+        return {}
+    with open(path) as f:
+        return json.load(f)
+
+
+def merge(state, lanes):
+    """Return: was there anything of it?"""
+    some = False
+    for lane in lanes:
+        for c in lane.cases():
+            mode = c["suite"].partition("backend:")[2]
+            if mode and "::" in c["name"]:
+                of = state.setdefault(lane.series, {"release": lane.release, "modes": {}})
+                of["release"], of["every"] = lane.release, c["cell"]["every"]
+                verdict, had = [c["verdict"], c["why"].strip()], of["modes"].setdefault(mode, {})
+                if c["why"] in ("never ran", lane.broken):
+                    had.setdefault(c["name"], verdict)
+                else:
+                    had[c["name"]] = verdict
+                some = True
+    return some
+
+
+def keep(path, state):
+    with open(path, "w") as f:
+        json.dump(state, f)
+
+
+def count(cases, verdict):
+    return sum(v == verdict for v, _ in cases)
+
+
+def by_module(cases):
+    found = {}
+    for name, case in cases.items():
+        found.setdefault(name.partition("::")[0], []).append(case)
+    return found
+
+
+def cell(cases):
+    """passed / skipped, and what failed; - = not run yet"""
+    failed = count(cases, "failed")
+    return f"{count(cases, 'passed')} / {count(cases, 'skipped')}" + (f", {failed} FAILED" if failed else "") if cases else "-"
+
+
+def columns(state):
+    """Every (series, mode) that ran."""
+    return [(s, m) for s in sorted(state, key=lambda s: [int(n) for n in s.split(".")]) for m in MODES if m in state[s]["modes"]]
+
+
+def skips(state):
+    """reason -> test without its parameters -> modes"""
+    found = {}
+    for s, m in columns(state):
+        for name, (verdict, why) in state[s]["modes"][m].items():
+            if verdict == "skipped":
+                found.setdefault(why, {}).setdefault(re.sub(r"\[.*", "", name), set()).add(m)
+    return found
+
+
+def text(state):
+    cols = columns(state)
+    heads = [f"{s} {m}" for s, m in cols]
+    out = HEAD + "".join(f"Linux {s} is {state[s]['release']}. " for s in dict.fromkeys(s for s, _ in cols)).rstrip() + "\n\n"
+    every = [list(state[s]["modes"][m].values()) for s, m in cols]
+    rows = [[v, *(count(c, v) for c in every)] for v in VERDICTS]
+    rows.append(["not run yet", *(state[s]["every"] - len(c) for (s, _), c in zip(cols, every))])
+    out += table(["", *heads], rows)
+    modules = [by_module(state[s]["modes"][m]) for s, m in cols]
+    out += "## By module\n\nPassed / skipped; a dash: not run yet.\n\n"
+    out += table(["module", *heads], [[name, *(cell(c.get(name, [])) for c in modules)] for name in sorted(set().union(*modules))])
+    failed = [(s, m, n) for s, m in cols for n, (v, _) in state[s]["modes"][m].items() if v == "failed"]
+    if failed:
+        out += "## Failed\n\n" + "".join(f"- {s} {m}: `{n}`\n" for s, m, n in failed) + "\n"
+    out += "## Skipped, and why\n\n" + row(["reason", "tests", "modes"]) + row(["---"] * 3)
+    for why, tests in sorted(skips(state).items()):
+        modes = sorted(set().union(*tests.values()), key=MODES.index)
+        out += row([why.replace("|", "\\|"), ", ".join(f"`{t}`" for t in sorted(tests)), ", ".join(modes)])
+    return out
+
+
+def brief(state):
+    """The counts, for the last lines of a run."""
+    return "\n".join(f"backend {m}, Linux {s}: " + ", ".join(f"{count(state[s]['modes'][m].values(), v)} {v}" for v in VERDICTS)
+                     for s, m in columns(state))
