@@ -19,7 +19,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 OUT = os.environ.get("VM_OUT", "/out")
 with open(f"{OUT}/job.json") as f:
     JOB = json.load(f)
-os.environ["ESPWIRE_BUILD"] = JOB["build"]
+os.environ["ESPWIRE_BUILD"], os.environ["SET"] = JOB["build"], JOB["set"]
 sys.path[:0] = [HERE, os.path.join(HERE, "../tests/net")]
 import machine  # noqa: E402
 import peers  # noqa: E402
