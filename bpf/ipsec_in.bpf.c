@@ -21,6 +21,7 @@
 #include "maps.bpf.h"
 #include "parse.bpf.h"
 #include "look.bpf.h"
+#include "hosts.bpf.h"
 #include "mss.bpf.h"
 #include "stats.bpf.h"
 
@@ -375,26 +376,39 @@ static __always_inline int to_xsk(struct xdp_md *ctx)
  */
 static const __u8 deliver_macs[2 * ETH_ALEN] = {2, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1};
 
+/* The header of a frame for or from a link, which is not tagged. */
+static __always_inline enum drop parse_frame(struct __sk_buff *skb, struct ip_hdr *ip)
+{
+	__be16 proto;
+
+	skb_headers(skb, ETH_HLEN + sizeof(struct ipv6hdr));
+	if (bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_proto), &proto, sizeof(proto)))
+		return DROP_SHORT;
+	barrier_var(skb); /* clang 14 adds offsets to the context where paths meet; the verifier wants them in the load */
+	return parse_ip((void *)(long)skb->data, (void *)(long)skb->data_end, proto, ETH_HLEN, skb->len - ETH_HLEN, ip);
+}
+
 /* The worker has seen that it is an IP packet. */
 static __always_inline void clamp_delivered(struct __sk_buff *skb, const struct link_ent *l)
 {
 	struct ip_hdr ip = {};
-	__be16 proto;
 
-	if (!l->mss4 && !l->mss6)
-		return;
-	skb_headers(skb, ETH_HLEN + sizeof(struct ipv6hdr));
-	if (!bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_proto), &proto, sizeof(proto)) &&
-	    !parse_ip((void *)(long)skb->data, (void *)(long)skb->data_end, proto, ETH_HLEN,
-		      skb->len - ETH_HLEN, &ip))
+	if ((l->mss4 || l->mss6) && !parse_frame(skb, &ip))
 		clamp_mss(skb, l, &ip);
 }
 
 /* An echo of the worker's, on a link where the kernel encrypts. */
-static __always_inline int seal(struct __sk_buff *skb, const struct link_ent *l)
+static __always_inline int seal(struct __sk_buff *skb, const struct link_ent *l, __u32 id)
 {
-	if (!(l->flags & LINK_F_KERNEL) || !l->x_ifindex || bpf_skb_change_type(skb, PACKET_HOST)) {
-		count_drop(DROP_NO_LINK);
+	enum drop why = l->flags & LINK_F_KERNEL && l->x_ifindex ? DROP_NONE : DROP_NO_LINK;
+	struct ip_hdr ip = {};
+
+	if (!why && l->flags & LINK_F_HOSTS)
+		why = parse_frame(skb, &ip) ?: to_hosts(skb, id, &ip);
+	if (!why && bpf_skb_change_type(skb, PACKET_HOST))
+		why = DROP_NO_LINK;
+	if (why) {
+		count_drop(why);
 		return TC_ACT_SHOT;
 	}
 	return bpf_redirect(l->x_ifindex, 0);
@@ -416,7 +430,7 @@ static __always_inline int inner_out(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	}
 	if (st.kind == STAMP_SEAL)
-		return seal(skb, l);
+		return seal(skb, l, id);
 	clamp_delivered(skb, l);
 	c = link_ctr_get(id);
 	if (bpf_skb_store_bytes(skb, 0, deliver_macs, sizeof(deliver_macs), 0) ||
@@ -439,20 +453,13 @@ static __always_inline bool source_ok(const struct link_ent *l, __u32 id, const 
 	return !(l->flags & LINK_F_INNER) || bpf_map_lookup_elem(&inner_src, &k);
 }
 
-static __always_inline bool is_error(__u8 type, __u8 is6)
-{
-	return is6 ? type < 128 : type == 3 || type == 4 || type == 5 || type == 11 || type == 12;
-}
-
 /* RFC 4301 6.2: an ICMP error is about a packet that was for the peer of this link (user/inner.c, inner_quote_ok()). */
 static __always_inline bool quote_ok(struct __sk_buff *skb, const struct link_ent *l, __u32 id, const struct ip_hdr *ip)
 {
-	struct ip_hdr h = *ip;
-	__u32 at, dst_off;
-	struct in6_addr dst6;
-	struct addr_key dst;
+	struct ip_hdr h = *ip, q = {.is6 = ip->is6};
 	__u8 type, first;
-	__be32 dst4;
+	struct ends e;
+	__u32 at;
 
 	if (!(l->flags & LINK_F_INNER) || ip->proto == IPPROTO_TCP || ip->proto == IPPROTO_UDP)
 		return true;
@@ -460,20 +467,10 @@ static __always_inline bool quote_ok(struct __sk_buff *skb, const struct link_en
 	if (h.frag == FRAG_LATER || h.proto != (ip->is6 ? NEXTHDR_ICMP : IPPROTO_ICMP) ||
 	    bpf_skb_load_bytes(skb, at, &type, sizeof(type)) || !is_error(type, ip->is6))
 		return true;
-	at += ICMP_HDR_LEN;
-	dst_off = at + (ip->is6 ? offsetof(struct ipv6hdr, daddr) : offsetof(struct iphdr, daddr));
-	if (bpf_skb_load_bytes(skb, at, &first, sizeof(first)) || first >> 4 != (ip->is6 ? 6 : 4))
+	q.off = at + ICMP_HDR_LEN;
+	if (bpf_skb_load_bytes(skb, q.off, &first, sizeof(first)) || first >> 4 != (ip->is6 ? 6 : 4) || !load_ends(skb, &q, &e))
 		return false;
-	if (ip->is6) {
-		if (bpf_skb_load_bytes(skb, dst_off, &dst6, sizeof(dst6)))
-			return false;
-		addr6(&dst, &dst6);
-	} else {
-		if (bpf_skb_load_bytes(skb, dst_off, &dst4, sizeof(dst4)))
-			return false;
-		addr4(&dst, dst4);
-	}
-	return source_ok(l, id, &dst);
+	return source_ok(l, id, &e.dst);
 }
 
 enum { ECHO_LEN = 16, ECHO_ANSWER4 = 0, ECHO_ANSWER6 = 129, ECHO_ASK4 = 8, ECHO_ASK6 = 128, ECHO_MAGIC = 0x65737077 }; /* user/probe.c: 8 bytes behind the header */
@@ -533,9 +530,8 @@ static __always_inline bool begins_at(struct __sk_buff *skb, __u32 off, __be16 p
 static __always_inline enum drop admit(struct __sk_buff *skb, const struct link_ent *l, __u32 id, struct ip_hdr *ip)
 {
 	__be16 proto = skb->protocol;
-	void *data, *data_end;
-	struct addr_key src, dst;
 	enum drop why;
+	struct ends e;
 
 	if (!begins_at(skb, ETH_HLEN, proto) && bpf_skb_change_head(skb, ETH_HLEN, 0))
 		return DROP_SHORT;
@@ -543,18 +539,16 @@ static __always_inline enum drop admit(struct __sk_buff *skb, const struct link_
 	    bpf_skb_store_bytes(skb, offsetof(struct ethhdr, h_proto), &proto, sizeof(proto), 0) ||
 	    bpf_skb_change_type(skb, PACKET_HOST))
 		return DROP_SHORT;
-	skb_headers(skb, ETH_HLEN + sizeof(struct ipv6hdr));
-	barrier_var(skb); /* clang 14 adds offsets to the context where paths meet; the verifier wants them in the load */
-	data = (void *)(long)skb->data;
-	data_end = (void *)(long)skb->data_end;
-	why = parse_ip(data, data_end, proto, ETH_HLEN, skb->len - ETH_HLEN, ip);
+	why = parse_frame(skb, ip);
+	if (!why && l->flags & LINK_F_SHUT)
+		why = DROP_LINK_DOWN;
+	if (!why && l->flags & LINK_F_HOSTS)
+		why = from_hosts(skb, id, ip);
 	if (why)
 		return why;
-	if (parse_addrs(data, data_end, ETH_HLEN, ip->is6, &src, &dst))
+	if (!load_ends(skb, ip, &e))
 		return DROP_SHORT;
-	if (l->flags & LINK_F_SHUT)
-		return DROP_LINK_DOWN;
-	if (!source_ok(l, id, &src))
+	if (!source_ok(l, id, &e.src))
 		return DROP_INNER_SRC;
 	return quote_ok(skb, l, id, ip) ? DROP_NONE : DROP_INNER_ICMP;
 }

@@ -14,6 +14,7 @@
 #include "maps.bpf.h"
 #include "parse.bpf.h"
 #include "look.bpf.h"
+#include "hosts.bpf.h"
 #include "mss.bpf.h"
 #include "stats.bpf.h"
 
@@ -239,8 +240,14 @@ static __always_inline int hand_over(struct __sk_buff *skb, const struct link_en
 static __always_inline int to_kernel(struct __sk_buff *skb, const struct link_ent *l, struct link_ctr *c,
 				     const struct raw *r)
 {
-	if (!l->x_ifindex || bpf_skb_change_type(skb, PACKET_HOST))
-		return drop(c, DROP_TX_ERROR, r->segs);
+	enum drop why = l->x_ifindex ? DROP_NONE : DROP_TX_ERROR;
+
+	if (!why && l->flags & LINK_F_HOSTS)
+		why = to_hosts(skb, r->id, &r->ip);
+	if (!why && bpf_skb_change_type(skb, PACKET_HOST))
+		why = DROP_TX_ERROR;
+	if (why)
+		return drop(c, why, r->segs);
 	c->kernel_segs += r->segs;
 	return bpf_redirect(l->x_ifindex, 0);
 }

@@ -45,6 +45,8 @@ MAP_F(local_addr, BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC, 4096, struct addr_key, _
 MAP_F(protect, BPF_MAP_TYPE_LPM_TRIE, BPF_F_NO_PREALLOC, 1, struct lpm_key, __u32);
 /* {link, source} that may come out of the kernel's ESP. Writer: control; reader: opened. */
 MAP_F(inner_src, BPF_MAP_TYPE_LPM_TRIE, BPF_F_NO_PREALLOC, 1, struct inner_key, __u8);
+/* Between whom a link is in transport mode, where the kernel encrypts. Writer: control; readers: classify, deliver, opened. */
+MAP_F(hosts, BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC, 1, __u32, struct host_ent);
 /* Wild-side addresses of peers. Writer: control; reader: guard. */
 MAP_F(peer_addr, BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC, 1, struct addr_key, __u8);
 /* fwmark -> table and last FIB answer. Writer: ipsecd's netlink side; readers: people. */

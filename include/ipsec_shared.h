@@ -16,7 +16,7 @@
 #include "ipsec_drops.h"
 
 enum {
-	SHARED_VERSION = 10,    /* bumped on any layout change; checked when adopting pins */
+	SHARED_VERSION = 11,    /* bumped on any layout change; checked when adopting pins */
 	LINK_MAX = 16384,      /* link ids 0..LINK_MAX-1; maps are sized by `max-links` */
 	WORKER_MAX = 64,
 	ESP_PORT = 4500,       /* RFC 3948 */
@@ -83,11 +83,30 @@ enum link_flags {
 	LINK_F_KERNEL = 1 << 4, /* the kernel encrypts: everything goes to x_ifindex */
 	LINK_F_INNER = 1 << 5,  /* LINK_F_KERNEL: only sources in inner_src come in */
 	LINK_F_SHUT = 1 << 6,   /* somebody wants it down: nothing comes in (workers know it by themselves) */
+	LINK_F_HOSTS = 1 << 7,  /* LINK_F_KERNEL: in transport mode, between those of `hosts` */
 };
 
 /* 128-bit address key: IPv4 in word[3] with word[0..1]=0, word[2]=htonl(0xffff) (v4-mapped) */
 struct addr_key {
 	__be32 word[4];
+};
+
+/* Two addresses, as a packet's header has them. */
+struct ends {
+	struct addr_key src, dst;
+};
+
+/*
+ * hosts[link id]: between whom a link of the kernel's is in transport mode. Outbound, from here to there; no entry: not
+ * known, and nothing passes. Writer: ipsecd control thread; readers: classify, deliver, opened
+ */
+struct host_ent {
+	struct ends wild; /* of the state in use */
+	struct ends own;  /* the link's, where they are others; all zero = they are those */
+	__u32 flags;      /* enum host_flags */
+};
+enum host_flags {
+	HOST_F_UDP = 1 << 0, /* a NAT may have changed what the sums of upper layers were made over: RFC 3948 3.1.2 */
 };
 
 /* sa_in[spi_be]; writer: ipsecd control thread; reader: wire-in, socket filters */

@@ -3,7 +3,7 @@
 BPF_TEST_SRC := $(wildcard tests/bpf/*_test.c)
 BPF_TEST_BIN := $(patsubst tests/bpf/%.c,$(B)/bpf/%,$(BPF_TEST_SRC))
 BPF_TEST_OBJ := $(call obj,user/load.c user/load_tab.c user/load_attach.c user/hostns.c user/log.c user/nl.c user/ns.c \
-	user/replay.c user/util.c)
+	user/replay.c user/util.c user/transport.c user/csum.c)
 
 $(B)/bpf:
 	$(Q)mkdir -p $@

@@ -62,13 +62,38 @@ static const char *of_paths(const struct link_conf *c)
 	return NULL;
 }
 
+/* Are the hosts' own addresses what the link carries? As long as one is not known yet, they may be. */
+static bool shares_addresses(const struct link_conf *c)
+{
+	const struct p2p *a = &c->address, *a6 = &c->address6;
+	bool shares = !a->set && !a6->set;
+
+	for (unsigned int i = 0; i < c->n_paths; i++) {
+		const struct path_conf *p = &c->paths[i];
+
+		shares |= p->any || p->host[0] || (a->set && !memcmp(&a->far, &p->remote, sizeof a->far)) ||
+			  (a6->set && !memcmp(&a6->far, &p->remote, sizeof a6->far));
+	}
+	return shares;
+}
+
+/* The rest is of_paths()'s. */
+static const char *of_transport(const struct link_conf *c, const struct sels *sels)
+{
+	if (sels->n)
+		return "in transport mode a state is for all that goes between two hosts, and an SA of its is for less (for)";
+	if (c->n_paths > 1 && shares_addresses(c))
+		return "in transport mode between the hosts' own addresses it has one path, there are several";
+	return NULL;
+}
+
 /* What of this link only a worker does. Return: the words, NULL = nothing */
 static const char *workers_only(const struct link_conf *c)
 {
 	char file[SA_FILE_MAX];
 	enum sa_mode mode;
 	struct sels sels;
-	const char *at = NULL;
+	const char *at = NULL, *why;
 
 	if (c->tfc)
 		return "it pads nothing (tfc)";
@@ -83,8 +108,9 @@ static const char *workers_only(const struct link_conf *c)
 	while ((at = link_conf_sa(c->sa_file, at, file))) {
 		if (safile_peek(file, &mode, &sels))
 			continue;
-		if (mode == SA_TRANSPORT)
-			return "transport mode is not driven yet";
+		why = mode == SA_TRANSPORT ? of_transport(c, &sels) : NULL;
+		if (why)
+			return why;
 		if (sels.n > 1 || (sels.n && !xfrm_has_words(&sels.sel[0])))
 			return "an SA of its has one traffic selector (for), of prefixes and, but for ICMP, ports";
 	}

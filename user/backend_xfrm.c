@@ -456,6 +456,16 @@ static void leave_state(struct daemon *d, struct sa *sa)
 	gone(sa);
 }
 
+/* May a state be used as it stands? In tunnel mode one that receives does not care where from. */
+static bool goes_on(const struct sa *sa, const struct xuse *u, const struct in6_addr *src, bool moves)
+{
+	bool from = same(&u->src, src);
+
+	if (sa->dir == SA_IN)
+		return from || sa->mode == SA_TUNNEL;
+	return from && !moves && u->seq >= sa->ctr->top;
+}
+
 /*
  * A state of this very SA stands there already. A predecessor's in use goes on: the same numbers, the same IVs. One that was left has old
  * numbers, and goes on behind all that were used since. Return: false = there is none that could
@@ -476,14 +486,18 @@ static bool take_up(struct daemon *d, struct sa *sa, const struct in6_addr *src,
 	if (sa->adopted && !moves && (sa->dir == SA_IN || u.seq >= sa->ctr->top))
 		catch_up(d, sa, &u);
 	saw(sa, &u);
-	if (sa->dir == SA_IN || (!moves && u.seq >= sa->ctr->top && same(&u.src, src))) {
+	if (sa->dir == SA_IN)
+		put(&sa->ctr->top, MAX(sa->ctr->top, u.seq));
+	if (goes_on(sa, &u, src, moves)) {
 		put(&sa->ctr->top, MAX(sa->ctr->top, u.seq));
 		if (stands(amend(d, sa, sa->ctr->top)))
 			return true;
-	} else if (same(&u.src, src) && !raise_state(d, sa, MAX(behind(sa, SKIP), u.seq))) {
+	} else if (sa->dir == SA_OUT && same(&u.src, src) && !raise_state(d, sa, MAX(behind(sa, SKIP), u.seq))) {
 		return true;
 	}
 	drop_at(d, sa, dst);
+	if (sa->dir == SA_IN && sa->ctr->top) /* it took in until now */
+		put(&sa->ctr->top, sa->ctr->top + LATE);
 	gone(sa);
 	return false;
 }
@@ -604,20 +618,26 @@ static int each_policy(struct daemon *d, struct xpolicy *p, policy_msg_fn msg)
 	return first;
 }
 
+static enum sa_mode mode(const struct link *l)
+{
+	return l->transport ? SA_TRANSPORT : SA_TUNNEL;
+}
+
 static struct xpolicy policies_in(const struct daemon *d, const struct link *l)
 {
-	return (struct xpolicy){.if_id = if_id(d, l), .outer4 = addr_is4(l->n_paths ? &l->paths[l->cur_path].remote : &in6addr_any)};
+	return (struct xpolicy){.if_id = if_id(d, l), .mode = mode(l), .outer4 = addr_is4(l->n_paths ? &l->paths[l->cur_path].remote : &in6addr_any)};
 }
 
 static struct xpolicy policies_out(const struct daemon *d, const struct link *l, const struct sa_set *s)
 {
-	return (struct xpolicy){.out = true, .if_id = if_id(d, l), .sel = s->n_sel ? s->out_sel : NULL};
+	return (struct xpolicy){.out = true, .if_id = if_id(d, l), .mode = mode(l), .sel = s->n_sel ? s->out_sel : NULL};
 }
 
-static int put_in(struct daemon *d, const struct link *l)
+static int put_in(struct daemon *d, struct link *l)
 {
 	struct xpolicy p = policies_in(d, l);
 
+	l->x.transport = l->transport;
 	return each_policy(d, &p, xfrm_policy_msg);
 }
 
@@ -644,10 +664,35 @@ static int look_after(struct daemon *d, struct link *l)
 	return in ? 0 : put_in(d, l);
 }
 
+/* In transport mode: between whom. Without a state that sends, between nobody. */
+static void set_hosts(struct daemon *d, struct link *l)
+{
+	const struct sa_set *s = l->x.sa ? l->x.sa->set : NULL;
+	struct host_ent e = {.flags = l->n_paths && l->paths[l->cur_path].conf.encap == ENCAP_UDP ? HOST_F_UDP : 0};
+	const struct p2p *own;
+
+	if (!l->transport && !l->x.hosts)
+		return;
+	l->x.hosts = l->transport && s;
+	if (!l->x.hosts) {
+		load_host_del(d->load, l->id);
+		return;
+	}
+	memcpy(&e.wild.src, &s->x.src, sizeof e.wild.src);
+	memcpy(&e.wild.dst, &s->x.dst, sizeof e.wild.dst);
+	own = addr_is4(&s->x.dst) ? &l->conf.address : &l->conf.address6;
+	if (p2p_has_far(own) && !same(&own->far, &s->x.dst)) {
+		memcpy(&e.own.src, &own->own, sizeof e.own.src);
+		memcpy(&e.own.dst, &own->far, sizeof e.own.dst);
+	}
+	load_host_set(d->load, l->id, &e);
+}
+
 /* What worker and device go by. */
-static void note_widest(struct link *l)
+static void note_widest(struct daemon *d, struct link *l)
 {
 	l->x.sa = l->out && l->out->set->x.sa == l->out ? l->out : NULL;
+	set_hosts(d, l);
 }
 
 /* What the out policies of a set say is computed from its SA in use and where the state of that stands. */
@@ -671,7 +716,7 @@ static int point(struct daemon *d, struct link *l, struct sa_set *s, const struc
 		s->x.src = err ? s->x.src : k->src;
 		s->x.dst = err ? s->x.dst : k->dst;
 	}
-	note_widest(l);
+	note_widest(d, l);
 	return err;
 }
 
@@ -712,7 +757,8 @@ static int install(struct daemon *d, struct sa *sa, const struct sa_spec *s, con
 	struct ksa *k;
 	int err;
 
-	if (c->mode == SA_TRANSPORT || sa->set->n_sel > 1 || (sa->set->n_sel && (!s->file || !xfrm_has_words(sa->set->out_sel))))
+	if (sa->set->n_sel > 1 ||
+	    (sa->set->n_sel && (!s->file || c->mode == SA_TRANSPORT || !xfrm_has_words(sa->set->out_sel))))
 		return -EOPNOTSUPP;
 	k = calloc(1, sizeof *k);
 	if (!k)
@@ -1132,7 +1178,7 @@ static int link_follow(struct daemon *d, struct link *l)
 
 	if (!err && fresh)
 		err = make_device(d, l);
-	if (!err && fresh)
+	if (!err && (fresh || l->x.transport != l->transport))
 		err = put_in(d, l);
 	if (!err)
 		err = set_inner(d, l);

@@ -584,6 +584,8 @@ static void mtu_path_human(json_t *p)
 	printf(": %lld\n    - ip %lld", (long long)jint(p, "mtu"), (long long)jint(p, "outer_ip"));
 	if (jint(p, "udp"))
 		printf(" - udp %lld", (long long)jint(p, "udp"));
+	if (jint(p, "spare"))
+		printf(" - spare %lld", (long long)jint(p, "spare"));
 	printf(" - esp %lld - iv %lld - icv %lld, down to a multiple of %lld, - trailer %lld\n",
 	       (long long)jint(p, "esp"), (long long)jint(p, "iv"), (long long)jint(p, "icv"),
 	       (long long)jint(p, "align"), (long long)jint(p, "trailer"));

@@ -199,7 +199,7 @@ static void push_ent(struct daemon *d, struct link *l)
 	if (link_by_kernel(l))
 		e.flags |= LINK_F_KERNEL;
 	if (l->x.ifindex) { /* while a link moves, it receives by either */
-		e.flags |= l->conf.inner.n ? LINK_F_INNER : 0;
+		e.flags |= (l->conf.inner.n ? LINK_F_INNER : 0) | (l->transport ? LINK_F_HOSTS : 0);
 		e.x_ifindex = l->x.ifindex;
 		e.echo_id = PROBE_ECHO_ID(l->id);
 	}
@@ -210,8 +210,21 @@ static void push_ent(struct daemon *d, struct link *l)
 	load_link_set(d->load, l->id, &e);
 }
 
+/* Between which of its addresses echoes go. In transport mode no others than those of the path's family do. */
+static const struct p2p *echo_ends(const struct link *l)
+{
+	const struct p2p *a = &l->conf.address, *a6 = &l->conf.address6;
+	const struct in6_addr *remote = l->n_paths ? &l->paths[l->cur_path].remote : &in6addr_any;
+
+	if (l->transport && a6->set && !IN6_IS_ADDR_UNSPECIFIED(remote) && !addr_is4(remote))
+		return a6;
+	return a->set ? a : a6;
+}
+
 static void fill_wlink(const struct link *l, struct wlink *w)
 {
+	const struct p2p *asked = echo_ends(l);
+
 	w->id = l->id;
 	w->gen = l->gen;
 	w->admin_up = l->admin_up && l->dev_up; /* a far end that is shut is no far end: questions stay unanswered */
@@ -224,10 +237,10 @@ static void fill_wlink(const struct link *l, struct wlink *w)
 	atomic_store_explicit(&w->mtu, l->mtu, memory_order_relaxed);
 	w->tfc = l->conf.tfc;
 	w->outer = l->conf.outer;
-	w->ping_src = l->conf.address.set ? l->conf.address.own : l->conf.address6.own;
+	w->ping_src = asked->own;
 	w->addr4 = l->conf.address;
 	w->addr6 = l->conf.address6;
-	w->ping_dst = l->conf.address.set ? l->conf.address.far : l->conf.address6.far;
+	w->ping_dst = asked->far;
 }
 
 int link_inner(const struct link *l, struct prefix **out, unsigned int *n)

@@ -185,6 +185,8 @@ struct link {
 		int ifindex;        /* xN, beside the backend end; 0 = none */
 		bool ready;         /* it is up and has its route */
 		bool doubt;         /* somebody has changed policies; protect.c sets it */
+		bool transport;     /* its inbound policies say so */
+		bool hosts;         /* it has an entry in hosts */
 		const struct sa *sa; /* that the policies of the widest set name */
 		struct prefixes inner;    /* as they stand in inner_src */
 		uint64_t belief_ns;       /* when it is asked next which MTU it believes in; path.c's */

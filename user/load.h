@@ -55,7 +55,7 @@ uint32_t load_max_sas(const struct load *l);
  * load_sweep() - delete adopted entries that no load_*_set() call has confirmed since load_open()
  * Call once the configuration is applied: until then the predecessor's links, SAs and protect
  * prefixes stay in force, so there is no gap. Covers links, link_by_front, lan_dev, sa_in, env_out, local_addr, protect,
- * inner_src, peer_addr, marks. Return: number of entries deleted.
+ * inner_src, hosts, peer_addr, marks. Return: number of entries deleted.
  */
 unsigned int load_sweep(struct load *l);
 
@@ -83,6 +83,9 @@ int load_protect_del(struct load *l, const struct prefix *p);
 /** load_inner_set() - a source that the peer of link id may use, where the kernel decrypts */
 int load_inner_set(struct load *l, uint32_t id, const struct prefix *p);
 int load_inner_del(struct load *l, uint32_t id, const struct prefix *p);
+/** load_host_set() - between whom link id is in transport mode, where the kernel encrypts */
+int load_host_set(struct load *l, uint32_t id, const struct host_ent *e);
+int load_host_del(struct load *l, uint32_t id);
 /** load_peer_set() - wild-side address of a peer: exempt from the guard (seed 3.2) */
 int load_peer_set(struct load *l, const struct in6_addr *a);
 int load_peer_del(struct load *l, const struct in6_addr *a);

@@ -19,6 +19,7 @@ struct bpf_object;
 	X(local_addr, 0, 0, 1, 0)                                                                  \
 	X(protect, 16, 4096, 1, 0)                                                                 \
 	X(inner_src, 16, 4096, 1, 0)                                                               \
+	X(hosts, 1, 1, 1, 0)                                                                       \
 	X(peer_addr, 8, 1024, 1, 0)                                                                \
 	X(marks, 4, 1024, 1, 0)                                                                    \
 	X(settings, 0, 0, 0, 0)                                                                    \

@@ -300,6 +300,16 @@ int load_inner_del(struct load *l, uint32_t id, const struct prefix *p)
 	return del(l, MAP_inner_src, &k);
 }
 
+int load_host_set(struct load *l, uint32_t id, const struct host_ent *e)
+{
+	return put(l, MAP_hosts, &id, e);
+}
+
+int load_host_del(struct load *l, uint32_t id)
+{
+	return del(l, MAP_hosts, &id);
+}
+
 int load_protect_del(struct load *l, const struct prefix *p)
 {
 	struct lpm_key k = lpm_key(p);

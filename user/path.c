@@ -25,7 +25,7 @@ const char *path_state_name(enum path_state s)
 
 static const uint64_t LEARN_GAP_NS = 100 * 1000 * 1000;
 enum { DNS_OK_S = 60, DNS_RETRY_S = 5, TOLD_S = 600 /* RFC 1191 6.3, RFC 8201 4 */,
-       LOOP_DOUBLES = 6 /* 64 s */, TRIAL_RTTS = 4 };
+       LOOP_DOUBLES = 6 /* 64 s */, TRIAL_RTTS = 4, BEET_OPTIONS = 8 };
 static const uint64_t LOOP_HOLD_NS = 1000000000, TRIAL_NS = 500000000, BELIEF_NS = 1000000000, BELIEF_EACH_NS = 10000000;
 
 /* ---- DNS ---- */
@@ -554,11 +554,20 @@ bool path_told(struct daemon *d, struct link *l)
 	return changed;
 }
 
-/* What an envelope of that length holds. */
+uint32_t path_spare(const struct link *l, bool outer4)
+{
+	return l->transport && outer4 && link_by_kernel(l) ? BEET_OPTIONS : 0;
+}
+
+uint32_t path_raw_max(const struct link *l, uint32_t mtu, bool outer4, bool udp)
+{
+	return esp_raw_max(sad_layout(l), l->transport, mtu, outer4 ? IP4_HDR_LEN : IP6_HDR_LEN,
+			   (udp ? UDP_HDR_LEN : 0) + path_spare(l, outer4));
+}
+
 static uint32_t fits_in(const struct link *l, const struct link_path *p, uint32_t mtu)
 {
-	return esp_raw_max(sad_layout(l), l->transport, mtu, addr_is4(&p->remote) ? IP4_HDR_LEN : IP6_HDR_LEN,
-			   p->conf.encap == ENCAP_UDP ? UDP_HDR_LEN : 0);
+	return path_raw_max(l, mtu, addr_is4(&p->remote), p->conf.encap == ENCAP_UDP);
 }
 
 uint32_t path_mtu(const struct link *l)

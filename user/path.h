@@ -27,6 +27,10 @@ bool path_tick(struct daemon *d, struct link *l);
 bool path_told(struct daemon *d, struct link *l);
 /** path_mtu() - what fits through every path in use with the suite in use, for mtu = auto; never below 1280 */
 uint32_t path_mtu(const struct link *l);
+/** path_raw_max() - the longest raw packet whose envelope fits mtu bytes */
+uint32_t path_raw_max(const struct link *l, uint32_t mtu, bool outer4, bool udp);
+/** path_spare() - of those, bytes that nobody uses: the kernel leaves room for IPv4 options in transport mode (BEET) */
+uint32_t path_spare(const struct link *l, bool outer4);
 /** path_loops() - mark paths whose envelopes the FIB leads back into a cycle of links */
 void path_loops(struct daemon *d);
 /** path_push() - copy remotes, marks and the choice into the worker's half */

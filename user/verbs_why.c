@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include "path.h"
 #include "sad.h"
 #include "saset.h"
 #include "verbs_int.h"
@@ -15,12 +16,11 @@
 static uint32_t inner_max(const struct link *l, unsigned int i, uint32_t *outer_ip)
 {
 	const struct link_path *p = &l->paths[i];
-	bool udp = p->conf.encap == ENCAP_UDP;
 	struct in6_addr a;
 	uint16_t port;
 
 	*outer_ip = verbs_remote(l, i, &a, &port) && !addr_is4(&a) ? IP6_HDR_LEN : IP4_HDR_LEN;
-	return esp_raw_max(sad_layout(l), l->transport, p->mtu, *outer_ip, udp ? UDP_HDR_LEN : 0);
+	return path_raw_max(l, p->mtu, *outer_ip == IP4_HDR_LEN, p->conf.encap == ENCAP_UDP);
 }
 
 /* ---- mtu ---- */
@@ -39,6 +39,7 @@ static json_t *mtu_path(const struct link *l, unsigned int i)
 	vj_put(o, "told_for_s", p->told_mtu ? json_integer((MAX(p->told_until_ns, now) - now + 999999999) / 1000000000) : NULL);
 	vj_int(o, "outer_ip", outer_ip);
 	vj_int(o, "udp", l->paths[i].conf.encap == ENCAP_UDP ? UDP_HDR_LEN : 0);
+	vj_int(o, "spare", path_spare(l, outer_ip == IP4_HDR_LEN));
 	vj_int(o, "esp", ESP_HDR_LEN);
 	vj_int(o, "iv", suite.iv_len);
 	vj_int(o, "trailer", ESP_TRAILER_LEN);

@@ -93,6 +93,25 @@ static void put_selector(struct xfrm_selector *to, const struct sel *s, bool is4
 	to->dport = htons((uint16_t)(s->dport[0] & mask_of(s->dport)));
 }
 
+/* Packets between those two and no others; an address that is not known: any. */
+static void put_hosts(struct xfrm_selector *to, const struct in6_addr *src, const struct in6_addr *dst)
+{
+	uint8_t len = addr_is4(dst) ? 32 : 128;
+
+	to->family = family(dst);
+	put_addr(&to->daddr, dst);
+	to->prefixlen_d = len;
+	if (IN6_IS_ADDR_UNSPECIFIED(src))
+		return;
+	put_addr(&to->saddr, src);
+	to->prefixlen_s = len;
+}
+
+static uint8_t mode_of(enum sa_mode mode)
+{
+	return mode == SA_TRANSPORT ? XFRM_MODE_BEET : XFRM_MODE_TUNNEL;
+}
+
 /* ---- suites ---- */
 
 static const char *aead_words(enum aead_alg alg)
@@ -255,7 +274,7 @@ static struct nlmsghdr *state_msg(void *buf, uint16_t type, const struct xstate 
 	i.id.proto = IPPROTO_ESP;
 	i.family = family(&s->dst);
 	i.reqid = s->if_id;
-	i.mode = s->conf->mode == SA_TRANSPORT ? XFRM_MODE_TRANSPORT : XFRM_MODE_TUNNEL;
+	i.mode = mode_of(s->conf->mode);
 	put_no_limit(&i.lft);
 	if (s->hard_pkts)
 		i.lft.hard_packet_limit = s->hard_pkts;
@@ -266,7 +285,9 @@ static struct nlmsghdr *state_msg(void *buf, uint16_t type, const struct xstate 
 		  (s->no_pmtu ? XFRM_STATE_NOPMTUDISC : 0);
 	if (s->sel)
 		put_selector(&i.sel, s->sel, addr_is4(&s->sel->src[0]));
-	else if (s->conf->mode == SA_TUNNEL)
+	else if (s->conf->mode == SA_TRANSPORT)
+		put_hosts(&i.sel, &s->src, &s->dst);
+	else
 		i.flags |= XFRM_STATE_AF_UNSPEC;
 	memcpy(mnl_nlmsg_put_extra_header(h, sizeof i), &i, sizeof i);
 	if (!put_suite(h, s->conf) || !put_numbers(h, s))
@@ -435,7 +456,7 @@ bool xfrm_mapping_read(const struct nlmsghdr *h, struct xmapping *m)
 static struct xfrm_user_tmpl template(const struct xpolicy *p)
 {
 	struct xfrm_user_tmpl t = {.family = p->outer4 ? AF_INET : AF_INET6, .reqid = p->if_id,
-				   .mode = p->mode == SA_TRANSPORT ? XFRM_MODE_TRANSPORT : XFRM_MODE_TUNNEL,
+				   .mode = mode_of(p->mode),
 				   .aalgos = UINT32_MAX, .ealgos = UINT32_MAX, .calgos = UINT32_MAX};
 
 	t.id.proto = IPPROTO_ESP;

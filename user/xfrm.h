@@ -3,6 +3,10 @@
  * xfrm - the kernel's IPsec in its own words: netlink messages that make states and policies, what its
  * states count, and whether this kernel can at all.
  *
+ * Transport mode is mode BEET here: on the wire the same as long as its inner addresses are the outer ones, which these states
+ * say. The kernel's own transport mode sends an envelope the way of the packet in it; from an xfrm device that is
+ * back into the device (tried: `Local routing loop detected`).
+ *
  * The *_msg() functions are pure. Whoever sends a message with a key in it wipes the buffer. Requests go
  * through nl.h's transport (NETLINK_XFRM), one bus per namespace; control thread only.
  * RFC 4301 4.4.2, linux/xfrm.h.

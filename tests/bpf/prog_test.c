@@ -8,6 +8,7 @@
 #include <netinet/if_ether.h>
 #include <sys/ioctl.h>
 #include "replay.h"
+#include "transport.h"
 
 enum {
 	ACT_NEXT = -1, /* TC_ACT_UNSPEC */
@@ -712,6 +713,174 @@ static void mss_test(void **state)
 	}
 }
 
+/* --- transport mode where the kernel encrypts --- */
+
+#define HERE4  .src = "192.0.2.1", .dst = "198.51.100.7"
+#define THERE4 .src = "198.51.100.7", .dst = "192.0.2.1"
+#define HERE6  .src = "2001:db8::1", .dst = "2001:db8::7"
+#define THERE6 .src = "2001:db8::7", .dst = "2001:db8::1"
+#define OWN4   .src = "10.9.0.1", .dst = "10.9.0.2"
+#define OWN6   .src = "fd09::1", .dst = "fd09::2"
+
+/* An ICMP error of this end is about a packet of the other's, and the other way round. */
+static const struct pkt own_quote4 = {.src = "10.9.0.2", .dst = "10.9.0.1", UDP, .payload = 8};
+static const struct pkt own_quote6 = {.src = "fd09::2", .dst = "fd09::1", UDP, .payload = 8};
+static const struct pkt wild_quote4 = {HERE4, UDP, .payload = 8}, wild_quote6 = {HERE6, TCP};
+static const struct pkt alien_quote4 = {.src = "10.9.0.3", .dst = "10.9.0.1", UDP, .payload = 8};
+
+static const struct hosts_row {
+	const char *name;
+	enum load_prog prog;
+	struct pkt pkt;
+	enum drop why;     /* DROP_NONE: it goes on */
+	enum { WILD, OWN } own; /* has the link addresses of its own? */
+	const char *src, *dst;  /* that it has then; NULL = as it came */
+	bool no_sum;
+	bool other;        /* the hosts are of the other family */
+	bool unknown;      /* it is not known between whom */
+	uint32_t gso_size;
+} hosts_rows[] = {
+	{"between the hosts", PROG_classify, .pkt = {HERE4, UDP, .payload = 50}},
+	{"between the hosts, ipv6", PROG_classify, .pkt = {HERE6, TCP, .payload = 50}},
+	{"super-packet", PROG_classify, .pkt = {HERE4, TCP, .payload = 3000}, .gso_size = 1400},
+	{"to somebody else", PROG_classify, .pkt = {.src = "192.0.2.1", .dst = "198.51.100.8", UDP}, .why = DROP_NOT_TRANSPORT},
+	{"to somebody else, ipv6", PROG_classify, .pkt = {.src = "2001:db8::1", .dst = "2001:db8::8", UDP}, .why = DROP_NOT_TRANSPORT},
+	{"from somebody else", PROG_classify, .pkt = {.src = "192.0.2.2", .dst = "198.51.100.7", UDP}, .why = DROP_NOT_TRANSPORT},
+	{"of the other family", PROG_classify, .pkt = {HERE4, UDP}, .why = DROP_NOT_TRANSPORT, .other = true},
+	{"nobody knows", PROG_classify, .pkt = {HERE4, UDP}, .why = DROP_NO_ROUTE, .unknown = true},
+	{"ipv4 options", PROG_classify, .pkt = {HERE4, UDP, .opts = 1}, .why = DROP_NOT_TRANSPORT},
+	{"first fragment", PROG_classify, .pkt = {HERE4, UDP, .frag = 0x2000}, .why = DROP_FRAG_UNSUPPORTED},
+	{"later fragment", PROG_classify, .pkt = {HERE4, UDP, .frag = 0x2001, .payload = 8}, .why = DROP_FRAG_UNSUPPORTED},
+	{"no next header", PROG_classify, .pkt = {HERE4, .proto = 59, .payload = 8}, .why = DROP_NOT_TRANSPORT},
+	{"no next header, ipv6", PROG_classify, .pkt = {HERE6, .proto = 59, .payload = 8}, .why = DROP_NOT_TRANSPORT},
+	{"hop by hop", PROG_classify, .pkt = {HERE6, .proto = 0, .payload = 8}, .why = DROP_NOT_TRANSPORT},
+	{"routing", PROG_classify, .pkt = {HERE6, .proto = 43, .payload = 8}, .why = DROP_NOT_TRANSPORT},
+	{"routing behind options", PROG_classify, .pkt = {HERE6, .proto = 43, .ext = 1, .payload = 8}, .why = DROP_NOT_TRANSPORT},
+	{"fragment, ipv6", PROG_classify, .pkt = {HERE6, UDP, .frag6 = 1}, .why = DROP_FRAG_UNSUPPORTED},
+	{"fragment behind options", PROG_classify, .pkt = {HERE6, UDP, .ext = 2, .frag6 = 1}, .why = DROP_FRAG_UNSUPPORTED},
+	{"destination options", PROG_classify, .pkt = {HERE6, UDP, .ext = 2, .payload = 9}},
+
+	{"own addresses, udp", PROG_classify, .pkt = {OWN4, UDP, .payload = 51}, .own = OWN, HERE4},
+	{"own addresses, udp without a sum", PROG_classify, .pkt = {OWN4, UDP, .payload = 51}, .own = OWN, HERE4, .no_sum = true},
+	{"own addresses, tcp", PROG_classify, .pkt = {OWN4, TCP, .payload = 51}, .own = OWN, HERE4},
+	{"own addresses, icmp", PROG_classify, .pkt = {OWN4, .proto = IPPROTO_ICMP, .icmp = 8, .payload = 24}, .own = OWN, HERE4},
+	{"own addresses, esp", PROG_classify, .pkt = {OWN4, ESP, .payload = 40}, .own = OWN, HERE4},
+	{"own addresses, udp over ipv6", PROG_classify, .pkt = {OWN6, UDP, .payload = 51}, .own = OWN, HERE6},
+	{"own addresses, tcp over ipv6, behind options", PROG_classify, .pkt = {OWN6, TCP, .ext = 3, .payload = 1}, .own = OWN, HERE6},
+	{"own addresses, echo over ipv6", PROG_classify, .pkt = {OWN6, .proto = IPPROTO_ICMPV6, .icmp = 128, .payload = 24}, .own = OWN, HERE6},
+	{"own addresses, error", PROG_classify, .pkt = {OWN4, .proto = IPPROTO_ICMP, .icmp = 3, .quote = &own_quote4}, .own = OWN, HERE4},
+	{"own addresses, error over ipv6", PROG_classify, .pkt = {OWN6, .proto = IPPROTO_ICMPV6, .icmp = 1, .quote = &own_quote6}, .own = OWN, HERE6},
+	{"own addresses, error about others", PROG_classify, .pkt = {OWN4, .proto = IPPROTO_ICMP, .icmp = 3, .quote = &alien_quote4}, .own = OWN, HERE4},
+	{"own addresses, super-packet", PROG_classify, .pkt = {OWN4, TCP, .payload = 3000}, .own = OWN, HERE4, .gso_size = 1400},
+	{"own addresses, but to the host", PROG_classify, .pkt = {HERE4, TCP, .payload = 3}, .own = OWN},
+	{"own addresses, to somebody else", PROG_classify, .pkt = {.src = "10.9.0.1", .dst = "10.9.0.3", UDP}, .why = DROP_NOT_TRANSPORT, .own = OWN},
+	{"own addresses, options", PROG_classify, .pkt = {OWN4, UDP, .opts = 1}, .why = DROP_NOT_TRANSPORT, .own = OWN},
+
+	{"opened", PROG_opened, .pkt = {THERE4, UDP, .payload = 5}},
+	{"opened, ipv6", PROG_opened, .pkt = {THERE6, UDP, .payload = 5}},
+	{"opened, from somebody else", PROG_opened, .pkt = {.src = "198.51.100.8", .dst = "192.0.2.1", UDP}, .why = DROP_INNER_SRC},
+	{"opened, nobody knows", PROG_opened, .pkt = {THERE4, UDP}, .why = DROP_INNER_SRC, .unknown = true},
+	{"opened, what does not stand behind ESP", PROG_opened, .pkt = {THERE6, .proto = 43, .payload = 8}, .why = DROP_BAD_NEXT_HEADER},
+	{"opened, a fragment", PROG_opened, .pkt = {THERE6, UDP, .frag6 = 1}, .why = DROP_BAD_NEXT_HEADER},
+	{"opened, own addresses", PROG_opened, .pkt = {THERE4, TCP, .payload = 5}, .own = OWN, .src = "10.9.0.2", .dst = "10.9.0.1"},
+	{"opened, own addresses, ipv6", PROG_opened, .pkt = {THERE6, UDP, .payload = 6}, .own = OWN, .src = "fd09::2", .dst = "fd09::1"},
+	{"opened, own addresses, another path's", PROG_opened, .pkt = {.src = "203.0.113.9", .dst = "192.0.2.5", UDP, .payload = 5}, .own = OWN,
+	 .src = "10.9.0.2", .dst = "10.9.0.1"},
+	{"opened, own addresses, error", PROG_opened, .pkt = {THERE4, .proto = IPPROTO_ICMP, .icmp = 3, .quote = &wild_quote4}, .own = OWN,
+	 .src = "10.9.0.2", .dst = "10.9.0.1"},
+	{"opened, own addresses, error over ipv6", PROG_opened, .pkt = {THERE6, .proto = IPPROTO_ICMPV6, .icmp = 2, .quote = &wild_quote6}, .own = OWN,
+	 .src = "fd09::2", .dst = "fd09::1"},
+
+	{"seal", PROG_deliver, .pkt = {HERE4, .proto = IPPROTO_ICMP, .icmp = 8, .payload = 16, .stamp = {LINK_ID, GEN, .kind = STAMP_SEAL}}},
+	{"seal, own addresses", PROG_deliver,
+	 .pkt = {OWN6, .proto = IPPROTO_ICMPV6, .icmp = 128, .payload = 16, .stamp = {LINK_ID, GEN, .kind = STAMP_SEAL}}, .own = OWN, HERE6},
+};
+
+static void set_ends(struct ends *e, bool is6, const char *src4, const char *dst4, const char *src6, const char *dst6)
+{
+	struct in6_addr src = addr(is6 ? src6 : src4), dst = addr(is6 ? dst6 : dst4);
+
+	memcpy(&e->src, &src, sizeof(src));
+	memcpy(&e->dst, &dst, sizeof(dst));
+}
+
+static void hosts_set(const struct hosts_row *r)
+{
+	bool is6 = !strchr(r->pkt.src, ':') == r->other;
+	struct row link = {.link_flags = LINK_F_KERNEL | LINK_F_HOSTS};
+	struct host_ent e = {.flags = HOST_F_UDP};
+
+	row_set(&link);
+	set_ends(&e.wild, is6, "192.0.2.1", "198.51.100.7", "2001:db8::1", "2001:db8::7");
+	if (r->own)
+		set_ends(&e.own, is6, "10.9.0.1", "10.9.0.2", "fd09::1", "fd09::2");
+	assert_int_equal(r->unknown ? load_host_del(ld, LINK_ID) : load_host_set(ld, LINK_ID, &e), 0);
+}
+
+/* Where the upper layer of the packet begins, and where in it the sum is; 0 = it has none. */
+static unsigned int sum_at(const struct pkt *p, unsigned int *l4)
+{
+	*l4 = strchr(p->src, ':') ? 40 + 8u * p->ext : 20 + 4u * p->opts;
+	return p->proto == IPPROTO_TCP ? 16 : p->proto == IPPROTO_UDP ? 6 : p->icmp ? 2 : 0;
+}
+
+static void set_sum(const struct pkt *p, uint8_t *ip, unsigned int len)
+{
+	unsigned int l4, at = sum_at(p, &l4);
+	bool is6 = ip[0] >> 4 == 6;
+	uint32_t pseudo = p->proto == IPPROTO_ICMP ? 0 : sum16(ip + (is6 ? 8 : 12), is6 ? 32 : 8, p->proto + len - l4);
+
+	if (at)
+		put16(ip + l4 + at, ~sum16(ip + l4, len - l4, pseudo));
+}
+
+/* What comes out is what transport_readdress() makes of it, to the byte; a sum that was right is right. */
+static void hosts_run(const struct hosts_row *r)
+{
+	static uint8_t in[8192], want[8192], got[8192];
+	struct __sk_buff ctx = {.gso_size = r->gso_size};
+	LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = in, .data_out = got, .data_size_out = sizeof(got), .repeat = 1);
+	struct ctrs before, after;
+	struct in6_addr src, dst;
+	unsigned int len = pkt_fill(&r->pkt, in, sizeof(in));
+	int seg = r->gso_size ? 3 : 1;
+
+	if (!r->no_sum)
+		set_sum(&r->pkt, in + 14, len - 14);
+	memcpy(want, in, len);
+	if (r->src) {
+		src = addr(r->src);
+		dst = addr(r->dst);
+		transport_readdress(want + 14, len - 14, &src, &dst);
+	}
+	run.data_size_in = len;
+	run.ctx_in = r->gso_size ? &ctx : NULL;
+	run.ctx_size_in = r->gso_size ? sizeof(ctx) : 0;
+	ctrs_read(ld, LINK_ID, &before);
+	assert_int_equal(bpf_prog_test_run_opts(ld->prog[r->prog], &run), 0);
+	ctrs_read(ld, LINK_ID, &after);
+	if ((int)run.retval != (r->why ? ACT_DROP : ACT_REDIRECT))
+		fail_msg("%s: verdict %d", r->name, (int)run.retval);
+	for (int i = 1; i < DROP_MAX; i++)
+		if (after.link.drops[i] - before.link.drops[i] != (i == (int)r->why ? (uint64_t)seg : 0))
+			fail_msg("%s: reason %d", r->name, i);
+	if (!r->why && r->prog == PROG_classify)
+		assert_int_equal(after.link.kernel_segs - before.link.kernel_segs, seg);
+	if (memcmp(want + 12, got + 12, len - 12))
+		for (unsigned int i = 12; i < len; i++)
+			if (want[i] != got[i])
+				fail_msg("%s: byte %u is %02x, not %02x", r->name, i - 14, got[i], want[i]);
+}
+
+static void hosts_test(void **state)
+{
+	for (unsigned int i = 0; i < ARRAY_SIZE(hosts_rows); i++) {
+		hosts_set(&hosts_rows[i]);
+		hosts_run(&hosts_rows[i]);
+	}
+	assert_int_equal(load_host_del(ld, LINK_ID), 0);
+}
+
 /* A small packet follows its flow's super-packet to the TAP; another flow's does not. */
 static void sticky_test(void **state)
 {
@@ -1104,7 +1273,7 @@ static const char *slug(const char *name)
 
 int main(void)
 {
-	static struct CMUnitTest tests[ARRAY_SIZE(rows) + 6];
+	static struct CMUnitTest tests[ARRAY_SIZE(rows) + 7];
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		tests[i] = (struct CMUnitTest){.name = slug(rows[i].name),
@@ -1122,5 +1291,7 @@ int main(void)
 		(struct CMUnitTest){.name = "wire:replays", .test_func = replay_test};
 	tests[ARRAY_SIZE(rows) + 5] =
 		(struct CMUnitTest){.name = "sock:state-at-one-address", .test_func = home_test};
+	tests[ARRAY_SIZE(rows) + 6] =
+		(struct CMUnitTest){.name = "link:transport-by-the-kernel", .test_func = hosts_test};
 	return _cmocka_run_group_tests("prog", tests, ARRAY_SIZE(tests), setup, teardown);
 }

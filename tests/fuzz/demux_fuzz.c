@@ -111,6 +111,21 @@ long bpf_l4_csum_replace(struct __sk_buff *skb, __u32 offset, __u64 from, __u64 
 	return -1;
 }
 
+long bpf_l3_csum_replace(struct __sk_buff *skb, __u32 offset, __u64 from, __u64 to, __u64 flags)
+{
+	return -1;
+}
+
+__s64 bpf_csum_diff(__be32 *from, __u32 from_len, __be32 *to, __u32 to_len, __u32 seed)
+{
+	return -1;
+}
+
+long bpf_csum_level(struct __sk_buff *skb, __u64 level)
+{
+	return -1;
+}
+
 long bpf_loop(__u32 n, void *fn, void *ctx, __u64 flags)
 {
 	return -1;

@@ -66,6 +66,8 @@ def test_two_hosts(lab, outer, encap, entry):
     tap.wait(lambda p: lab.tap.canary in p, n=20)
     assert all(checksums_right(p) for p in tap.poll() if len(p) <= 1500)
     room = 1500 - (20 if outer == 4 else 40) - (8 if encap == "udp" else 0)
+    if outer == 4 and t.da.link()["backend"] == "xfrm":  # the kernel leaves room for IPv4 options
+        room -= 8
     assert t.da.link()["mtu"] == (room - 32) // 4 * 4 - 2 + (20 if outer == 4 else 40)
     assert all(s["mode"] == "transport" for s in t.da.link()["sas"])
     tap.close()

@@ -108,6 +108,30 @@ static void test_states(void **st)
 	same_state(&(struct xstate){.conf = &c, .src = s.src, .dst = s.dst, .if_id = s.if_id}, GOLDEN_NULL);
 }
 
+/* Transport mode is mode BEET between the two ends, which are the selector; of a peer that is not known yet any. */
+static void test_hosts(void **st)
+{
+	struct sa_conf c = conf(AEAD_AES_GCM_128, SA_OUT);
+	struct xstate s = state(&c, "198.51.100.1", "198.51.100.2");
+	struct xpolicy p = {.out = true, .is4 = true, .if_id = 0xe5010007, .src = s.src, .dst = s.dst, .outer4 = true, .spi = c.spi,
+			    .mode = SA_TRANSPORT};
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+	struct xfrm_usersa_info i;
+
+	c.mode = SA_TRANSPORT;
+	same_state(&s, GOLDEN_HOSTS_OUT);
+	same_message(xfrm_policy_msg(buf, &p), GOLDEN_POLICY_HOSTS, sizeof(struct xfrm_userpolicy_info));
+	c = conf(AEAD_AES_GCM_128, SA_IN);
+	c.mode = SA_TRANSPORT;
+	s = state(&c, "2001:db8::1", "2001:db8::2");
+	same_state(&s, GOLDEN_HOSTS_IN6);
+	s.src = in6addr_any;
+	memcpy(&i, mnl_nlmsg_get_payload(xfrm_state_msg(buf, &s)), sizeof i);
+	assert_int_equal(i.sel.prefixlen_s, 0);
+	assert_int_equal(i.sel.prefixlen_d, 128);
+	assert_int_equal(i.sel.family, AF_INET6);
+}
+
 static void test_policies(void **st)
 {
 	struct xpolicy p = {.out = true, .is4 = true, .if_id = 0xe5010007, .src = ip("198.51.100.1"), .dst = ip("198.51.100.2"),
@@ -402,7 +426,8 @@ static void test_if_ids(void **st)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_states),	cmocka_unit_test(test_policies), cmocka_unit_test(test_selectors),
+		cmocka_unit_test(test_states),	cmocka_unit_test(test_policies),
+		cmocka_unit_test(test_hosts), cmocka_unit_test(test_selectors),
 		cmocka_unit_test(test_delete),
 		cmocka_unit_test(test_numbers), cmocka_unit_test(test_limits_without_key),
 		cmocka_unit_test(test_use),	cmocka_unit_test(test_use_source), cmocka_unit_test(test_raise),

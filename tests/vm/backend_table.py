@@ -21,7 +21,7 @@ TABLE = [
     (NO_LINK, "the wire that loses and damages", "test_impair", EVERY),
     (NO_LINK, "the virtio header on a TAP", "test_gso_tap", EVERY),
     (NO_LINK, "an example brings its own configuration", "test_ike_examples", EVERY),
-    (NO_LINK, "key files and refusals before any SA", "test_static_state::test_same_key_both_ways_is_refused test_static_state::test_key_file_modes", EVERY),
+    (NO_LINK, "key files and refusals before any SA", "test_transport::test_refused_without_a_mark test_static_state::test_same_key_both_ways_is_refused test_static_state::test_key_file_modes", EVERY),
 
     (WORKERS, "several workers on one link (cores)", "test_cores", EVERY),
     (WORKERS, "dummies at a steady rate (cover)", "test_cover", EVERY),
@@ -48,10 +48,12 @@ TABLE = [
      "test_restart::test_capture_replayed_after_receiver_restart[pins-lost]", EVERY),
     (KERNEL, "an echo does not say which direction is lost (one-way)", "test_liveness::test_one_way_loss", EVERY),
     (KERNEL, "liveness by echo needs an SA that is for the link's addresses", "test_sasets::test_one_set_outlives_another", EVERY),
+    (KERNEL, "in transport mode the source of what comes in is its state's, whatever the envelope's was (decision 77)",
+     "test_transport::test_source_is_not_what_the_envelope_says", EVERY),
+    (KERNEL, "what stands behind ESP and is no upper layer its states refuse by themselves (/proc/net/xfrm_stat)",
+     "test_transport::test_dummies_and_bad_next_headers", EVERY),
     (KERNEL, "SAs are to be in the kernel there", "test_ike::test_as_debian_configures_it", EVERY),
     (KERNEL, "its states count bytes of the inner packet, a worker what the cipher is applied to", "test_lifetime::test_bytes_out test_lifetime::test_in[bytes]", EVERY),
-
-    (NOT_YET, "transport mode is not driven by this backend yet", "test_transport test_seed_transport", EVERY),
 
     (GUEST, "milliseconds of routing daemons", "test_daemons::test_3_1_failover test_daemons::test_3_1_bgp test_daemons::test_3_1_flaps "
             "test_daemons::test_3_1_no_daemon_at_all", EVERY),

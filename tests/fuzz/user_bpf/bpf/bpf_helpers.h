@@ -22,6 +22,9 @@ long bpf_skb_store_bytes(struct __sk_buff *skb, __u32 offset, const void *from, 
 long bpf_skb_change_type(struct __sk_buff *skb, __u32 type);
 long bpf_skb_pull_data(struct __sk_buff *skb, __u32 len);
 long bpf_l4_csum_replace(struct __sk_buff *skb, __u32 offset, __u64 from, __u64 to, __u64 flags);
+long bpf_l3_csum_replace(struct __sk_buff *skb, __u32 offset, __u64 from, __u64 to, __u64 flags);
+__s64 bpf_csum_diff(__be32 *from, __u32 from_len, __be32 *to, __u32 to_len, __u32 seed);
+long bpf_csum_level(struct __sk_buff *skb, __u64 level);
 long bpf_loop(__u32 n, void *fn, void *ctx, __u64 flags);
 long bpf_skb_change_head(struct __sk_buff *skb, __u32 len, __u64 flags);
 long bpf_redirect(__u32 ifindex, __u64 flags);
