@@ -57,7 +57,7 @@ _ipsecctl() {
 	case $cur in -*) words=$opts kind=none ;; esac
 	case $kind in
 	links) words+=" $(_ipsecctl_links)" ;;
-	keys) words+=" $(_ipsecctl_links) peer address address6 link-local path inner protect route metric mtu mss-clamp netns liveness keepalive sa ike ike-id ike-peer-id ike-psk ike-cert ike-key ike-ca ike-esp ike-rekey ike-start ike-idle ike-vips ike-pool input backend cores tfc cover dscp ecn ttl df state" ;;
+	keys) words+=" $(_ipsecctl_links) peer address address6 link-local path inner protect route metric mtu mss-clamp netns liveness keepalive sa ike ike-id ike-peer-id ike-psk ike-cert ike-key ike-ca ike-esp ike-rekey ike-start ike-idle ike-vips ike-pool input backend offload cores tfc cover dscp ecn ttl df state" ;;
 	files) COMPREPLY=($(compgen -f -- "$cur")); return ;;
 	esac
 	COMPREPLY=($(compgen -W "$words" -- "$cur"))

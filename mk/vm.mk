@@ -3,7 +3,7 @@
 VM_DIR ?= build/vm
 VM_RUN = B=$(B) VM_DIR=$(VM_DIR) tests/vm/run
 # the tree's own tests go first: they want a kernel without esp4
-VM_SUITES := tree net self smoke matrix window edges fragments natt xfrm xtransport xleak xpaths xnat xike backend layer2
+VM_SUITES := tree net self smoke matrix window edges fragments natt xfrm xtransport xleak xpaths xnat xike offload backend layer2
 
 vm-smoke: all $(BPF_TEST_BIN) ## first packets each way against XFRM on Linux 6.1: at most 3 minutes
 	@$(VM_RUN) --minutes 3 --kernel 6.1 smoke

@@ -12,6 +12,8 @@
  * Of several paths each has a state of its own outbound, whose policies take turns: what was left stays, for its IVs are
  * other ones than those of a state made anew with the same key, and is raised above all numbers before it is used again.
  * Inbound there is one state, for the sake of its window: sock_in brings to its address what comes to another one.
+ * A NIC may do the cryptography of a state (`offload`): it is asked when the state is made, for it can be told neither before nor
+ * after, and what came of it is read back. When that is another device than the path's for a while, it becomes another state.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -35,7 +37,8 @@ enum {
 	LATE = 4,            /* the same of what was taken in */
 	SETTLE = 6, SETTLE_US = 500, /* looks at a state that is to go */
 	LEFT_LOOKS = 3,      /* at one that was left */
-	STAT_NS = 1000000000, /* between two looks at what the kernel has refused */
+	STAT_NS = 1000000000, /* between two looks at what the kernel has refused, and at offload devices */
+	OFFLOAD_HOLD_S = 5, OFFLOAD_DOUBLES = 9, /* a device is the path's for so long, twice as long each time, before a state follows it */
 	ROUTE_METRIC = 1000, /* plus the link's id: one default route per device, all different */
 };
 
@@ -49,6 +52,14 @@ struct ksa {
 	struct xerr err;          /* of that state, at the last look */
 	uint64_t step;            /* by how much the numbers grew between the last two looks */
 	uint32_t mark;            /* out: of its envelopes */
+	struct {
+		enum offload_mode asked; /* when its state was made, or looked at since; and of which device */
+		char asked_dev[IFNAMSIZ];
+		int tried;           /* the device that was asked, 0 = none, or it is worth another try */
+		int wanted;          /* the one that would be, at the last look, and since when */
+		uint64_t since_ns;
+		unsigned int moves;  /* states made for the sake of it */
+	} off;
 	struct left {
 		struct in6_addr dst;  /* unspecified = none */
 		struct xuse seen;     /* at the last look */
@@ -308,6 +319,7 @@ static void gone(struct sa *sa)
 	k->src = k->dst = in6addr_any;
 	k->sport = k->dport = 0;
 	k->heard.port = 0;
+	sa->offload = (struct sa_offload){0};
 	saw(sa, &(struct xuse){0});
 	k->err = (struct xerr){0};
 }
@@ -334,20 +346,200 @@ static uint64_t behind(const struct sa *sa, uint64_t skip)
 	return MAX(first ? first - 1 : 0, sa->ctr->top ? sa->ctr->top + skip : 0);
 }
 
+/* ---- offload: who does the cryptography of a state ---- */
+
+static void drop_left(struct daemon *d, struct sa *sa);
+
+static bool wants_nic(const struct link *l)
+{
+	return l->conf.offload == OFFLOAD_CRYPTO || l->conf.offload == OFFLOAD_AUTO;
+}
+
+/* Which device is to do it. Return: its ifindex, 0 = none is known, or none is wanted */
+static int offload_device(struct daemon *d, const struct link *l)
+{
+	const struct link_path *p = &l->paths[l->cur_path];
+	struct nl_link dev;
+
+	if (!wants_nic(l) || !l->n_paths)
+		return 0;
+	if (!l->conf.offload_dev[0])
+		return p->error ? 0 : p->oif;
+	return nl_link_get(d->nl_u, l->conf.offload_dev, &dev) ? 0 : dev.ifindex;
+}
+
+static bool same_wish(const struct ksa *k, const struct link *l)
+{
+	return k->off.asked == l->conf.offload && !strcmp(k->off.asked_dev, l->conf.offload_dev);
+}
+
+static void note_wish(struct ksa *k, const struct link *l)
+{
+	k->off.asked = l->conf.offload;
+	memcpy(k->off.asked_dev, l->conf.offload_dev, sizeof k->off.asked_dev);
+}
+
+static const char *offload_name_of(const struct link *l)
+{
+	return l->conf.offload_dev[0] ? l->conf.offload_dev : l->paths[l->cur_path].dev;
+}
+
+static void event_offload(struct daemon *d, const struct sa *sa)
+{
+	const struct sa_offload *o = &sa->offload;
+	const struct link *l = sa->link;
+	char spi[16];
+	json_t *ev;
+
+	snprintf(spi, sizeof spi, "0x%08x", sa->spi);
+	ev = json_pack("{s:i s:s s:s s:s s:s s:s s:s s:s s:s? s:s?}", "schema", 1, "event", "offload", "link", l->conf.name,
+		       "peer", l->conf.peer, "dir", sa->dir == SA_OUT ? "out" : "in", "spi", spi, "asked",
+		       conf_offload_name(l->conf.offload), "mode", conf_offload_name(o->ifindex ? OFFLOAD_CRYPTO : OFFLOAD_OFF),
+		       "device", o->ifindex ? o->dev : NULL, "why", o->why[0] ? o->why : NULL);
+	if (ev && d->on_event)
+		d->on_event(d, ev);
+	json_decref(ev);
+}
+
+/* Each change once per link and direction; that it is as it was asked for is no news the first time. */
+static void tell_offload(struct daemon *d, const struct sa *sa)
+{
+	const struct sa_offload *o = &sa->offload;
+	const char *dir = sa->dir == SA_OUT ? "out" : "in";
+	struct link *l = sa->link;
+	struct offload_told *told = &l->x.offload[sa->dir == SA_IN];
+	bool first = !told->known || told->asked != l->conf.offload;
+
+	if (!first && told->ifindex == o->ifindex)
+		return;
+	*told = (struct offload_told){true, l->conf.offload, o->ifindex};
+	if (o->why[0])
+		log_warnx("%s: %s: offload = %s: in software: %s", l->conf.name, dir, conf_offload_name(l->conf.offload), o->why);
+	else if (o->ifindex)
+		log_info("%s: %s: offload = %s: crypto on %s", l->conf.name, dir, conf_offload_name(l->conf.offload), o->dev);
+	if (!first || o->why[0] || l->conf.offload == OFFLOAD_AUTO)
+		event_offload(d, sa);
+}
+
+static int read_offload(void *arg, const struct nlmsghdr *h)
+{
+	return xfrm_offload_read(h, arg) ? 0 : -EPROTO;
+}
+
+/* Nothing was asked of a NIC, or nothing came of it. */
+static void say_why(const struct link *l, int tried, const char *refused, struct sa_offload *o)
+{
+	const char *dev = offload_name_of(l);
+
+	if (l->conf.offload == OFFLOAD_OFF)
+		return;
+	if (l->conf.offload == OFFLOAD_PACKET)
+		snprintf(o->why, sizeof o->why, "packet offload is not driven: the NIC would number envelopes unseen, and knows no if_id; offload = crypto asks for the cipher alone");
+	else if (refused[0])
+		snprintf(o->why, sizeof o->why, "%s refused it: %s", dev, refused);
+	else if (!tried && l->conf.offload_dev[0])
+		snprintf(o->why, sizeof o->why, "there is no device %s in the underlay", dev);
+	else if (!tried)
+		snprintf(o->why, sizeof o->why, "no route says yet which device it is");
+	else
+		snprintf(o->why, sizeof o->why, "%s takes no states: ethtool -k %s says esp-hw-offload where a NIC can", dev, dev);
+}
+
+/* What the kernel has made of the wish. Its answer holds the key, so it is not asked without need. */
+static void see_offload(struct daemon *d, struct sa *sa, const char *refused)
+{
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+	struct sa_offload *o = &sa->offload;
+	struct ksa *k = sa->kernel;
+	struct nl_link dev;
+
+	*o = (struct sa_offload){0};
+	if (k->off.tried || sa->adopted) {
+		request(d, xfrm_err_msg(buf, &k->dst, sa->spi), read_offload, &o->ifindex);
+		nl_wipe(d->nl_x);
+	}
+	if (!o->ifindex)
+		say_why(sa->link, k->off.tried, refused, o);
+	else if (!nl_link_get_index(d->nl_u, o->ifindex, &dev))
+		memcpy(o->dev, dev.name, sizeof o->dev);
+	else
+		snprintf(o->dev, sizeof o->dev, "%d", o->ifindex);
+	tell_offload(d, sa);
+}
+
+/*
+ * Should its state be made again, for the sake of the device? At once when somebody has changed the wish; when it
+ * is the path that has another device, once that has lasted, for each state begins other IVs under the same key (decision 54).
+ */
+static bool offload_moves(struct daemon *d, struct sa *sa)
+{
+	const struct link *l = sa->link;
+	struct ksa *k = sa->kernel;
+	int want = offload_device(d, l), have = sa->offload.ifindex;
+	bool told = !same_wish(k, l);
+	uint64_t now = now_ns(), hold = OFFLOAD_HOLD_S * 1000000000ull << MIN(k->off.moves, (unsigned int)OFFLOAD_DOUBLES);
+
+	if (want != k->off.wanted) {
+		k->off.wanted = want;
+		k->off.since_ns = now;
+	}
+	note_wish(k, l);
+	if (want == have || (!want && wants_nic(l) && !told)) {
+		k->off.tried = want; /* what a device did not take before, it may take when it comes back */
+		if (told)
+			see_offload(d, sa, "");
+		return false;
+	}
+	if (want && !told && (want == k->off.tried || now - k->off.since_ns < hold))
+		return false;
+	if (told)
+		drop_left(d, sa);
+	else
+		k->off.moves++;
+	return true;
+}
+
+static int send_state(struct daemon *d, const struct xstate *s)
+{
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+	int err = request(d, xfrm_state_msg(buf, s), NULL, NULL);
+
+	explicit_bzero(buf, sizeof buf);
+	return err;
+}
+
+/* With the offload that is wanted; a NIC that refuses leaves nobody without an SA. */
+static int put_state(struct daemon *d, struct sa *sa, struct xstate *s)
+{
+	struct ksa *k = sa->kernel;
+	char refused[112] = "";
+	int err;
+
+	note_wish(k, sa->link);
+	k->off.wanted = k->off.tried = s->offload = offload_device(d, sa->link);
+	k->off.since_ns = now_ns();
+	err = send_state(d, s);
+	if (err && s->offload) {
+		snprintf(refused, sizeof refused, "%s%s%s%s", strerror(-err), *nl_err(d->nl_x) ? ": " : "", nl_err(d->nl_x),
+			 err != -EINVAL ? "" : s->sport ? " (ESP in UDP wants Linux 6.11)" : sa->esn ? " (without ESN it might not: ipsecd.conf(5))" : "");
+		s->offload = 0;
+		err = send_state(d, s);
+	}
+	if (!err)
+		see_offload(d, sa, refused);
+	return err;
+}
+
 /* A new state, behind all of them. */
 static int add_state(struct daemon *d, struct sa *sa, uint64_t skip)
 {
-	_Alignas(8) char buf[XFRM_MSG_LEN];
 	struct xstate s = state_of(d, sa);
-	struct nlmsghdr *h;
 	int err;
 
 	s.seq = behind(sa, skip);
 	if (!put_limits(sa, &(struct xuse){0}, s.seq, &s))
 		return -EDQUOT;
-	h = xfrm_state_msg(buf, &s);
-	err = request(d, h, NULL, NULL);
-	explicit_bzero(buf, sizeof buf);
+	err = put_state(d, sa, &s);
 	if (!err) {
 		put(&sa->ctr->top, s.seq);
 		sa->kernel->mark = sa->dir == SA_OUT ? s.mark : 0;
@@ -531,6 +723,18 @@ static void find_home(struct daemon *d, const struct sa *sa, struct in6_addr *ds
 static void settle(struct daemon *d, struct sa *sa);
 static int enter(struct daemon *d, const struct sa *sa);
 
+/* A state that was taken up: one of a predecessor's may be worth asking a NIC about, one that was left has been asked. */
+static void know_offload(struct daemon *d, struct sa *sa, bool moves)
+{
+	struct ksa *k = sa->kernel;
+
+	note_wish(k, sa->link);
+	k->off.wanted = offload_device(d, sa->link);
+	k->off.tried = moves ? k->off.wanted : 0;
+	k->off.since_ns = 0;
+	see_offload(d, sa, "");
+}
+
 /* The same state, but other ports or another mark: nothing is lost. Return: false = it must be another state */
 static bool renumber(struct daemon *d, struct sa *sa)
 {
@@ -571,18 +775,28 @@ static int place(struct daemon *d, struct sa *sa)
 	struct ksa *k = sa->kernel;
 	struct in6_addr src, dst;
 	struct left *left;
-	bool moves = set(&k->dst);
+	bool moves = set(&k->dst), anew, home;
 	int err = 0;
 
-	if (!k->conf || life_over(&k->life, now_ns()) || !ends(sa->link, sa->dir, &src, &dst) || stays(d, sa, &dst))
+	if (!k->conf || life_over(&k->life, now_ns()) || !ends(sa->link, sa->dir, &src, &dst))
 		return 0;
+	home = stays(d, sa, &dst);
+	anew = moves && offload_moves(d, sa);
+	if (home && !anew)
+		return 0;
+	if (home) {
+		src = k->src;
+		dst = k->dst;
+	}
 	if (sa->dir == SA_IN && sa->adopted && !moves)
 		find_home(d, sa, &dst);
-	if (moves && same(&src, &k->src) && same(&dst, &k->dst) && renumber(d, sa))
+	if (moves && !anew && same(&src, &k->src) && same(&dst, &k->dst) && renumber(d, sa))
 		return 0;
 	if (moves)
 		withdraw(d, sa, &dst);
-	if (!take_up(d, sa, &src, &dst, moves)) {
+	if (take_up(d, sa, &src, &dst, moves)) {
+		know_offload(d, sa, moves);
+	} else {
 		k->src = src;
 		k->dst = dst;
 		ports(sa->link, sa->dir, &k->sport, &k->dport);
@@ -881,9 +1095,12 @@ static void hear(struct daemon *d)
 /* Its state is gone, and not by us: its limit in the kernel, or somebody's `ip xfrm state flush`. */
 static void lost(struct daemon *d, struct sa *sa)
 {
+	char nic[IFNAMSIZ + 8] = "";
 	struct ksa *k = sa->kernel;
 	int err;
 
+	if (sa->offload.ifindex) /* the kernel deletes them when their device goes down */
+		snprintf(nic, sizeof nic, "%s, or ", sa->offload.dev);
 	hear(d);
 	if (atomic_load_explicit(&k->life.over, memory_order_relaxed))
 		return;
@@ -898,8 +1115,9 @@ static void lost(struct daemon *d, struct sa *sa)
 		k->src = k->dst = in6addr_any;
 	else if (sa->dir == SA_IN)
 		enter(d, sa);
-	log_warnx("%s: %s sa 0x%08x: the kernel's state was deleted by somebody: %s", sa->link->conf.name,
-		  sa->dir == SA_OUT ? "out" : "in", sa->spi, err ? strerror(-err) : "made again");
+	log_warnx("%s: %s sa 0x%08x: the kernel's state %s%swas deleted by somebody: %s", sa->link->conf.name,
+		  sa->dir == SA_OUT ? "out" : "in", sa->spi, nic[0] ? "went down with " : "", nic,
+		  err ? strerror(-err) : "made again");
 }
 
 struct counting {
@@ -1105,6 +1323,21 @@ static int open_kernel(struct daemon *d)
 	return err ? err : ns_call(d->underlay_fd, watch, d);
 }
 
+/* A path's device may be another one now, and one that is named may have come: then their states follow. */
+static void follow_devices(struct daemon *d)
+{
+	for (unsigned int i = 0; i < d->max_sas; i++) {
+		struct sa *sa = d->sas[i];
+		int err;
+
+		if (!sa || !sa->kernel || sa->wout || !set(&sa->kernel->dst) || !(wants_nic(sa->link) || sa->offload.ifindex))
+			continue;
+		err = place(d, sa);
+		if (err)
+			log_rl("%s: offload: %s %s", sa->link->conf.name, strerror(-err), nl_err(d->nl_x));
+	}
+}
+
 void backend_xfrm_tick(struct daemon *d, uint64_t now)
 {
 	char buf[2048];
@@ -1119,6 +1352,7 @@ void backend_xfrm_tick(struct daemon *d, uint64_t now)
 	if (now < d->x_stat_ns)
 		return;
 	d->x_stat_ns = now + STAT_NS;
+	follow_devices(d);
 	n = pread(d->x_stat, buf, sizeof buf, 0);
 	for (ssize_t i = 0; i < n; i++) /* has any counter moved? */
 		sum = sum * 31 + (unsigned char)buf[i];

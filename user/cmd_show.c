@@ -136,9 +136,20 @@ static void say(const char *label, const char *fmt, ...)
 	putchar('\n');
 }
 
+/* Return: what a NIC does for an SA, NULL = none was asked for */
+static const char *sa_offload(json_t *s, char *buf, size_t len)
+{
+	bool does = strcmp(jstr(s, "offload.mode"), "off");
+
+	if (!does && jnull(s, "offload.why"))
+		return NULL;
+	snprintf(buf, len, "%s %s", does ? jstr(s, "offload.mode") : "in software:", does ? jstr(s, "offload.device") : jstr(s, "offload.why"));
+	return buf;
+}
+
 static void detail_sa(json_t *s)
 {
-	char used[FMT_LEN], bytes[FMT_LEN];
+	char used[FMT_LEN], bytes[FMT_LEN], nic[200];
 	json_t *sel;
 	size_t i;
 
@@ -147,6 +158,8 @@ static void detail_sa(json_t *s)
 	    jstr(s, "fingerprint"));
 	json_array_foreach (jat(s, "for"), i, sel)
 		say("", "for %s", json_string_value(sel));
+	if (sa_offload(s, nic, sizeof nic))
+		say("", "offload %s", nic);
 	if (!jnull(s, "refused"))
 		say("", "refused: %s", jstr(s, "refused"));
 	else
@@ -241,6 +254,10 @@ static void detail(const struct ctl *c, json_t *l)
 	    jstr(l, "backend"), (long long)jint(l, "worker"));
 	if (!jnull(l, "backend_why"))
 		say("backend", "%s was asked for: %s", jstr(l, "backend_configured"), jstr(l, "backend_why"));
+	if (strcmp(jstr(l, "offload.asked"), "off"))
+		say("offload", "%s%s%s was asked for%s%s", jstr(l, "offload.asked"), jnull(l, "offload.device") ? "" : " on ",
+		    jnull(l, "offload.device") ? "" : jstr(l, "offload.device"), jnull(l, "offload.why") ? "" : ": ",
+		    jnull(l, "offload.why") ? "" : jstr(l, "offload.why"));
 	if (!jnull(l, "mss_clamp"))
 		say("mss-clamp", "IPv4 %lld, IPv6 %lld", (long long)jint(l, "mss_clamp.v4"),
 		    (long long)jint(l, "mss_clamp.v6"));
@@ -368,13 +385,16 @@ static void sa_row(struct table *t, json_t *s)
 	table_color(t, 4, strcmp(state, "refused") && strcmp(state, "ended") ? NULL : RED);
 }
 
-static void sa_for(json_t *s)
+static void sa_more(json_t *s)
 {
+	char nic[200];
 	json_t *sel;
 	size_t i;
 
 	json_array_foreach (jat(s, "for"), i, sel)
 		printf("%s %s %s for %s\n", jstr(s, "link"), jstr(s, "dir"), jstr(s, "spi"), json_string_value(sel));
+	if (sa_offload(s, nic, sizeof nic))
+		printf("%s %s %s offload %s\n", jstr(s, "link"), jstr(s, "dir"), jstr(s, "spi"), nic);
 }
 
 int cmd_sa_list(struct ctl *c, int argc, char **argv)
@@ -393,7 +413,7 @@ int cmd_sa_list(struct ctl *c, int argc, char **argv)
 			sa_row(t, s);
 		table_print(t, stdout, c->color);
 		json_array_foreach (jat(flat, "sas"), i, s)
-			sa_for(s);
+			sa_more(s);
 		json_array_foreach (jat(flat, "sas"), i, s)
 			if (!jnull(s, "refused"))
 				printf("%s %s refused: %s\n", jstr(s, "link"), jstr(s, "dir"),

@@ -36,6 +36,7 @@ enum encap { ENCAP_ESP = 0, ENCAP_UDP = 1 };
 enum liveness_mode { LIVE_PROBE = 0, LIVE_PING = 1, LIVE_OFF = 2 };
 enum input_mode { INPUT_AUTO = 0, INPUT_XDP, INPUT_SOCKET };
 enum link_backend { BACKEND_AFXDP = 0, BACKEND_XFRM, BACKEND_AUTO };
+enum offload_mode { OFFLOAD_OFF = 0, OFFLOAD_CRYPTO, OFFLOAD_PACKET, OFFLOAD_AUTO };
 
 /**
  * struct path_conf - one `path =` line:
@@ -125,6 +126,8 @@ struct link_conf {
 	struct prefixes ike_pool; /* what the peer is given addresses from */
 	enum input_mode input;
 	enum link_backend backend;
+	enum offload_mode offload; /* by a NIC, with the kernel as backend */
+	char offload_dev[IFNAMSIZ]; /* that one, "" = the one by which the path leaves */
 	uint32_t tfc;            /* pad shorter inner packets to this; 0 = off, TFC_MTU = to the device's MTU */
 	uint32_t cores;          /* workers that carry it, WORKER_MAX = as many as there are; 0 = one */
 	uint32_t cover;          /* dummies per second, at most COVER_MAX; 0 = off */
@@ -178,6 +181,8 @@ void conf_print_link(const struct link_conf *l, FILE *out);
 bool conf_equal(const struct conf *a, const struct conf *b);
 /** conf_link_name() - "ipsec1" or "ipsec:1" to "ipsec1" and 1. Return: 0 or -EINVAL */
 int conf_link_name(const char *s, char name[IFNAMSIZ], unsigned int *number);
+/** conf_offload_name() - "off", "crypto", "packet", "auto" */
+const char *conf_offload_name(enum offload_mode m);
 /** conf_link_key() - name of the i-th key of a [link] section. Return: NULL after the last */
 const char *conf_link_key(unsigned int i);
 

@@ -328,6 +328,12 @@ static void check_demand(struct check *k, const struct link_conf *l)
 		fault(k, l, "'ike-idle' ends what 'ike-start = yes' begins: make that on-demand, or no");
 }
 
+static void check_offload(struct check *k, const struct link_conf *l)
+{
+	if (l->offload != OFFLOAD_OFF && l->backend == BACKEND_AFXDP)
+		fault(k, l, "'offload' is asked of the kernel, and workers have this link: backend = xfrm or auto, or offload = off");
+}
+
 static void check_link(struct check *k, const struct link_conf *l, uint64_t mentioned)
 {
 	char file[SA_FILE_MAX];
@@ -343,6 +349,7 @@ static void check_link(struct check *k, const struct link_conf *l, uint64_t ment
 	check_ike(k, l);
 	check_vips(k, l);
 	check_demand(k, l);
+	check_offload(k, l);
 	check_p2p(k, l, &l->address);
 	check_p2p(k, l, &l->address6);
 	check_protect(k, l);

@@ -30,7 +30,7 @@ struct link_key {
 	void (*print)(const struct link_conf *l, FILE *out, bool all);
 };
 extern const struct link_key conf_link_keys[];
-enum { KEY_PEER = 0, KEY_PATH = 4, KEY_SA = 14, KEY_IKE = 15, N_LINK_KEYS = 38 /* bits of struct loader.mentioned */ };
+enum { KEY_PEER = 0, KEY_PATH = 4, KEY_SA = 14, KEY_IKE = 15, N_LINK_KEYS = 39 /* bits of struct loader.mentioned */ };
 
 /* conf_val.c: one word or phrase to a field; refusals are -EINVAL with the sentence in w */
 int conf_bad(struct why *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -14,6 +14,7 @@ enum { LIVE_MS = 500, LIVE_COUNT = 3, KEEPALIVE_MS = 20000 /* RFC 3948 4 */, MET
 
 static const char *const encap_names[] = {"esp", "udp", NULL};
 static const char *const backend_names[] = {"afxdp", "xfrm", "auto", NULL};
+static const char *const offload_names[] = {"off", "crypto", "packet", "auto", NULL}; /* enum offload_mode */
 static const char *const df_names[] = {"auto", "copy", "set", "clear", NULL};
 static const char *const ecn_names[] = {"copy", "off", NULL};
 static const char *const start_names[] = {"yes", "no", "on-demand", NULL}; /* enum ike_start */
@@ -615,6 +616,26 @@ static int set_backend(struct link_conf *l, char *v, struct why *w)
 	return MIN(i, 0);
 }
 
+/* "crypto", "auto eth1" */
+static int set_offload(struct link_conf *l, char *v, struct why *w)
+{
+	char *rest, *mode = strtok_r(v, " \t", &rest), *dev = mode ? conf_word(&rest) : NULL;
+	int i = conf_pick(mode ? mode : v, offload_names, w);
+
+	if (i < 0)
+		return i;
+	if (dev && (i == OFFLOAD_OFF || conf_word(&rest) || !conf_is_name(dev, IFNAMSIZ, "._:@+-")))
+		return conf_bad(w, "write off, or crypto, packet or auto, and behind these at most the name of an underlay device, as crypto eth1");
+	l->offload = (enum offload_mode)i;
+	snprintf(l->offload_dev, sizeof l->offload_dev, "%s", dev ? dev : "");
+	return 0;
+}
+
+const char *conf_offload_name(enum offload_mode m)
+{
+	return offload_names[m];
+}
+
 static int set_dscp(struct link_conf *l, char *v, struct why *w)
 {
 	uint64_t n = 0;
@@ -854,6 +875,12 @@ static void print_backend(const struct link_conf *l, FILE *out, bool all)
 		conf_put(out, "backend", "%s", backend_names[l->backend]);
 }
 
+static void print_offload(const struct link_conf *l, FILE *out, bool all)
+{
+	if (all || l->offload != OFFLOAD_OFF)
+		conf_put(out, "offload", "%s%s%s", offload_names[l->offload], l->offload_dev[0] ? " " : "", l->offload_dev);
+}
+
 static void print_link_local(const struct link_conf *l, FILE *out, bool all)
 {
 	if (all || l->no_link_local)
@@ -967,6 +994,7 @@ const struct link_key conf_link_keys[] = {
 	{"ike-pool", true, SPAN(ike_pool, ike_pool), pool_list, add_pool, print_pool},
 	{"input", false, SPAN(input, input), NULL, set_input, print_input},
 	{"backend", false, SPAN(backend, backend), NULL, set_backend, print_backend},
+	{"offload", false, SPAN(offload, offload_dev), NULL, set_offload, print_offload},
 	{"cores", false, SPAN(cores, cores), NULL, set_cores, print_cores},
 	{"tfc", false, SPAN(tfc, tfc), NULL, set_tfc, print_tfc},
 	{"cover", false, SPAN(cover, cover), NULL, set_cover, print_cover},
@@ -1074,7 +1102,7 @@ bool link_conf_equal(const struct link_conf *a, const struct link_conf *b)
 	       a->mtu == b->mtu && a->mss_clamp == b->mss_clamp && !strcmp(a->netns, b->netns) && a->liveness == b->liveness &&
 	       a->live_ms == b->live_ms && a->live_count == b->live_count && a->keepalive_ms == b->keepalive_ms &&
 	       !strcmp(a->sa_file, b->sa_file) && link_conf_ike_equal(a, b) && a->input == b->input &&
-	       a->backend == b->backend && a->cores == b->cores && a->tfc == b->tfc && a->cover == b->cover && a->down == b->down &&
+	       a->backend == b->backend && a->offload == b->offload && !strcmp(a->offload_dev, b->offload_dev) && a->cores == b->cores && a->tfc == b->tfc && a->cover == b->cover && a->down == b->down &&
 	       outer_equal(&a->outer, &b->outer);
 }
 

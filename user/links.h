@@ -100,6 +100,11 @@ struct sa {
 	struct wsa_in *win;     /* backend_afxdp.c's */
 	struct wsa_out *wout;
 	struct ksa *kernel;     /* backend_xfrm.c's */
+	struct sa_offload {     /* likewise: of its state, as the kernel says it */
+		int ifindex;        /* of the device that does its cryptography, 0 = none does */
+		char dev[IFNAMSIZ];
+		char why[160];      /* why not as it was asked for, "" = it is, or nobody asked */
+	} offload;
 	uint64_t created_ns;
 	uint64_t seq_limit, iv_limit; /* out: reserved durably up to here */
 	uint64_t iv_used;             /* out: no worker begins below it */
@@ -191,6 +196,11 @@ struct link {
 		struct prefixes inner;    /* as they stand in inner_src */
 		uint64_t belief_ns;       /* when it is asked next which MTU it believes in; path.c's */
 		struct { uint64_t old, dup, icv; } err; /* what its inbound states have refused: struct xerr */
+		struct offload_told {     /* out, in: of the offload, last */
+			bool known;
+			enum offload_mode asked;
+			int ifindex;
+		} offload[2];
 	} x;
 	uint32_t mtu;
 	bool transport;         /* what its SA file says; known before the SAs are there */

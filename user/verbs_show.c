@@ -190,6 +190,16 @@ static json_t *json_sels(const struct sa *s)
 	return a;
 }
 
+static json_t *json_sa_offload(const struct sa *s)
+{
+	json_t *o = json_object();
+
+	vj_str(o, "mode", conf_offload_name(s->offload.ifindex ? OFFLOAD_CRYPTO : OFFLOAD_OFF));
+	vj_str(o, "device", s->offload.dev);
+	vj_str(o, "why", s->offload.why);
+	return o;
+}
+
 static json_t *json_sa(const struct sa *s, uint64_t now)
 {
 	static const struct sa_ctr none;
@@ -219,6 +229,7 @@ static json_t *json_sa(const struct sa *s, uint64_t now)
 	vj_str(o, "refused", s->refused);
 	vj_put(o, "life", json_life(s, now));
 	vj_str(o, "source", s->owner ? "ike" : "file");
+	vj_put(o, "offload", json_sa_offload(s));
 	return o;
 }
 
@@ -380,6 +391,18 @@ static json_t *json_clamp(const struct link *l)
 	return o;
 }
 
+/* What was asked for; what came of it is its SAs'. */
+static json_t *json_offload(const struct link *l)
+{
+	bool nobody = l->conf.offload != OFFLOAD_OFF && !link_by_kernel(l);
+	json_t *o = json_object();
+
+	vj_str(o, "asked", conf_offload_name(l->conf.offload));
+	vj_str(o, "device", l->conf.offload_dev);
+	vj_str(o, "why", nobody ? "its SAs are not the kernel's: see backend_why" : NULL);
+	return o;
+}
+
 static json_t *json_addrs(const struct vips *v)
 {
 	json_t *a = json_array();
@@ -411,6 +434,7 @@ static void put_device(json_t *o, const struct link *l)
 	vj_str(o, "backend", backend_name(l->backend));
 	vj_str(o, "backend_configured", backend_name(l->conf.backend));
 	vj_str(o, "backend_why", l->backend_why[0] ? l->backend_why : NULL);
+	vj_put(o, "offload", json_offload(l));
 	vj_int(o, "worker", l->worker);
 	vj_int(o, "cores", l->w ? 1 + l->w->n_carriers : 1);
 	vj_bool(o, "cores_send", l->w && l->w->n_carriers && l->w->reach);

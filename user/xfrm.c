@@ -256,6 +256,14 @@ static void put_encap(struct nlmsghdr *h, const struct xstate *s)
 		mnl_attr_put_u32(h, XFRMA_MTIMER_THRESH, XFRM_MOVED_S);
 }
 
+static void put_offload(struct nlmsghdr *h, const struct xstate *s)
+{
+	struct xfrm_user_offload o = {.ifindex = s->offload, .flags = s->conf->dir == SA_IN ? XFRM_OFFLOAD_INBOUND : 0};
+
+	if (s->offload)
+		mnl_attr_put(h, XFRMA_OFFLOAD_DEV, sizeof o, &o);
+}
+
 static void put_no_limit(struct xfrm_lifetime_cfg *l)
 {
 	l->soft_byte_limit = l->hard_byte_limit = XFRM_INF;
@@ -296,6 +304,7 @@ static struct nlmsghdr *state_msg(void *buf, uint16_t type, const struct xstate 
 	mnl_attr_put_u32(h, XFRMA_IF_ID, s->if_id);
 	if (s->mark && s->conf->dir == SA_OUT)
 		mnl_attr_put_u32(h, XFRMA_SET_MARK, s->mark);
+	put_offload(h, s);
 	return h;
 }
 
@@ -311,6 +320,7 @@ struct nlmsghdr *xfrm_limit_msg(void *buf, const struct xstate *s)
 
 	sa_conf_wipe(&blank);
 	t.conf = &blank;
+	t.offload = 0; /* it would be asked for a state of its own, which the kernel makes for the length of this message */
 	return state_msg(buf, XFRM_MSG_UPDSA, &t);
 }
 
@@ -397,6 +407,24 @@ bool xfrm_err_read(const struct nlmsghdr *h, struct xerr *e)
 		return false;
 	memcpy(&i, mnl_nlmsg_get_payload(h), sizeof i);
 	*e = (struct xerr){i.stats.replay_window, i.stats.replay, i.stats.integrity_failed};
+	return true;
+}
+
+bool xfrm_offload_read(const struct nlmsghdr *h, int *ifindex)
+{
+	struct xfrm_user_offload o;
+	const struct nlattr *a;
+
+	if (h->nlmsg_type != XFRM_MSG_NEWSA || mnl_nlmsg_get_payload_len(h) < sizeof(struct xfrm_usersa_info))
+		return false;
+	*ifindex = 0;
+	mnl_attr_for_each(a, h, sizeof(struct xfrm_usersa_info))
+	{
+		if (mnl_attr_get_type(a) != XFRMA_OFFLOAD_DEV || mnl_attr_get_payload_len(a) < sizeof o)
+			continue;
+		memcpy(&o, mnl_attr_get_payload(a), sizeof o);
+		*ifindex = o.ifindex;
+	}
 	return true;
 }
 

@@ -36,6 +36,7 @@ struct xstate {
 	uint64_t hard_s;              /* nor so long after the state was made */
 	bool no_ecn, no_pmtu;         /* ecn = off; df = clear */
 	const struct sel *sel;        /* in: takes in nothing else; NULL = everything. xfrm_has_words() */
+	int offload;                  /* ifindex of the device that is asked to do the cryptography, 0 = none: xfrm_offload_read() */
 };
 
 /** struct xpolicy - what an xfrm device may send, or take in: all of one inner family */
@@ -107,6 +108,12 @@ bool xfrm_use_read(const struct nlmsghdr *h, enum sa_dir dir, struct xuse *u);
  */
 struct nlmsghdr *xfrm_err_msg(void *buf, const struct in6_addr *dst, uint32_t spi);
 bool xfrm_err_read(const struct nlmsghdr *h, struct xerr *e);
+/**
+ * xfrm_offload_read() - the same answer: which device does its cryptography?
+ * The kernel takes the wish for any device, and without a word does it itself where that one cannot.
+ * @ifindex: 0 = none. Return: is it one?
+ */
+bool xfrm_offload_read(const struct nlmsghdr *h, int *ifindex);
 /** xfrm_watch() - a socket that hears of states whose life is over, and of peers that moved, in the caller's namespace. Return: fd, or -errno */
 int xfrm_watch(void);
 /** xfrm_expire_read() - one message of it. Return: is it about an ESP state with an if_id? */

@@ -81,3 +81,29 @@ def test_a_running_link_keeps_what_it_has(lab):
     assert after["backend"] == after["backend_configured"] == "afxdp"
     assert "backend" not in t.da.ctl("show config", json_out=False).stdout
     need_ping(t.a, "10.9.0.2")
+
+
+def test_offload_is_the_kernels_to_ask_for(lab):
+    """Refused for a link of the workers, with the reason; where `auto` came to the workers, said; the configuration keeps the wish."""
+    t = lab.two_gateways(hosts=False)
+    before = t.da.link()
+    assert before["offload"] == {"asked": "off", "device": None, "why": None}
+    assert all(s["offload"] == {"mode": "off", "device": None, "why": None} for s in before["sas"])
+    p = t.da.ctl("link set ipsec1 offload crypto", check=False, json_out=False)
+    assert p.returncode and "backend = xfrm or auto" in p.stderr, p.stderr
+    p = t.da.ctl("link set ipsec1 offload", ["fast eth1"], check=False, json_out=False)
+    assert p.returncode and "none of: off, crypto, packet, auto" in p.stderr, p.stderr
+    assert t.da.link()["offload"] == before["offload"] and t.da.is_up()
+    t.da.ctl("link set ipsec1 backend auto offload", ["auto eth1"])
+    l = t.da.link()
+    assert (l["offload"]["asked"], l["offload"]["device"]) == ("auto", "eth1")
+    assert "offload = auto eth1" in " ".join(t.da.ctl("show config", json_out=False).stdout.split())
+    if kernel_can():
+        assert l["offload"]["why"] is None
+        return
+    assert "backend_why" in l["offload"]["why"] and "not the kernel's" in t.da.ctl("show ipsec1", json_out=False).stdout
+    p = t.da.ctl("link set ipsec1 backend afxdp", check=False, json_out=False)
+    assert p.returncode and "offload = off" in p.stderr, p.stderr
+    t.da.ctl("link set ipsec1 offload off backend afxdp")
+    assert t.da.link()["offload"] == before["offload"]
+    need_ping(t.a, "10.9.0.2")

@@ -156,7 +156,7 @@ static const char sketch[] =
 	"netns     = blue\n"
 	"liveness  = ping 1s x 5\n"
 	"sa        = file:/etc/ipsec/east.sa\n"
-	"keepalive = 1m\ninput = xdp\nbackend = auto\ncores = 4\ntfc = 900\ncover = 25/s\nmss-clamp = 1360\ndscp = 46\necn = off\nttl = 77\ndf = clear\nstate = down\n";
+	"keepalive = 1m\ninput = xdp\nbackend = auto\noffload = crypto eth1.7\ncores = 4\ntfc = 900\ncover = 25/s\nmss-clamp = 1360\ndscp = 46\necn = off\nttl = 77\ndf = clear\nstate = down\n";
 
 static void check_sketch_main(const struct conf *c)
 {
@@ -231,6 +231,8 @@ static void test_sketch(void **state)
 	assert_string_equal(l->ike, "");
 	assert_int_equal(l->input, INPUT_XDP);
 	assert_int_equal(l->backend, BACKEND_AUTO);
+	assert_int_equal(l->offload, OFFLOAD_CRYPTO);
+	assert_string_equal(l->offload_dev, "eth1.7");
 	assert_int_equal(l->cores, 4);
 	assert_int_equal(l->tfc, 900);
 	assert_int_equal(l->cover, 25);
@@ -255,6 +257,8 @@ static void test_spellings(void **state)
 		{"inner = any", ""},
 		{"mtu = auto", "mtu=auto ; default"},
 		{"cores = 1", ""},
+		{"offload = off", ""},
+		{"backend = auto\noffload = auto\t eth1", "backend = auto\noffload=auto eth1"},
 		{"tfc = off", ""},
 		{"cover = off", ""},
 		{"dscp = copy", ""},
@@ -319,6 +323,10 @@ static void test_refused_link_lines(void **state)
 		{"cores = 0", "cores: '0' is neither 'all' nor a number from 1 to 64"},
 		{"cores = 65", "cores: '65' is neither 'all' nor a number from 1 to 64"},
 		{"cores = both", "cores: 'both' is neither 'all' nor a number from 1 to 64"},
+		{"offload = hw", "offload: 'hw' is none of: off, crypto, packet, auto"},
+		{"offload = off eth1", "offload: write off, or crypto, packet or auto, and behind these at most the name of an underlay device, as crypto eth1"},
+		{"offload = crypto eth1 eth2", "offload: write off, or crypto, packet or auto, and behind these at most the name of an underlay device, as crypto eth1"},
+		{"offload = auto sixteen-letters!", "offload: write off, or crypto, packet or auto, and behind these at most the name of an underlay device, as crypto eth1"},
 		{"tfc = on", "tfc: 'on' is neither 'off' nor 'mtu' nor a length from 1 to 65535"},
 		{"tfc = 0", "tfc: '0' is neither 'off' nor 'mtu' nor a length from 1 to 65535"},
 		{"tfc = 65536", "tfc: '65536' is neither 'off' nor 'mtu' nor a length from 1 to 65535"},
@@ -519,6 +527,8 @@ static void test_refused_main_lines(void **state)
 		{MIN_LINK "ike = y\nike-start = on-demand",
 		 "f:1: link ipsec1: 'ike-start = on-demand' needs to know where the peer is: a path with an address or a name"},
 		{MIN_LINK "ike = y\nike-idle = 10m", "f:1: link ipsec1: 'ike-idle' ends what 'ike-start = yes' begins: make that on-demand, or no"},
+		{MIN_LINK "offload = auto",
+		 "f:1: link ipsec1: 'offload' is asked of the kernel, and workers have this link: backend = xfrm or auto, or offload = off"},
 		{MIN_LINK "ike = y\nike-idle = 0s", "f:5: ike-idle: '0s' is neither 'off' nor a time from 1s to 10080m, as 10m"},
 		{MIN_LINK "ike-vips = 10.0.0.0/8", "f:4: ike-vips: write at most 8 addresses: 0.0.0.0 and :: for whichever the peer gives"},
 		{MIN_LINK "ike-vips = ::", "f:1: link ipsec1: virtual addresses are IKE's to give: name the connection, as ike = east"},
@@ -1024,6 +1034,9 @@ static void rnd_link(struct link_conf *l, unsigned int i)
 		rnd_ike(l, i);
 	l->input = rnd(3);
 	l->backend = rnd(3);
+	l->offload = l->backend == BACKEND_AFXDP ? OFFLOAD_OFF : rnd(4);
+	if (l->offload != OFFLOAD_OFF && rnd(2))
+		sprintf(l->offload_dev, "eth%u", rnd(100));
 	l->outer.dscp_fixed = rnd(2);
 	l->outer.dscp = l->outer.dscp_fixed ? rnd(64) : 0;
 	l->outer.ecn_off = rnd(2);
@@ -1149,6 +1162,7 @@ static void test_keys(void **state)
 		{"ike-pool", "10.9.0.0/24"},
 		{"input", "xdp"},
 		{"backend", "xfrm"},
+		{"offload", "auto eth1"},
 		{"cores", "all"},
 		{"tfc", "mtu"},
 		{"cover", "7/s"},
@@ -1213,7 +1227,7 @@ static void test_set(void **state)
 	assert_string_equal(err, "unknown key 'frobnicate'; a link has: peer address address6 link-local path "
 				 "inner protect route "
 				 "metric mtu mss-clamp netns liveness keepalive sa ike ike-id ike-peer-id ike-psk "
-				 "ike-cert ike-key ike-ca ike-esp ike-rekey ike-start ike-idle ike-vips ike-pool input backend cores tfc cover dscp ecn ttl df state");
+				 "ike-cert ike-key ike-ca ike-esp ike-rekey ike-start ike-idle ike-vips ike-pool input backend offload cores tfc cover dscp ecn ttl df state");
 	assert_int_equal(link_conf_set(&l, "mtu", "", err, sizeof err), -EINVAL);
 	assert_int_equal(link_conf_set(&l, "mtu", "1\x1b[2J", err, sizeof err), -EINVAL);
 	assert_null(strchr(err, 0x1b));

@@ -49,7 +49,7 @@ def test_the_cut_goes_through_everything():
         {(c.cell["mode"], c.cell["encap"], c.cell["outer"], c.cell["inner"]) for c in cases("matrix")}
 
 
-@pytest.mark.parametrize("suite", ["smoke", "matrix", "window", "edges", "fragments", "natt", "self", "net", "xfrm", "xpaths", "layer2"])
+@pytest.mark.parametrize("suite", ["smoke", "matrix", "window", "edges", "fragments", "natt", "self", "net", "xfrm", "xpaths", "offload", "layer2"])
 def test_names_are_unique(suite):
     for quick in (True, False):
         names = [c.name for c in cases(suite, quick)]

@@ -121,7 +121,7 @@ static void show_has_every_field(void **state)
 	l = at(r, "links", 0);
 	assert_keys(l, "name altname peer state reason reason_text admin carrier since since_age_s "
 		       "flaps address far address6 "
-		       "far6 virtual metric mtu mss_clamp netns backend backend_configured backend_why worker cores cores_send ifindex ike ike_told ike_refused liveness keepalive cover path n_paths wire_mtu rx tx "
+		       "far6 virtual metric mtu mss_clamp netns backend backend_configured backend_why offload worker cores cores_send ifindex ike ike_told ike_refused liveness keepalive cover path n_paths wire_mtu rx tx "
 		       "lost drops_in_total "
 		       "drops_out_total sas");
 	assert_str(l, "name", "ipsec1");
@@ -144,7 +144,11 @@ static void show_has_every_field(void **state)
 	s = at(l, "sas", 0);
 	assert_keys(s, "dir spi alg mode esn window fingerprint seq packets bytes replay_drops "
 		       "icv_drops last_used_age_s age_s for "
-		       "live in_use refused life source");
+		       "live in_use refused life source offload");
+	assert_keys(json_object_get(s, "offload"), "mode device why");
+	assert_str(json_object_get(s, "offload"), "mode", "off");
+	assert_keys(json_object_get(l, "offload"), "asked device why");
+	assert_str(json_object_get(l, "offload"), "asked", "off");
 	assert_str(s, "spi", "0xc2690000");
 	assert_str(s, "fingerprint", "0123456789abcdef");
 	l = at(r, "links", 1);

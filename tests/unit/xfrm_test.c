@@ -264,6 +264,48 @@ static void test_limits_without_key(void **st)
 	assert_int_equal(c.key[0], 1); /* the caller's stays */
 }
 
+static size_t attr_bytes(const struct nlmsghdr *h, uint16_t type, uint8_t *to, size_t len)
+{
+	const struct nlattr *a;
+
+	mnl_attr_for_each(a, h, sizeof(struct xfrm_usersa_info))
+	{
+		size_t n = mnl_attr_get_payload_len(a);
+
+		if (mnl_attr_get_type(a) != type)
+			continue;
+		memcpy(to, mnl_attr_get_payload(a), MIN(n, len));
+		return n;
+	}
+	return 0;
+}
+
+/* As linux/xfrm.h has it: an int and flags, of which 2 says inbound. Asked of a state that is made, not of one that stands. */
+static void test_offload(void **st)
+{
+	static const uint8_t out[] = {7, 1, 0, 0, 0}, in[] = {7, 1, 0, 0, 2};
+	_Alignas(8) char buf[XFRM_MSG_LEN];
+	uint8_t got[16] = {0};
+	int ifindex = -1;
+
+	for (enum sa_dir dir = SA_OUT; dir <= SA_IN; dir++) {
+		struct sa_conf c = conf(AEAD_AES_GCM_128, dir);
+		struct xstate s = state(&c, "198.51.100.1", "198.51.100.2");
+		struct nlmsghdr *h = xfrm_state_msg(buf, &s);
+
+		assert_int_equal(attr_bytes(h, XFRMA_OFFLOAD_DEV, got, sizeof got), 0);
+		assert_true(xfrm_offload_read(h, &ifindex) && !ifindex); /* the answer is made like the request */
+		s.offload = 0x107;
+		h = xfrm_state_msg(buf, &s);
+		assert_int_equal(attr_bytes(h, XFRMA_OFFLOAD_DEV, got, sizeof got), sizeof(struct xfrm_user_offload));
+		assert_memory_equal(got, dir == SA_OUT ? out : in, sizeof out);
+		assert_true(xfrm_offload_read(h, &ifindex) && ifindex == 0x107);
+		h->nlmsg_type = XFRM_MSG_NEWAE;
+		assert_false(xfrm_offload_read(h, &ifindex));
+		assert_int_equal(attr_bytes(xfrm_limit_msg(buf, &s), XFRMA_OFFLOAD_DEV, got, sizeof got), 0);
+	}
+}
+
 static void test_use(void **st)
 {
 	struct xfrm_replay_state_esn r = {.bmp_len = 1, .oseq = 9, .oseq_hi = 1, .seq = 7, .seq_hi = 2};
@@ -429,7 +471,7 @@ int main(void)
 		cmocka_unit_test(test_states),	cmocka_unit_test(test_policies),
 		cmocka_unit_test(test_hosts), cmocka_unit_test(test_selectors),
 		cmocka_unit_test(test_delete),
-		cmocka_unit_test(test_numbers), cmocka_unit_test(test_limits_without_key),
+		cmocka_unit_test(test_numbers), cmocka_unit_test(test_limits_without_key), cmocka_unit_test(test_offload),
 		cmocka_unit_test(test_use),	cmocka_unit_test(test_use_source), cmocka_unit_test(test_raise),
 		cmocka_unit_test(test_errors_and_expiry), cmocka_unit_test(test_new_port),
 		cmocka_unit_test(test_mapping), cmocka_unit_test(test_if_ids),
