@@ -10,12 +10,12 @@ vm-smoke: all $(BPF_TEST_BIN) ## first packets each way against XFRM on Linux 6.
 
 # both guests at once; the quick cut leaves the committed tables alone
 ifeq ($(filter-out 0,$(QUICK)),)
-VM_ARGS := --minutes 60 --jobs 2 --doc docs/interop.md
+VM_ARGS := --minutes 90 --jobs 2 --doc docs/interop.md
 else
-VM_ARGS := --minutes 15 --jobs 2
+VM_ARGS := --minutes 25 --jobs 2
 endif
 
-test-vm: all $(UNIT_BIN) $(BPF_TEST_BIN) $(NET_TOOLS) ## XFRM matrix and espwire on Linux 6.1 and 6.12: at most 60 minutes, QUICK=1 15
+test-vm: all $(UNIT_BIN) $(BPF_TEST_BIN) $(NET_TOOLS) ## XFRM matrix and espwire on Linux 6.1 and 6.12: at most 90 minutes, QUICK=1 25
 	@$(VM_RUN) --xml vm-full $(VM_ARGS) $(VM_SUITES)
 
 # hours: a guest for each kernel and mode. In pieces: BACKEND_ARGS="-k test_pmtu,test_link"; the table has the last verdict of each case
