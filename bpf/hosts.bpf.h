@@ -107,6 +107,43 @@ static __always_inline void requote(struct __sk_buff *skb, __u32 icmp, bool is6,
 		bpf_l4_csum_replace(skb, icmp + ICMP_CHECKSUM_OFF, 0, diff, 0);
 }
 
+static __always_inline __u16 fold(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (sum & 0xffff) + (sum >> 16);
+}
+
+/* Of the pseudo-header: what stands in place of a sum that a device is to finish. */
+static __always_inline __u16 pseudo_sum(const struct ends *e, const struct ip_hdr *ip, __u8 proto, __u32 len)
+{
+	__be32 a[8];
+	__u32 n = lay(a, ip->is6, e);
+
+	return fold((__u64)bpf_csum_diff(0, 0, a, n, 0) + bpf_htons(proto) + bpf_htonl(len));
+}
+
+/*
+ * The sum at `at` follows. Is it finished? That the skb's is not says nothing: it may be that of a packet in a tunnel in
+ * this one (VXLAN), and then this one is. RFC 1624 3
+ */
+static __always_inline void follow_sum(struct __sk_buff *skb, __u32 at, __u16 pseudo, __s64 diff, bool udp)
+{
+	__u16 sum;
+
+	if (bpf_skb_load_bytes(skb, at, &sum, sizeof(sum)) || (udp && !sum))
+		return;
+	if (sum == pseudo) {
+		bpf_l4_csum_replace(skb, at, 0, diff, BPF_F_PSEUDO_HDR | (udp ? BPF_F_MARK_MANGLED_0 : 0));
+		return;
+	}
+	sum = ~fold((__u64)(__u16)~sum + (__u32)diff);
+	if (udp && !sum)
+		sum = 0xffff;
+	bpf_skb_store_bytes(skb, at, &sum, sizeof(sum), 0);
+}
+
 /*
  * transport_readdress() for frames: sums follow by what has changed, so a wrong one stays wrong and one that is left
  * to a device stays that (RFC 1624). Return: false = it is not from was.src to was.dst
@@ -114,17 +151,15 @@ static __always_inline void requote(struct __sk_buff *skb, __u32 icmp, bool is6,
 static __always_inline bool readdress(struct __sk_buff *skb, const struct ip_hdr *ip, const struct ends *was, const struct ends *is)
 {
 	struct ip_hdr h = *ip;
-	__u32 l4 = skip_options(skb, &h);
+	__u32 l4 = skip_options(skb, &h), at;
 	__s64 diff = 0;
 
 	if (!readdress_at(skb, ip->off, ip->is6, was, is, &diff))
 		return false;
-	if (h.proto == IPPROTO_TCP)
-		bpf_l4_csum_replace(skb, l4 + TCP_SUM_OFF, 0, diff, BPF_F_PSEUDO_HDR);
-	else if (h.proto == IPPROTO_UDP)
-		bpf_l4_csum_replace(skb, l4 + UDP_SUM_OFF, 0, diff, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0);
-	else if (ip->is6 && h.proto == NEXTHDR_ICMP)
-		bpf_l4_csum_replace(skb, l4 + ICMP_CHECKSUM_OFF, 0, diff, BPF_F_PSEUDO_HDR);
+	at = h.proto == IPPROTO_TCP ? TCP_SUM_OFF : h.proto == IPPROTO_UDP ? UDP_SUM_OFF :
+	     ip->is6 && h.proto == NEXTHDR_ICMP ? ICMP_CHECKSUM_OFF : 0;
+	if (at)
+		follow_sum(skb, l4 + at, pseudo_sum(was, ip, h.proto, ip->len - (l4 - ip->off)), diff, h.proto == IPPROTO_UDP);
 	if (h.proto == (ip->is6 ? NEXTHDR_ICMP : IPPROTO_ICMP))
 		requote(skb, l4, ip->is6, was, is);
 	return true;

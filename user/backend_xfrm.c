@@ -168,7 +168,7 @@ static int book_in_worker(struct worker *w, void *arg)
 	const struct booking *b = arg;
 	struct wlink_ctr *c = b->link->w->ctr;
 	uint64_t out = c->in_pkts + c->in_probes + b->bpf.opened_segs + b->bpf.drops[DROP_INNER_SRC] + b->bpf.drops[DROP_INNER_ICMP] +
-		       b->bpf.drops[DROP_LINK_DOWN];
+		       b->bpf.drops[DROP_LINK_DOWN] + b->bpf.drops[DROP_BAD_NEXT_HEADER];
 
 	(void)w;
 	for (unsigned int i = 1; i < DROP_MAX; i++)

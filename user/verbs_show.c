@@ -67,7 +67,7 @@ struct books {
 /* Of what the kernel has opened: it was handed in. */
 static bool drop_is_opened(enum drop r)
 {
-	return r == DROP_INNER_SRC || r == DROP_INNER_ICMP || r == DROP_LINK_DOWN;
+	return r == DROP_INNER_SRC || r == DROP_INNER_ICMP || r == DROP_LINK_DOWN || r == DROP_BAD_NEXT_HEADER;
 }
 
 /* Which way a packet was going when a BPF program dropped it on a link's account. */

@@ -30,7 +30,7 @@ CUT = {
     "test_liveness": ["test_wire_cut", "test_far_device_shut[down]", "test_link_del_leaves_the_others_floor", "test_guardian_killed_is_replaced"],
     "test_drops": ["test_ttl_0"],
     "test_transport": ["test_two_hosts[o4-esp-xdp]", "test_two_hosts[o6-udp-socket]", "test_header_fields_survive", "test_what_is_not_carried[options]",
-                       "test_what_is_not_carried[fragment-6]", "test_destination_options_go_inside",
+                       "test_what_is_not_carried[fragment-6]", "test_destination_options_go_inside", "test_dummies_and_bad_next_headers",
                        "test_scapy_is_the_other_host[aes-gcm-128-True-4-esp]", "test_scapy_is_the_other_host[aes-gcm-256-False-6-esp]",
                        "test_scapy_is_the_other_host[chacha20-poly1305-True-4-udp]"],
     "test_seed_transport": ["test_5_a_host_that_does_not_rewrite[4]", "test_5_a_host_that_does_not_rewrite[6]", "test_5_ike_by_the_real_interface",
