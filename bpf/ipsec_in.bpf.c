@@ -511,19 +511,37 @@ static __always_inline int to_worker(struct __sk_buff *skb, const struct link_en
 	return bpf_redirect(w->tap_ifindex, 0);
 }
 
-/*
- * Does the IP packet begin at off? ESP leaves no padding behind it. The kernel keeps room for the Ethernet header that
- * the envelope came with, and shows it, or not: that depends on the way the envelope took.
- */
-static __always_inline bool begins_at(struct __sk_buff *skb, __u32 off, __be16 proto)
+/* Where an IP packet would end that begins at off. 0: none does. */
+static __always_inline __u32 end_from(struct __sk_buff *skb, __u32 off, __be16 proto)
 {
 	__u8 h[6];
 
 	if (bpf_skb_load_bytes(skb, off, h, sizeof(h)))
-		return false;
+		return 0;
 	if (proto == bpf_htons(ETH_P_IP))
-		return h[0] >> 4 == 4 && off + (__u32)(h[2] << 8 | h[3]) == skb->len;
-	return h[0] >> 4 == 6 && off + sizeof(struct ipv6hdr) + (__u32)(h[4] << 8 | h[5]) == skb->len;
+		return h[0] >> 4 == 4 ? off + (__u32)(h[2] << 8 | h[3]) : 0;
+	return h[0] >> 4 == 6 ? off + sizeof(struct ipv6hdr) + (__u32)(h[4] << 8 | h[5]) : 0;
+}
+
+/*
+ * Is there an Ethernet header before the IP packet? The kernel keeps room for that which the envelope came with, and
+ * shows it, or not: that depends on the way the envelope took. The packet ends with the buffer, or there is padding
+ * behind it (RFC 4303 2.7): then the header says what it is.
+ */
+static __always_inline bool has_mac(struct __sk_buff *skb, __be16 proto)
+{
+	__u32 with = end_from(skb, ETH_HLEN, proto), without = end_from(skb, 0, proto);
+	__be16 type;
+
+	if (with == skb->len || without == skb->len)
+		return with == skb->len;
+	return with && with < skb->len && !bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_proto), &type, sizeof(type)) &&
+	       type == proto;
+}
+
+static __always_inline enum drop cut_padding(struct __sk_buff *skb, __u32 end)
+{
+	return skb->len > end && bpf_skb_change_tail(skb, end, 0) ? DROP_SHORT : DROP_NONE;
 }
 
 /* What decides whether an authentic packet goes on. The frame it gets is for ipsecN. */
@@ -533,7 +551,7 @@ static __always_inline enum drop admit(struct __sk_buff *skb, const struct link_
 	enum drop why;
 	struct ends e;
 
-	if (!begins_at(skb, ETH_HLEN, proto) && bpf_skb_change_head(skb, ETH_HLEN, 0))
+	if (!has_mac(skb, proto) && bpf_skb_change_head(skb, ETH_HLEN, 0))
 		return DROP_SHORT;
 	if (bpf_skb_store_bytes(skb, 0, deliver_macs, sizeof(deliver_macs), 0) ||
 	    bpf_skb_store_bytes(skb, offsetof(struct ethhdr, h_proto), &proto, sizeof(proto), 0) ||
@@ -550,7 +568,7 @@ static __always_inline enum drop admit(struct __sk_buff *skb, const struct link_
 		return DROP_SHORT;
 	if (!source_ok(l, id, &e.src))
 		return DROP_INNER_SRC;
-	return quote_ok(skb, l, id, ip) ? DROP_NONE : DROP_INNER_ICMP;
+	return quote_ok(skb, l, id, ip) ? cut_padding(skb, ETH_HLEN + ip->len) : DROP_INNER_ICMP;
 }
 
 /* From a link's xfrm device. */
@@ -567,6 +585,8 @@ static __always_inline int opened_in(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	}
 	why = admit(skb, l, *id, &ip);
+	if (why == DROP_INNER_VERSION || why == DROP_SHORT) /* the way out has these, too: ipsecd misses it in its state's count */
+		return TC_ACT_SHOT;
 	if (why) {
 		count_drop_link(c, why, n);
 		return TC_ACT_SHOT;

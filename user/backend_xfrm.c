@@ -163,18 +163,25 @@ struct booking {
 	struct link_ctr bpf;
 };
 
+/* What came in and neither went on nor died for a reason; packets that are under way, for a start. */
+static uint64_t missing(const struct booking *b)
+{
+	const struct wlink_ctr *c = b->link->w->ctr;
+	uint64_t in = c->in_xsk_pkts + c->in_sock_pkts + c->in_kernel_pkts;
+	uint64_t out = c->in_pkts + c->in_probes + b->bpf.opened_segs + b->bpf.drops[DROP_INNER_SRC] + b->bpf.drops[DROP_INNER_ICMP] +
+		       b->bpf.drops[DROP_LINK_DOWN] + b->bpf.drops[DROP_BAD_NEXT_HEADER] + b->link->x.lost.sel + b->link->x.lost.bad;
+
+	for (unsigned int i = 1; i < DROP_MAX; i++)
+		out += i == DROP_DUMMY ? 0 : c->drops_in[i];
+	return in > out ? in - out : 0;
+}
+
 static int book_in_worker(struct worker *w, void *arg)
 {
 	const struct booking *b = arg;
-	struct wlink_ctr *c = b->link->w->ctr;
-	uint64_t out = c->in_pkts + c->in_probes + b->bpf.opened_segs + b->bpf.drops[DROP_INNER_SRC] + b->bpf.drops[DROP_INNER_ICMP] +
-		       b->bpf.drops[DROP_LINK_DOWN] + b->bpf.drops[DROP_BAD_NEXT_HEADER];
 
 	(void)w;
-	for (unsigned int i = 1; i < DROP_MAX; i++)
-		out += i == DROP_DUMMY ? 0 : c->drops_in[i];
-	if (c->in_xsk_pkts + c->in_sock_pkts + c->in_kernel_pkts > out)
-		c->drops_in[DROP_WORKER_GONE] += c->in_xsk_pkts + c->in_sock_pkts + c->in_kernel_pkts - out;
+	b->link->w->ctr->drops_in[DROP_WORKER_GONE] += missing(b);
 	return 0;
 }
 
@@ -1338,6 +1345,23 @@ static void follow_devices(struct daemon *d)
 	}
 }
 
+/*
+ * A state counts a packet, and only then its selector and the packet inside are looked at, by the kernel and by `opened`:
+ * what is missing at two looks in a row was refused there.
+ */
+static void look_lost(struct daemon *d, struct link *l)
+{
+	struct booking b = {.link = l};
+	uint64_t now, lost;
+
+	if (!l->x.ifindex || !l->w || !l->w->ctr || load_link_ctr(d->load, l->id, &b.bpf))
+		return;
+	now = missing(&b);
+	lost = MIN(now, l->x.missing);
+	*(l->sets && l->sets->n_sel ? &l->x.lost.sel : &l->x.lost.bad) += lost;
+	l->x.missing = now - lost;
+}
+
 void backend_xfrm_tick(struct daemon *d, uint64_t now)
 {
 	char buf[2048];
@@ -1353,6 +1377,9 @@ void backend_xfrm_tick(struct daemon *d, uint64_t now)
 		return;
 	d->x_stat_ns = now + STAT_NS;
 	follow_devices(d);
+	for (unsigned int i = 0; i < d->max_links; i++)
+		if (d->links[i])
+			look_lost(d, d->links[i]);
 	n = pread(d->x_stat, buf, sizeof buf, 0);
 	for (ssize_t i = 0; i < n; i++) /* has any counter moved? */
 		sum = sum * 31 + (unsigned char)buf[i];

@@ -201,6 +201,8 @@ struct link {
 			enum offload_mode asked;
 			int ifindex;
 		} offload[2];
+		struct { uint64_t sel, bad; } lost; /* what they counted and was refused behind that: by its selector, for what it is */
+		uint64_t missing;         /* of what they counted, at the last look: not come out */
 	} x;
 	uint32_t mtu;
 	bool transport;         /* what its SA file says; known before the SAs are there */

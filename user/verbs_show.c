@@ -100,6 +100,8 @@ static void add_kernel(struct books *k, const struct link *l)
 	k->w.drops_in[DROP_REPLAY_OLD] += l->x.err.old;
 	k->w.drops_in[DROP_REPLAY_DUP] += l->x.err.dup;
 	k->w.drops_in[DROP_ICV_FAIL] += l->x.err.icv;
+	k->w.drops_in[DROP_SELECTOR] += l->x.lost.sel;
+	k->w.drops_in[DROP_INNER_VERSION] += l->x.lost.bad;
 }
 
 /* The receiving side first: then a packet under way shows as in_funnel, never as one too many. */
