@@ -101,6 +101,11 @@ long bpf_skb_change_type(struct __sk_buff *skb, __u32 type)
 	return -1;
 }
 
+long bpf_skb_change_tail(struct __sk_buff *skb, __u32 len, __u64 flags)
+{
+	return -1;
+}
+
 long bpf_skb_pull_data(struct __sk_buff *skb, __u32 len)
 {
 	return -1;

@@ -27,6 +27,7 @@ __s64 bpf_csum_diff(__be32 *from, __u32 from_len, __be32 *to, __u32 to_len, __u3
 long bpf_csum_level(struct __sk_buff *skb, __u64 level);
 long bpf_loop(__u32 n, void *fn, void *ctx, __u64 flags);
 long bpf_skb_change_head(struct __sk_buff *skb, __u32 len, __u64 flags);
+long bpf_skb_change_tail(struct __sk_buff *skb, __u32 len, __u64 flags);
 long bpf_redirect(__u32 ifindex, __u64 flags);
 long bpf_redirect_peer(__u32 ifindex, __u64 flags);
 __u64 bpf_ktime_get_boot_ns(void);
