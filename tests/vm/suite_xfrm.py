@@ -349,13 +349,16 @@ def moves(get, count, told):
         p = get()
         p.need(4)
         ends, first = (p.db, p.da), {d: d.link()["backend"] for d in (p.da, p.db)}
+        spis = {d: sorted(s["spi"] for s in d.link()["sas"]) for d in ends}
+        p.liveness("off")  # echoes would come between the two ends' answers
+        gaps, books, missing = p.settled(), [lost_and_told(d) for d in ends], p.missing()
+        p.liveness(LIVE)
+        for d in ends:
+            d.wait_up(timeout=20)
         watch = [Monitor(d) for d in ends]
         for m in watch:
             wait_until(lambda: m.saw(event="monitor-start"), 10, "the monitor")
         flaps = [d.link()["flaps"] for d in ends]
-        spis = {d: sorted(s["spi"] for s in d.link()["sas"]) for d in ends}
-        gaps, books = p.settled(), [lost_and_told(d) for d in ends]
-        missing = p.missing()
         flows = Flows(p.lab, p.h1, "10.1.0.2", p.h2, "10.2.0.2", PPS)
         seq, took = {d: p.sas(d)["out"]["seq"] for d in ends}, []
         for i in range(count):
@@ -370,14 +373,15 @@ def moves(get, count, told):
             assert now >= seq[d] + (1 << 16), f"{i}: {seq[d]} then {now}"
             seq[d] = now
         lost = flows.stop()
+        assert [d.link()["flaps"] for d in ends] == flaps
+        assert not [e for m in watch for e in m.all(event="link-state")], "the monitor saw it go down"
+        p.liveness("off")
         # what did enter the tunnel: a guest that stalls has its carriers lowered, and loses packets before that
         inside = [y - x for x, y in zip(missing, p.missing())]
         apart = [now - was for was, now in zip(gaps, p.settled())]
         found = [lost_and_told(d) - was for d, was in zip(ends, books)]
         case.note(f"{count} moves, both ends in turn, {PPS}/s each way, to B and to A: lost in the tunnel {inside}, in all {lost}; sent and not "
                   f"taken {apart}, in the books {found}; ipsecctl took at most {max(took):.2f} s")
-        assert [d.link()["flaps"] for d in ends] == flaps
-        assert not [e for m in watch for e in m.all(event="link-state")], "the monitor saw it go down"
         # between the two receivers lie some netlink requests, which take an emulated machine 10 to 50 ms
         most = count // 2 * PPS // 10
         assert max(inside) <= most and max(apart) <= most, f"{inside} {apart} {p.trouble()}"
@@ -386,6 +390,7 @@ def moves(get, count, told):
         for d in ends:
             if d.link()["backend"] != first[d]:
                 set_backend(d, first[d])
+        p.liveness(LIVE)
         for v in (4, 6):
             p.need(v)
             p.need(v, back=True)
