@@ -643,10 +643,10 @@ static void test_answers_go_back_the_same_way(void **state)
 	assert_int_equal(r.l.paths[2].live.nonce, 0);
 }
 
-/* An echo reply to the link's own question. */
+/* An echo reply to the link's own question, which bears when it was asked. */
 static uint32_t echo_reply(bool v4, uint16_t id, uint16_t n, uint8_t *ip)
 {
-	uint32_t hdr = v4 ? 20 : 40;
+	uint32_t hdr = v4 ? 20 : 40, asked = (uint32_t)r.w.now - 1000;
 
 	memset(ip, 0, hdr + 16);
 	if (v4) {
@@ -661,6 +661,7 @@ static uint32_t echo_reply(bool v4, uint16_t id, uint16_t n, uint8_t *ip)
 	ip[hdr] = v4 ? ICMP_ECHOREPLY : ICMP6_ECHO_REPLY;
 	pg16(ip + hdr + 4, id);
 	pg16(ip + hdr + 6, n);
+	memcpy(ip + hdr + 12, &asked, 4);
 	return hdr + 16;
 }
 
@@ -675,7 +676,7 @@ static void test_ping_replies(void **state)
 		uint8_t next = v4 ? NEXT_IP4 : NEXT_IP6;
 
 		r.l.live.roundtrip_ns = 0;
-		r.l.paths[0].live.ping_sent_ns = r.w.now - 1000;
+		r.l.paths[0].live.ping_sent_ns = r.w.now - 10; /* asked again since */
 		arrive(esp, seal_body(ip, echo_reply(v4, id, 8, ip), next, esp)); /* an old one: ours, but no news */
 		assert_int_equal(r.l.live.roundtrip_ns, 0);
 		arrive(esp, seal_body(ip, echo_reply(v4, id, 9, ip), next, esp));
