@@ -3,6 +3,7 @@
 
 A run of hours may be had in pieces (-k): of every case the last verdict counts, kept in build/test/tally.json.
 """
+import fcntl
 import json
 import os
 import re
@@ -26,6 +27,17 @@ def load(path):
         return {}
     with open(path) as f:
         return json.load(f)
+
+
+def note(path, lanes):
+    """Runs may go on side by side. Return: what is known now, or None: these were other suites."""
+    with open(f"{path}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        state = load(path)
+        if not merge(state, lanes):
+            return None
+        keep(path, state)
+    return state
 
 
 def merge(state, lanes):

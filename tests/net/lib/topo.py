@@ -15,6 +15,7 @@ import struct
 import subprocess
 import threading
 
+from lib import carried
 from lib.impair import Impair
 from lib.util import sh, wait_until
 
@@ -283,8 +284,10 @@ class Net:
 
     def underlay(self, ns, dev):
         """Where envelopes are read. Before Linux 6.2 PACKET_VNET_HDR has no name for a UDP super-packet: reading one
-        is EINVAL, and it is gone. There the stack has to segment before anybody looks; wires inside keep theirs."""
-        if KERNEL < (6, 2):
+        is EINVAL, and it is gone. There the stack has to segment before anybody looks; wires inside keep theirs.
+        So it has where the kernel opens envelopes: it cuts a super-packet and decrypts the pieces where they lie, under
+        the eyes of a tap that has not read it yet."""
+        if KERNEL < (6, 2) or carried.MODE:
             ns.run(["ethtool", "-K", dev, "tx-udp-segmentation", "off"])
         for cb in self.on_underlay:
             cb(ns, dev)
