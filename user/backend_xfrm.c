@@ -25,6 +25,7 @@
 #include <unistd.h>
 #include "backend.h"
 #include "encap.h"
+#include "feature.h"
 #include "load.h"
 #include "log.h"
 #include "ns.h"
@@ -819,6 +820,55 @@ static int place(struct daemon *d, struct sa *sa)
 	return sa->dir == SA_IN ? enter(d, sa) : 0;
 }
 
+/* ---- super-packets ---- */
+
+static void x_name(const struct link *l, char name[IFNAMSIZ])
+{
+	snprintf(name, IFNAMSIZ, "x%u", l->conf.number);
+}
+
+/*
+ * Would it take a super-packet for one packet? Where the kernel's offload of bare ESP is loaded, every state's crypto comes after its
+ * counts: one for many numbers. The module stays while a state is there; where esp4 is built in, nobody can see whether that is, too.
+ */
+static bool takes_whole(const struct sa *sa)
+{
+	const struct ksa *k = sa->kernel;
+	bool is4;
+
+	if (sa->dir != SA_OUT || !k || !set(&k->dst) || k->dport)
+		return false;
+	is4 = addr_is4(&k->dst);
+	return !access(is4 ? "/sys/module/esp4_offload" : "/sys/module/esp6_offload", F_OK) ||
+	       access(is4 ? "/sys/module/esp4" : "/sys/module/esp6", F_OK);
+}
+
+static int cut(void *arg)
+{
+	static const char *const trains[] = {"tx-tcp-segmentation", "tx-tcp-ecn-segmentation", "tx-tcp-mangleid-segmentation",
+					     "tx-tcp6-segmentation", "tx-udp-segmentation", "tx-sctp-segmentation", "tx-gso-list", NULL};
+	char name[IFNAMSIZ];
+
+	x_name(arg, name);
+	return feature_set(name, trains, false);
+}
+
+/* What a state may send while nobody looks is limited by its count (I2), and by it the books go: there the stack cuts before. */
+static void cut_first(struct daemon *d, struct link *l)
+{
+	int err;
+
+	for (const struct sa *sa = l->sas; sa && !l->x.cuts && l->x.ifindex; sa = sa->next) {
+		if (!takes_whole(sa))
+			continue;
+		l->x.cuts = true;
+		err = ns_call(d->backend_fd, cut, l);
+		if (err)
+			log_warnx("%s: its kernel device keeps super-packets whole (%s): its counters and limits may fall short",
+				  l->conf.name, strerror(-err));
+	}
+}
+
 /* ---- policies ---- */
 
 typedef struct nlmsghdr *(*policy_msg_fn)(void *buf, const struct xpolicy *p);
@@ -1002,6 +1052,7 @@ static int install(struct daemon *d, struct sa *sa, const struct sa_spec *s, con
 	if (sa->dir == SA_OUT && sa->adopted)
 		know_left(sa);
 	err = place(d, sa);
+	cut_first(d, sa->link);
 	return !err && sa->dir == SA_IN && !set(&k->dst) ? enter(d, sa) : err;
 }
 
@@ -1243,11 +1294,6 @@ static void close_sa(struct daemon *d, struct sa *sa)
  * the policy check (XfrmInNoPols), and nobody should have to count on that.
  */
 
-static void x_name(const struct link *l, char name[IFNAMSIZ])
-{
-	snprintf(name, IFNAMSIZ, "x%u", l->conf.number);
-}
-
 static int attach(void *arg)
 {
 	struct link *l = ((void **)arg)[0];
@@ -1286,6 +1332,7 @@ static int make_device(struct daemon *d, struct link *l)
 	if (err)
 		return err;
 	l->x.ifindex = x.ifindex;
+	l->x.cuts = false;
 	nl_link_set_mtu(d->nl_k, x.ifindex, 65535 - 100); /* ipsecN's decides */
 	return ns_call(d->backend_fd, attach, arg);
 }
@@ -1450,6 +1497,7 @@ static int link_follow(struct daemon *d, struct link *l)
 	for (struct sa *sa = l->sas; sa && !err; sa = sa->next)
 		if (sa->kernel)
 			err = place(d, sa);
+	cut_first(d, l);
 	if (!err && l->x.doubt)
 		err = look_after(d, l);
 	err = point_all(d, l) ?: err;

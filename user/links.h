@@ -189,6 +189,7 @@ struct link {
 	struct {                /* with the kernel as backend; backend_xfrm.c's */
 		int ifindex;        /* xN, beside the backend end; 0 = none */
 		bool ready;         /* it is up and has its route */
+		bool cuts;          /* it takes no super-packets */
 		bool doubt;         /* somebody has changed policies; protect.c sets it */
 		bool transport;     /* its inbound policies say so */
 		bool hosts;         /* it has an entry in hosts */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/ethtool.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
 #include <linux/sockios.h>
@@ -12,6 +11,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "feature.h"
 #include "ns.h"
 #include "tap.h"
 #include "util.h"
@@ -23,8 +23,6 @@
 
 /* How long the kernel waits for the next datagram of a flow: some writes' worth, little beside a round trip. */
 #define GATHER_NS "20000"
-
-enum { FEATURES_MAX = 128 };
 
 struct open_args {
 	struct tap *t;
@@ -65,60 +63,6 @@ out:
 
 /* ---- a kernel without USO in a TAP: let it gather ---- */
 
-static int ethtool(int s, const char *name, void *cmd)
-{
-	struct ifreq ifr = {.ifr_data = cmd};
-
-	strcpy(ifr.ifr_name, name);
-	return ioctl(s, SIOCETHTOOL, &ifr) < 0 ? -errno : 0;
-}
-
-/* Where is it among the *n features that every device has? Return: its number or -errno */
-static int feature_find(int s, const char *name, const char *feature, unsigned int *n)
-{
-	struct {
-		struct ethtool_gstrings head;
-		char names[FEATURES_MAX][ETH_GSTRING_LEN];
-	} all = {.head = {.cmd = ETHTOOL_GSTRINGS, .string_set = ETH_SS_FEATURES}};
-	struct {
-		struct ethtool_sset_info head;
-		uint32_t n;
-	} count = {.head = {.cmd = ETHTOOL_GSSET_INFO, .sset_mask = 1ull << ETH_SS_FEATURES}};
-	int err = ethtool(s, name, &count);
-
-	if (!err && (!count.head.sset_mask || count.n > FEATURES_MAX))
-		err = -EOPNOTSUPP;
-	all.head.len = *n = count.n;
-	if (!err)
-		err = ethtool(s, name, &all);
-	for (unsigned int i = 0; !err && i < count.n; i++)
-		if (!strncmp(all.names[i], feature, ETH_GSTRING_LEN))
-			return (int)i;
-	return err ? err : -EOPNOTSUPP;
-}
-
-static int feature_on(const char *name, const char *feature)
-{
-	struct {
-		struct ethtool_sfeatures head;
-		struct ethtool_set_features_block of[FEATURES_MAX / 32];
-	} set = {.head = {.cmd = ETHTOOL_SFEATURES}};
-	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	unsigned int n;
-	int i;
-
-	if (s < 0)
-		return -errno;
-	i = feature_find(s, name, feature, &n);
-	if (i >= 0) {
-		set.head.size = (n + 31) / 32;
-		set.of[i / 32] = (struct ethtool_set_features_block){1u << i % 32, 1u << i % 32};
-		i = ethtool(s, name, &set);
-	}
-	close(s);
-	return i;
-}
-
 /* sysfs as this thread's namespace has it, mounted nowhere: what a device's timer waits has no other name there. */
 static int write_sysfs(const char *path, const char *value)
 {
@@ -143,8 +87,9 @@ static int write_sysfs(const char *path, const char *value)
  */
 static int gather(const char *name)
 {
+	static const char *const forwards[] = {"rx-udp-gro-forwarding", NULL};
 	char path[64];
-	int err = feature_on(name, "rx-udp-gro-forwarding");
+	int err = feature_set(name, forwards, true);
 
 	snprintf(path, sizeof path, "class/net/%s/gro_flush_timeout", name);
 	return err ? err : write_sysfs(path, GATHER_NS);
