@@ -53,6 +53,8 @@ TABLE = [
     (KERNEL, "liveness by echo needs an SA that is for the link's addresses", "test_sasets::test_one_set_outlives_another", EVERY),
     (KERNEL, "in transport mode the source of what comes in is its state's, whatever the envelope's was (decision 77)",
      "test_transport::test_source_is_not_what_the_envelope_says", EVERY),
+    (KERNEL, "it cuts no envelopes, but with df = clear: the MTU of a link is at most what its path carries (suite xfrm: mtu_is_what_passes)",
+     "test_sizes::test_every_length_cut_after", EVERY),
     (KERNEL, "an SA by which the peer sends nothing is not heard, no probe goes by it: the one before it stays", "test_sasets::test_3_5_renewal_stays_in_its_set", EVERY),
     (KERNEL, "IKE's SAs are for everything there", "test_sasets::test_3_5_children_of_ike", EVERY),
     (KERNEL, "it does not look at the bytes of the padding (RFC 4303 2.4: SHOULD)", "test_scapy_peer::test_wrong_packet_is_dropped_with_its_reason[bad-pad]", EVERY),

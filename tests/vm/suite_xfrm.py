@@ -444,6 +444,28 @@ def mtu_follows_the_kernel(case):
     p.need(6)
 
 
+def mtu_is_what_passes(case):
+    """It cuts no envelopes: an MTU above what the path carries would lose packets without a word. With df = clear it does."""
+    p = pair()
+    p.need(4)
+    full = p.db.link()["mtu"]
+
+    def ask(*words):
+        p.db.json("link", "set", "ipsec1", *words)
+    ask("mtu", "9000")
+    try:
+        assert p.db.link()["mtu"] == full
+        r = p.h2.run(["ping", "-n", "-c", "1", "-W", "5", "-M", "do", "-s", full - 27, "10.1.0.2"], check=False)
+        assert r.returncode and re.search(f"mtu ?= ?{full}", r.stdout + r.stderr), r.stdout + r.stderr
+        ask("df", "clear")
+        assert p.db.link()["mtu"] == 9000
+        ask("df", "auto")
+        assert p.db.link()["mtu"] == full
+    finally:
+        ask("mtu", "auto")
+    p.need(6)
+
+
 def life(case):
     """A hard limit in packets ends the SA in the kernel, with nobody of ours awake; then it is told as ever."""
     p = pair()
@@ -602,7 +624,7 @@ def named(name, fn):
 def cases(job):
     first = [("up", up), ("ping", pings(pair)), ("tcp", tcps(pair)), ("counters", counters(pair)), ("foreign_source", foreign_source), ("rekey", rekey),
              ("selectors", selectors), ("moves", moves(pair, 4 if job["quick"] else 8, False)), ("refused", refused),
-             ("mtu_follows_the_kernel", mtu_follows_the_kernel), ("no_state", no_state), ("no_policy", no_policy), ("invariants", invariants(pair)),
+             ("mtu_follows_the_kernel", mtu_follows_the_kernel), ("mtu_is_what_passes", mtu_is_what_passes), ("no_state", no_state), ("no_policy", no_policy), ("invariants", invariants(pair)),
              ("counts_are_exact", counts_are_exact), ("life", life)]
     second = [("moves_told", moves(by_xdp, 50, True)), ("both_ping", pings(kernels)), ("both_tcp", tcps(kernels)), ("both_counters", counters(kernels)),
               ("no_device", no_device), ("killed", killed), ("both_invariants", invariants(kernels)), ("released", released),
