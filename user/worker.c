@@ -281,9 +281,15 @@ static unsigned int serve(struct worker *w, unsigned int what)
 	return 0;
 }
 
+/* Rings tell without a system call whether there is something: what we have sent may have been answered meanwhile. */
+static unsigned int rings(const struct worker *w)
+{
+	return (w->raw ? 1u << EV_RAW : 0) | (w->wire ? 1u << EV_WIRE : 0);
+}
+
 static void turn(struct worker *w, const struct epoll_event *ev, int n)
 {
-	unsigned int ready = 0, found = 1;
+	unsigned int ready = rings(w), found = 1;
 
 	for (int i = 0; i < n; i++) {
 		ready |= 1u << ev[i].data.u32;
@@ -317,10 +323,10 @@ static void *loop(void *arg)
 		w->now = now_ns();
 		if (beat)
 			beat->worker_ns[w->conf.index] = w->now;
-		tick(w);
+		turn(w, ev, MAX(n, 0));
+		tick(w); /* whom a packet has woken lets it not wait for that */
 		if (w->next_cover && w->now >= w->next_cover)
 			cover_tick(w);
-		turn(w, ev, MAX(n, 0));
 		out_flush(w); /* probes, dummies */
 	}
 	return NULL;
