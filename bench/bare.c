@@ -1,16 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * bare DEVICE OWN FAR PORT - a tunnel that does nothing: packets of a TUN go into UDP, and back.
+ * bare DEVICE OWN FAR PORT             - a tunnel that does nothing: packets of a TUN go into UDP, and back
+ * bare DEVICE OWN FAR PORT NETNS MAC   - a link that does nothing but encrypt
  *
- * No cipher, no numbers, no checks, no books: one thread that sleeps in epoll_wait(), read() and sendto() one way,
- * recv() and write() the other. What two of these take for a round trip is what the kernel charges anybody
+ * No numbers that mean anything, no checks, no books: one thread that sleeps in epoll_wait(), read() and write() one
+ * way, read() and write() the other. What two of these take for a round trip is what the kernel charges anybody
  * who carries packets in user space and does not spin. OWN and FAR are IPv4.
+ *
+ * As a link: DEVICE is a TAP in NETNS, whose frames go to and come from a veth with address MAC by traffic control,
+ * and packets are sealed with AES-GCM-128 under a key that everybody knows, with IVs that both ends use: a floor, no tunnel.
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <intel-ipsec-mb.h>
 #include <linux/if.h>
+#include <linux/if_ether.h>
 #include <linux/if_tun.h>
+#include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +27,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { ROOM = 65536, TURN = 64 };
+enum { ROOM = 65536, TURN = 64, IV = 8, ICV = 16 };
+
+static struct {
+	bool on;
+	uint8_t mac[ETH_ALEN];
+	IMB_MGR *mb;
+	struct gcm_key_data key;
+	uint64_t n;
+} link_;
 
 static void die(const char *what)
 {
@@ -27,14 +43,20 @@ static void die(const char *what)
 	exit(1);
 }
 
-static int open_tun(const char *dev)
+/* A thread's namespace is where its TAP comes to be. */
+static int open_tun(const char *dev, const char *netns)
 {
-	struct ifreq ifr = {.ifr_flags = IFF_TUN | IFF_NO_PI};
-	int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK);
+	struct ifreq ifr = {.ifr_flags = (short)((netns ? IFF_TAP : IFF_TUN) | IFF_NO_PI)};
+	int home = open("/proc/self/ns/net", O_RDONLY), there = netns ? open(netns, O_RDONLY) : home, fd;
 
+	if (home < 0 || there < 0 || setns(there, CLONE_NEWNET))
+		die(netns);
+	fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK);
 	snprintf(ifr.ifr_name, sizeof ifr.ifr_name, "%s", dev);
 	if (fd < 0 || ioctl(fd, TUNSETIFF, &ifr))
 		die(dev);
+	if (setns(home, CLONE_NEWNET))
+		die("setns");
 	return fd;
 }
 
@@ -57,15 +79,66 @@ static int open_udp(const char *own, const char *far, const char *port)
 	return fd;
 }
 
-/* What there is of one, to the other; what that does not take is gone. */
-static void carry(int from, int to)
+static void open_link(const char *mac)
 {
-	static char buf[ROOM];
+	static const uint8_t key[16];
+
+	link_.on = sscanf(mac, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx", &link_.mac[0], &link_.mac[1], &link_.mac[2], &link_.mac[3],
+			  &link_.mac[4], &link_.mac[5]) == ETH_ALEN;
+	link_.mb = alloc_mb_mgr(0);
+	if (!link_.on || !link_.mb)
+		die(mac);
+	init_mb_mgr_auto(link_.mb, NULL);
+	IMB_AES128_GCM_PRE(link_.mb, key, &link_.key);
+}
+
+/* A frame becomes IV, packet, ICV. Return: its length, from *p on */
+static ssize_t seal(uint8_t **p, ssize_t n)
+{
+	struct gcm_context_data ctx;
+	uint8_t nonce[12] = {0};
+
+	link_.n++;
+	memcpy(nonce + 4, &link_.n, IV);
+	*p += ETH_HLEN - IV;
+	n -= ETH_HLEN;
+	memcpy(*p, &link_.n, IV);
+	IMB_AES128_GCM_ENC(link_.mb, &link_.key, &ctx, *p + IV, *p + IV, (uint64_t)n, nonce, *p, IV, *p + IV + n, ICV);
+	return IV + n + ICV;
+}
+
+/* Back to a frame for the veth. The ICV is computed and, as every check, not looked at. */
+static ssize_t unseal(uint8_t **p, ssize_t n)
+{
+	struct gcm_context_data ctx;
+	uint8_t nonce[12] = {0}, icv[ICV];
+
+	if (n < IV + 1 + ICV)
+		return 0;
+	memcpy(nonce + 4, *p, IV);
+	n -= IV + ICV;
+	IMB_AES128_GCM_DEC(link_.mb, &link_.key, &ctx, *p + IV, *p + IV, (uint64_t)n, nonce, *p, IV, icv, ICV);
+	*p -= ETH_HLEN - IV;
+	memcpy(*p, link_.mac, ETH_ALEN);
+	memcpy(*p + ETH_ALEN, link_.mac, ETH_ALEN);
+	memcpy(*p + 2 * ETH_ALEN, (*p)[ETH_HLEN] >> 4 == 6 ? "\x86\xdd" : "\x08\x00", 2);
+	return n + ETH_HLEN;
+}
+
+/* What there is of one, to the other; what that does not take is gone. */
+static void carry(int from, int to, bool out)
+{
+	static uint8_t room[64 + ROOM + ICV];
+	uint8_t *p;
 	ssize_t n;
 
-	for (int i = 0; i < TURN && (n = read(from, buf, sizeof buf)) > 0; i++)
-		if (write(to, buf, (size_t)n) < 0 && errno != EAGAIN && errno != ENOBUFS && errno != ECONNREFUSED && errno != EIO && errno != EINVAL)
+	for (int i = 0; i < TURN && (n = read(from, room + 64, ROOM)) > 0; i++) {
+		p = room + 64;
+		if (link_.on)
+			n = out ? seal(&p, n) : unseal(&p, n);
+		if (write(to, p, (size_t)n) < 0 && errno != EAGAIN && errno != ENOBUFS && errno != ECONNREFUSED && errno != EIO && errno != EINVAL)
 			die("write");
+	}
 }
 
 int main(int argc, char **argv)
@@ -73,18 +146,20 @@ int main(int argc, char **argv)
 	struct epoll_event ev[2];
 	int ends[2], epfd = epoll_create1(0), n;
 
-	if (argc != 5) {
-		fprintf(stderr, "usage: bare DEVICE OWN FAR PORT\n");
+	if (argc != 5 && argc != 7) {
+		fprintf(stderr, "usage: bare DEVICE OWN FAR PORT [NETNS MAC]\n");
 		return 2;
 	}
-	ends[0] = open_tun(argv[1]);
+	ends[0] = open_tun(argv[1], argc == 7 ? argv[5] : NULL);
 	ends[1] = open_udp(argv[2], argv[3], argv[4]);
+	if (argc == 7)
+		open_link(argv[6]);
 	for (unsigned int i = 0; i < 2; i++)
 		if (epoll_ctl(epfd, EPOLL_CTL_ADD, ends[i], &(struct epoll_event){.events = EPOLLIN, .data.u32 = i}))
 			die("epoll");
 	for (;;) {
 		n = epoll_wait(epfd, ev, 2, -1);
 		for (int i = 0; i < n; i++)
-			carry(ends[ev[i].data.u32], ends[!ev[i].data.u32]);
+			carry(ends[ev[i].data.u32], ends[!ev[i].data.u32], !ev[i].data.u32);
 	}
 }

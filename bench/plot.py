@@ -12,7 +12,7 @@ GROUPS = {
     "esp": ("ESP stage alone, clocks per packet, batch 32", ("esp_enc64", "esp_dec64", "esp_enc1400", "esp_dec1400")),
     "instructions": ("In the VM: instructions per 64 B packet and gateway", ("insn_per_pkt64",)),
 }
-COLOUR = {"espwire": "#c0392b", "plain-on": "#95a5a6", "plain-off": "#bdc3c7", "bare-tunnel": "#7f8c8d", "wireguard-go": "#8e44ad", "strongswan-libipsec": "#2980b9",
+COLOUR = {"espwire": "#c0392b", "plain-on": "#95a5a6", "plain-off": "#bdc3c7", "bare-tunnel": "#7f8c8d", "bare-link": "#34495e", "wireguard-go": "#8e44ad", "strongswan-libipsec": "#2980b9",
           "dpdk-secgw": "#27ae60", "xfrm": "#d35400", "wireguard": "#6c3483", "plain": "#95a5a6"}
 WIDTH, LEFT, RIGHT, BAR, GAP = 640, 150, 70, 14, 10
 

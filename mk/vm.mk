@@ -20,7 +20,7 @@ test-vm: all $(UNIT_BIN) $(BPF_TEST_BIN) $(NET_TOOLS) ## XFRM matrix and espwire
 
 # hours: a guest for each kernel and mode. In pieces: BACKEND_ARGS="-k test_pmtu,test_link"; the table has the last verdict of each case
 test-vm-backend: all ike $(NET_TOOLS) ## tests/net with every link in the kernel, and with one end each way: hours; docs/backends-tests.md
-	@$(VM_RUN) --xml vm-backend --minutes 900 --jobs 2 --each --tally docs/backends-tests.md $(BACKEND_ARGS) \
+	@$(VM_RUN) --xml vm-backend --minutes 900 --jobs 2 --each --tally docs/backends-tests $(BACKEND_ARGS) \
 		backend:xfrm backend:mixed backend:mixed-back
 
 .PHONY: vm-smoke test-vm test-vm-backend

@@ -148,7 +148,7 @@ class Direct(Tunnel):
 def all_tunnels():
     """In the order of the table."""
     from peers import bare, espwire, secgw, strongswan, wireguard_go
-    return (espwire.Espwire, Plain, PlainOff, bare.Bare, wireguard_go.WireguardGo, strongswan.Strongswan, secgw.Secgw)
+    return (espwire.Espwire, Plain, PlainOff, bare.Bare, bare.BareLink, wireguard_go.WireguardGo, strongswan.Strongswan, secgw.Secgw)
 
 
 def vm_tunnels():

@@ -3,7 +3,7 @@
 import os
 
 from bed import INNER_MTU, TUN_L, TUN_R, WILD_L, WILD_R
-from lib.util import tool
+from lib.util import sh, tool
 from peers import Tunnel
 
 PORT = 5555
@@ -26,3 +26,28 @@ class Bare(Tunnel):
     def down(self):
         for ns in (self.bed.gl, self.bed.gr):
             ns.kill_all()
+
+
+class BareLink(Bare):
+    """The same as a link is made: a veth out of the workload's namespace, traffic control between it and the program's device, and the
+    cipher. Nothing else that a link does."""
+
+    name = "bare-link"
+
+    def up(self):
+        bare = os.path.join(os.path.dirname(tool("ipsecd")), "bench", "bare")
+        self.need(bare)
+        for ns, own, far, tun, far_tun in ((self.bed.gl, WILD_L, WILD_R, TUN_L, TUN_R), (self.bed.gr, WILD_R, WILD_L, TUN_R, TUN_L)):
+            back = self.bed.ns("back")
+            self.bed.wire(ns, "bare0", back, "b0", [f"{tun}/32"])
+            self.start(ns, [bare, "t0", own, far, str(PORT), back.path, ns.mac("bare0")], f"{own}.log")
+            self.await_(lambda: back.ok("ip link show dev t0"), 5, "t0")
+            back.ip("link set t0 mtu 9000 up")
+            for dev, to in (("b0", "t0"), ("t0", "b0")):
+                sh(["tc", "-n", back.name, "qdisc", "add", "dev", dev, "clsact"])
+                sh(["tc", "-n", back.name, "filter", "add", "dev", dev, "ingress", "matchall", "action", "mirred", "egress", "redirect", "dev", to])
+            ns.run(["ethtool", "-K", "bare0", "tx", "off", "tso", "off", "gso", "off"])  # t0 has no header that says what is to be finished
+            ns.ip("link set bare0 arp off mtu 1420", f"route add {far_tun} dev bare0 src {tun} mtu {INNER_MTU}")
+        self.bed.into("bare0", "bare0")
+        self.need_carrying(f"{WILD_L}.log", f"{WILD_R}.log")
+        self.notes.append("a veth, traffic control, a TAP, AES-GCM-128, UDP: what any link as ours pays that does not spin")

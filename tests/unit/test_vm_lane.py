@@ -14,6 +14,7 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path[:0] = [f"{ROOT}/tests/vm", f"{ROOT}/tests/net"]
 import interop  # noqa: E402
+import tally  # noqa: E402
 import xfrm  # noqa: E402
 from bed import Link  # noqa: E402
 from lib.keys import SUITES  # noqa: E402
@@ -116,3 +117,26 @@ def test_a_lane_that_cannot_run_is_no_success(capsys):
     assert RUN.closing([la], 1) == 1
     said = capsys.readouterr().out
     assert "NOT RUN" in said and "no qemu-system-x86_64 here" in said
+
+
+def test_verdicts_of_many_runs_are_kept(tmp_path):
+    """In pieces, side by side; the last one of a case counts, and one that a dead guest never reached is none."""
+    path = str(tmp_path / "state.json")
+
+    def run(series, *cases):
+        la = lane([])
+        la.series, la.broken = series, "the guest ended early"
+        la.cases = lambda: [{"suite": "backend:xfrm", "name": n, "verdict": v, "why": w, "cell": {"every": 9}} for n, v, w in cases]
+        return tally.note(path, [la])
+    run("6.1", ("test_a::test_x[1-o4]", "failed", "pages\nof it"), ("test_a::test_x[2-o4]", "passed", ""), ("test_a::test_y", "skipped", "why not"))
+    run("6.12", ("test_a::test_y", "failed", "never ran"))
+    run("6.1", ("test_a::test_x[1-o4]", "passed", ""), ("test_a::test_x[2-o4]", "failed", "the guest ended early"))
+    state = tally.load(path)
+    assert state["6.1"]["modes"]["xfrm"] == {"test_a::test_x[1-o4]": ["passed", ""], "test_a::test_x[2-o4]": ["passed", ""],
+                                             "test_a::test_y": ["skipped", "why not"]}
+    assert state["6.12"]["modes"]["xfrm"] == {"test_a::test_y": ["failed", ""]} and "| not run yet | 6 | 8 |" in tally.text(state)
+
+
+def test_other_suites_are_no_verdicts(tmp_path):
+    la = lane([("passed", "")])
+    assert tally.note(str(tmp_path / "state.json"), [la]) is None and not (tmp_path / "state.json").exists()

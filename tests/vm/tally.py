@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """docs/backends-tests.md: what became of each namespace test with the kernel as backend.
 
-A run of hours may be had in pieces (-k): of every case the last verdict counts, kept in build/test/tally.json.
+A run of hours may be had in pieces (-k): of every case the last verdict counts. They are kept beside the table, in docs/backends-tests.json,
+for as long as there are cases that have not run.
 """
 import fcntl
 import json
@@ -22,11 +23,32 @@ MODES = ("xfrm", "mixed", "mixed-back")
 VERDICTS = ("passed", "failed", "skipped")
 
 
+NO_PARAMETERS = "-"
+
+
+def packed(cases):
+    """name -> (verdict, why) as verdict -> why -> test -> parameters: names are long, and reasons are few"""
+    found = {}
+    for name, (verdict, why) in sorted(cases.items()):
+        test, _, parameters = name.rstrip("]").partition("[")
+        kept = "" if verdict == "failed" else why  # a failure's is pages long, and of one run
+        found.setdefault(verdict, {}).setdefault(kept, {}).setdefault(test, []).append(parameters or NO_PARAMETERS)
+    return found
+
+
+def unpacked(found):
+    return {test if p == NO_PARAMETERS else f"{test}[{p}]": [verdict, why]
+            for verdict, whys in found.items() for why, tests in whys.items() for test, parameters in tests.items() for p in parameters}
+
+
 def load(path):
     if not os.path.exists(path):
         return {}
     with open(path) as f:
-        return json.load(f)
+        state = json.load(f)
+    for of in state.values():
+        of["modes"] = {mode: unpacked(found) for mode, found in of["modes"].items()}
+    return state
 
 
 def note(path, lanes):
@@ -59,8 +81,10 @@ def merge(state, lanes):
 
 
 def keep(path, state):
+    told = {series: {**of, "modes": {mode: packed(cases) for mode, cases in of["modes"].items()}} for series, of in state.items()}
     with open(path, "w") as f:
-        json.dump(state, f)
+        json.dump(told, f, indent=0, sort_keys=True)
+        f.write("\n")
 
 
 def count(cases, verdict):

@@ -285,9 +285,11 @@ class Net:
     def underlay(self, ns, dev):
         """Where envelopes are read. Before Linux 6.2 PACKET_VNET_HDR has no name for a UDP super-packet: reading one
         is EINVAL, and it is gone. There the stack has to segment before anybody looks; wires inside keep theirs.
-        So it has where the kernel opens envelopes: it cuts a super-packet and decrypts the pieces where they lie, under
-        the eyes of a tap that has not read it yet."""
-        if KERNEL < (6, 2) or carried.MODE:
+        The kernel decrypts in place what no other skb has; the pages behind it may be others' all the same, those of a tap that
+        has not read yet. So where it opens envelopes packets are in one piece and single."""
+        if carried.MODE:
+            ns.run(["ethtool", "-K", dev, "tx-udp-segmentation", "off", "sg", "off", "gro", "off"])
+        elif KERNEL < (6, 2):
             ns.run(["ethtool", "-K", dev, "tx-udp-segmentation", "off"])
         for cb in self.on_underlay:
             cb(ns, dev)
