@@ -13,6 +13,7 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path[:0] = [f"{ROOT}/tests/vm", f"{ROOT}/tests/net"]
+import guest  # noqa: E402
 import interop  # noqa: E402
 import tally  # noqa: E402
 import xfrm  # noqa: E402
@@ -109,6 +110,11 @@ def test_what_a_dead_guest_never_reached_has_failed():
     la.broken = "the guest ended early"
     assert [c["verdict"] for c in la.cases()] == ["passed", "failed"]
     assert RUN.closing([la], 1) == 1
+
+
+def test_a_skip_of_pytests_is_one():
+    """What is shared with tests/net skips in its way."""
+    assert guest.run(guest.Case("x", lambda _: pytest.skip("no charon here"))) == ("skipped", "no charon here")
 
 
 def test_a_lane_that_cannot_run_is_no_success(capsys):
