@@ -155,6 +155,7 @@ class Lab:
         """A bound UDP port, both families: what arrives there draws no ICMP."""
         s = ns.socket(socket.AF_INET6, socket.SOCK_DGRAM)
         s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        s.setsockopt(socket.SOL_SOCKET, 33, 4 << 20)  # SO_RCVBUFFORCE: what XDP has passed on weighs a page each (Linux 6.1)
         s.bind(("::", port))
         self.closers.append(s.close)
         return s
