@@ -193,7 +193,7 @@ static __always_inline bool same_ends(const struct ends *a, const struct ends *b
 
 static __always_inline bool has_own(const struct host_ent *h)
 {
-	return h->own.src.word[0] | h->own.src.word[2] | h->own.src.word[3];
+	return h->own.src.word[0] | h->own.src.word[1] | h->own.src.word[2] | h->own.src.word[3];
 }
 
 /* A packet for the kernel to encrypt becomes one between the two hosts. */

@@ -39,7 +39,10 @@ struct backend {
 /** backend_xfrm_tick() - what the kernel tells by itself: lives that are over, packets it refuses */
 void backend_xfrm_tick(struct daemon *d, uint64_t now);
 void backend_xfrm_fini(struct daemon *d);
-/** backend_xfrm_sweep() - the kernel keeps nothing of ours that no SA and no link stands for: a predecessor's; once the configuration is applied */
+/**
+ * backend_xfrm_sweep() - the kernel keeps nothing of ours that no SA and no link stands for: a predecessor's
+ * Once the configuration is applied, and before sad_sweep(): what such states have carried comes into the books of their links.
+ */
 void backend_xfrm_sweep(struct daemon *d);
 
 extern const struct backend backend_afxdp, backend_xfrm;

