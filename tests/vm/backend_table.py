@@ -55,6 +55,9 @@ TABLE = [
      "test_transport::test_source_is_not_what_the_envelope_says", EVERY),
     (KERNEL, "it cuts no envelopes, but with df = clear: the MTU of a link is at most what its path carries (suite xfrm: mtu_is_what_passes)",
      "test_sizes::test_every_length_cut_after", EVERY),
+    (KERNEL, "where its ESP believes in less than 1280 bytes inside, IPv4 with DF that is longer is lost, but with df = clear (docs/backends.md, MTU)",
+     "test_pmtu::test_below_the_floor test_pmtu::test_a_narrow_ipv4_path test_pmtu::test_a_forger_on_the_path_meets_the_floor[esp4] "
+     "test_pmtu::test_a_forger_on_the_path_meets_the_floor[udp4]", EVERY),
     (KERNEL, "an SA by which the peer sends nothing is not heard, no probe goes by it: the one before it stays", "test_sasets::test_3_5_renewal_stays_in_its_set", EVERY),
     (KERNEL, "IKE's SAs are for everything there", "test_sasets::test_3_5_children_of_ike", EVERY),
     (KERNEL, "it does not look at the bytes of the padding (RFC 4303 2.4: SHOULD)", "test_scapy_peer::test_wrong_packet_is_dropped_with_its_reason[bad-pad]", EVERY),
