@@ -29,7 +29,9 @@ TABLE = [
     (WORKERS, "the shortcut ends at a worker (suite xfrm: shortcut_leaves_it)", "test_shortcut", EVERY),
     (WORKERS, "stages of a worker (perf)", "test_perf", EVERY),
     (WORKERS, "the core a worker keeps", "test_link::test_worker_keeps_its_core_for_a_narrow_window", EVERY),
-    (WORKERS, "shares, several paths at once, paths learned (suite xpaths: what the kernel has of it)", "test_paths", EVERY),
+    (WORKERS, "shares, several paths at once, paths learned (suite xpaths: what the kernel has of it)", "test_paths test_seed_below::test_a_mark_and_a_table_for_every_path", EVERY),
+    (WORKERS, "a link without an address in ipsecd.conf: who asks by echo has to be asked at one",
+     "test_seed_above::test_3_3_addresses_by_others test_seed_above::test_3_3_addresses_by_networkd test_seed_above::test_3_3_device_made_by_others", EVERY),
     (WORKERS, "path = any in bare ESP", "test_inertia", EVERY),
 
     (WORKERS, "frames of a worker's funnel", "test_drops::test_a_stopped_worker_runs_out_of_frames", EVERY),
@@ -37,7 +39,7 @@ TABLE = [
      "test_scapy_peer::test_resynchronises_after_an_outage test_scapy_peer::test_garbage_makes_nobody_search", EVERY),
 
     (KERNEL, "what becomes of an envelope behind its state nobody is told: it counts as emitted, and what finds no way as in_funnel",
-     "test_drops::test_nobody_at_the_next_hop test_drops::test_no_route_to_the_peer test_drops::test_firewall_refuses_the_envelope "
+     "test_seed_below::test_output_firewall_has_the_last_word test_drops::test_nobody_at_the_next_hop test_drops::test_no_route_to_the_peer test_drops::test_firewall_refuses_the_envelope "
      "test_drops::test_a_black_hole_on_the_way test_drops::test_queue_discipline_refuses test_drops::test_the_wire_is_too_slow", EVERY),
     (KERNEL, "of the wire's ECN marks it brings in CE alone, to whoever is ECN-capable inside (RFC 3168), and drops none for them (RFC 6040)",
      "test_drops::test_congestion_that_nobody_would_hear test_outer_header::test_congestion_comes_back", EVERY),
