@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Control of forwarding and policy routing of raw packets (the seed, 3.4 and 4): each test is named after its section."""
+import contextlib
 import re
 import socket
 import struct
 
 from lib.topo import TwoHosts, conf_text
 from lib.traffic import Listener, Load, family, need_ping, ping
-from lib.util import ROOT
+from lib.util import ROOT, Timeout, wait_until
 from test_liveness import full_figure4
 
 
@@ -66,11 +67,16 @@ def udp(src, dst, sport=0, dport=4242, payload=b"x", n=1, own="", opt=None):
     return port
 
 
-def links_used(ns, names, send):
-    """How many datagrams to port 4242 left by each link while send() ran."""
-    taps = {n: Listener(ns, n, outgoing=True) for n in names}
+def links_used(ns, names, send, n=10):
+    """How many of the n datagrams to port 4242 that send() sends leave by each link."""
+    taps = {name: Listener(ns, name, outgoing=True) for name in names}
+
+    def count():
+        return {name: tap.count(lambda p: p[9] == 17 and p[22:24] == struct.pack(">H", 4242)) for name, tap in taps.items()}
     send()
-    counts = {n: tap.count(lambda p: p[9] == 17 and p[22:24] == struct.pack(">H", 4242)) for n, tap in taps.items()}
+    with contextlib.suppress(Timeout):  # a lost one is the caller's to find
+        wait_until(lambda: sum(count().values()) >= n, 2, "")
+    counts = count()
     for tap in taps.values():
         tap.close()
     return counts
