@@ -57,7 +57,7 @@ TABLE = [
     (KERNEL, "in transport mode the source of what comes in is its state's, whatever the envelope's was (decision 77)",
      "test_transport::test_source_is_not_what_the_envelope_says", EVERY),
     (KERNEL, "it cuts no envelopes, but with df = clear: the MTU of a link is at most what its path carries (suite xfrm: mtu_is_what_passes)",
-     "test_sizes::test_every_length_cut_after", EVERY),
+     "test_sizes::test_every_length_cut_after test_outer_header::test_df_set_never_cuts", EVERY),
     (KERNEL, "where its ESP believes in less than 1280 bytes inside, IPv4 with DF that is longer is lost, but with df = clear (docs/backends.md, MTU)",
      "test_pmtu::test_below_the_floor test_pmtu::test_a_narrow_ipv4_path test_pmtu::test_a_forger_on_the_path_meets_the_floor[esp4] "
      "test_pmtu::test_a_forger_on_the_path_meets_the_floor[udp4]", EVERY),
