@@ -53,6 +53,7 @@ struct ksa {
 	struct xerr err;          /* of that state, at the last look */
 	uint64_t step;            /* by how much the numbers grew between the last two looks */
 	uint32_t mark;            /* out: of its envelopes */
+	bool no_ecn, no_pmtu;     /* as its state was made: that is not to be changed where it stands */
 	struct {
 		enum offload_mode asked; /* when its state was made, or looked at since; and of which device */
 		char asked_dev[IFNAMSIZ];
@@ -565,6 +566,8 @@ static int add_state(struct daemon *d, struct sa *sa, uint64_t skip)
 	if (!err) {
 		put(&sa->ctr->top, s.seq);
 		sa->kernel->mark = sa->dir == SA_OUT ? s.mark : 0;
+		sa->kernel->no_ecn = s.no_ecn;
+		sa->kernel->no_pmtu = s.no_pmtu;
 	}
 	return err;
 }
@@ -694,6 +697,8 @@ static bool take_up(struct daemon *d, struct sa *sa, const struct in6_addr *src,
 		return false;
 	k->src = *src;
 	k->dst = *dst;
+	k->no_ecn = sa->link->conf.outer.ecn_off;
+	k->no_pmtu = sa->link->conf.outer.df == DF_CLEAR;
 	ports(sa->link, sa->dir, &k->sport, &k->dport);
 	if (left && left->looks)
 		count_since(sa, &left->seen, &u);
@@ -762,8 +767,11 @@ static bool renumber(struct daemon *d, struct sa *sa)
 {
 	uint32_t mark = sa->dir == SA_OUT ? mark_of(sa->link) : 0;
 	struct ksa *k = sa->kernel;
+	struct xstate s = state_of(d, sa);
 	uint16_t sport, dport;
 
+	if (s.no_ecn != k->no_ecn || (sa->dir == SA_OUT && s.no_pmtu != k->no_pmtu))
+		return false;
 	ports(sa->link, sa->dir, &sport, &dport);
 	if (sport == k->sport && dport == k->dport && mark == k->mark)
 		return true;
@@ -789,6 +797,56 @@ static void withdraw(struct daemon *d, struct sa *sa, const struct in6_addr *dst
 		leave_state(d, sa);
 	else
 		remove_state(d, sa);
+}
+
+/* ---- super-packets ---- */
+
+static void x_name(const struct link *l, char name[IFNAMSIZ])
+{
+	snprintf(name, IFNAMSIZ, "x%u", l->conf.number);
+}
+
+/*
+ * Would it take a super-packet for one packet? Where the kernel's offload of ESP is loaded, the crypto of a state in bare ESP, or of one
+ * that a NIC has, comes after its counts: one for many numbers. The module stays while a state is there; where esp4 is built in, nobody can see whether that is, too.
+ */
+static bool takes_whole(const struct sa *sa)
+{
+	const struct ksa *k = sa->kernel;
+	bool is4;
+
+	if (sa->dir != SA_OUT || !k || !set(&k->dst) || (k->dport && !sa->offload.ifindex))
+		return false;
+	is4 = addr_is4(&k->dst);
+	return !access(is4 ? "/sys/module/esp4_offload" : "/sys/module/esp6_offload", F_OK) ||
+	       access(is4 ? "/sys/module/esp4" : "/sys/module/esp6", F_OK);
+}
+
+static int cut(void *arg)
+{
+	static const char *const trains[] = {"tx-tcp-segmentation", "tx-tcp-ecn-segmentation", "tx-tcp-mangleid-segmentation",
+					     "tx-tcp6-segmentation", "tx-udp-segmentation", "tx-sctp-segmentation", "tx-gso-list", NULL};
+	char name[IFNAMSIZ];
+
+	x_name(arg, name);
+	return feature_set(name, trains, false);
+}
+
+/* What a state may send while nobody looks is limited by its count (I2), and by it the books go: there the stack cuts before. */
+static void cut_first(struct daemon *d, struct link *l)
+{
+	int err;
+
+	for (const struct sa *sa = l->sas; sa && !l->x.cuts && l->x.ifindex; sa = sa->next) {
+		if (!takes_whole(sa))
+			continue;
+		err = ns_call(d->backend_fd, cut, l);
+		l->x.cuts = !err;
+		if (err)
+			log_rl("%s: its kernel device keeps super-packets whole (%s): its counters and limits may fall short",
+			       l->conf.name, strerror(-err));
+		return;
+	}
 }
 
 /* Make the kernel's state what SA and path say; none where its life is over, as sad.c will find. */
@@ -831,56 +889,10 @@ static int place(struct daemon *d, struct sa *sa)
 	left = left_at(k, &dst);
 	if (left)
 		*left = (struct left){0};
-	return sa->dir == SA_IN ? enter(d, sa) : 0;
-}
-
-/* ---- super-packets ---- */
-
-static void x_name(const struct link *l, char name[IFNAMSIZ])
-{
-	snprintf(name, IFNAMSIZ, "x%u", l->conf.number);
-}
-
-/*
- * Would it take a super-packet for one packet? Where the kernel's offload of bare ESP is loaded, every state's crypto comes after its
- * counts: one for many numbers. The module stays while a state is there; where esp4 is built in, nobody can see whether that is, too.
- */
-static bool takes_whole(const struct sa *sa)
-{
-	const struct ksa *k = sa->kernel;
-	bool is4;
-
-	if (sa->dir != SA_OUT || !k || !set(&k->dst) || k->dport)
-		return false;
-	is4 = addr_is4(&k->dst);
-	return !access(is4 ? "/sys/module/esp4_offload" : "/sys/module/esp6_offload", F_OK) ||
-	       access(is4 ? "/sys/module/esp4" : "/sys/module/esp6", F_OK);
-}
-
-static int cut(void *arg)
-{
-	static const char *const trains[] = {"tx-tcp-segmentation", "tx-tcp-ecn-segmentation", "tx-tcp-mangleid-segmentation",
-					     "tx-tcp6-segmentation", "tx-udp-segmentation", "tx-sctp-segmentation", "tx-gso-list", NULL};
-	char name[IFNAMSIZ];
-
-	x_name(arg, name);
-	return feature_set(name, trains, false);
-}
-
-/* What a state may send while nobody looks is limited by its count (I2), and by it the books go: there the stack cuts before. */
-static void cut_first(struct daemon *d, struct link *l)
-{
-	int err;
-
-	for (const struct sa *sa = l->sas; sa && !l->x.cuts && l->x.ifindex; sa = sa->next) {
-		if (!takes_whole(sa))
-			continue;
-		l->x.cuts = true;
-		err = ns_call(d->backend_fd, cut, l);
-		if (err)
-			log_warnx("%s: its kernel device keeps super-packets whole (%s): its counters and limits may fall short",
-				  l->conf.name, strerror(-err));
-	}
+	if (sa->dir == SA_IN)
+		return enter(d, sa);
+	cut_first(d, sa->link);
+	return 0;
 }
 
 /* ---- policies ---- */
@@ -1066,7 +1078,6 @@ static int install(struct daemon *d, struct sa *sa, const struct sa_spec *s, con
 	if (sa->dir == SA_OUT && sa->adopted)
 		know_left(sa);
 	err = place(d, sa);
-	cut_first(d, sa->link);
 	return !err && sa->dir == SA_IN && !set(&k->dst) ? enter(d, sa) : err;
 }
 
@@ -1187,6 +1198,8 @@ static void lost(struct daemon *d, struct sa *sa)
 		k->src = k->dst = in6addr_any;
 	else if (sa->dir == SA_IN)
 		enter(d, sa);
+	else
+		cut_first(d, sa->link);
 	log_warnx("%s: %s sa 0x%08x: the kernel's state %s%swas deleted by somebody: %s", sa->link->conf.name,
 		  sa->dir == SA_OUT ? "out" : "in", sa->spi, nic[0] ? "went down with " : "", nic,
 		  err ? strerror(-err) : "made again");
@@ -1464,10 +1477,10 @@ static void write_off(struct daemon *d, const struct xfound *f)
 	const struct sa_ctr *c = load_sactr(d->load);
 	struct xuse u;
 
-	for (unsigned int i = 0; l && l->adopted && d->nl_x && i < d->max_sas; i++) {
+	for (unsigned int i = 0; l && l->adopted && i < d->max_sas; i++) {
 		if (d->sas[i] || c[i].dir != dir || c[i].spi_be != htonl(f->spi) || ask_state(d, dir, f->spi, &f->dst, &u) ||
-		    u.pkts < c[i].state_pkts || u.bytes < c[i].state_bytes)
-			continue;
+		    u.pkts < c[i].state_pkts || u.bytes < c[i].state_bytes || (dir == SA_OUT && u.seq < c[i].top))
+			continue; /* one that was left at another path is behind, and in the books already */
 		count_link(l, dir, u.pkts - c[i].state_pkts, u.bytes - c[i].state_bytes);
 		book_dead(d, l, dir);
 		return;
@@ -1497,13 +1510,15 @@ static bool wanted(void *arg, const struct xfound *f)
 
 void backend_xfrm_sweep(struct daemon *d)
 {
-	struct nl *bus = d->nl_x;
+	bool open = d->nl_x;
 
-	if (!bus && nl_open_bus(&bus, d->underlay_fd, NETLINK_XFRM))
+	if (!open && nl_open_bus(&d->nl_x, d->underlay_fd, NETLINK_XFRM))
 		return;
-	xfrm_sweep(bus, XFRM_IF_ID_MASK, xfrm_if_id(d->instance), wanted, d);
-	if (!d->nl_x)
-		nl_close(bus);
+	xfrm_sweep(d->nl_x, XFRM_IF_ID_MASK, xfrm_if_id(d->instance), wanted, d);
+	if (open)
+		return;
+	nl_close(d->nl_x);
+	d->nl_x = NULL;
 }
 
 void backend_xfrm_fini(struct daemon *d)
@@ -1535,7 +1550,7 @@ static int link_follow(struct daemon *d, struct link *l)
 	for (struct sa *sa = l->sas; sa && !err; sa = sa->next)
 		if (sa->kernel)
 			err = place(d, sa);
-	cut_first(d, l);
+	cut_first(d, l); /* the device may be newer than its states */
 	if (!err && l->x.doubt)
 		err = look_after(d, l);
 	err = point_all(d, l) ?: err;

@@ -19,12 +19,15 @@ struct names {
 	char name[FEATURES_MAX][ETH_GSTRING_LEN];
 };
 
+/* Return: 0, -errno; what ETHTOOL_SFEATURES says beside it: bits of ETHTOOL_F_*, not all was done */
 static int ethtool(int s, const char *dev, void *cmd)
 {
 	struct ifreq ifr = {.ifr_data = cmd};
+	int n;
 
 	snprintf(ifr.ifr_name, sizeof ifr.ifr_name, "%s", dev);
-	return ioctl(s, SIOCETHTOOL, &ifr) < 0 ? -errno : 0;
+	n = ioctl(s, SIOCETHTOOL, &ifr);
+	return n < 0 ? -errno : n;
 }
 
 static int read_names(int s, const char *dev, struct names *all)
@@ -75,5 +78,5 @@ int feature_set(const char *dev, const char *const *features, bool on)
 	if (!err)
 		err = ethtool(s, dev, &set);
 	close(s);
-	return err;
+	return err > 0 ? -EOPNOTSUPP : err;
 }

@@ -8,7 +8,7 @@
 /**
  * feature_set() - turn some features of a device on, or off; one that this kernel does not know is none
  * @features: names; the last one NULL
- * Return: 0, -EOPNOTSUPP = the kernel knows none of them, -errno
+ * Return: 0, -EOPNOTSUPP = the kernel knows none of them, or the device does otherwise, -errno
  */
 int feature_set(const char *dev, const char *const *features, bool on);
 

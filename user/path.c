@@ -570,16 +570,10 @@ static uint32_t fits_in(const struct link *l, const struct link_path *p, uint32_
 	return path_raw_max(l, mtu, addr_is4(&p->remote), p->conf.encap == ENCAP_UDP);
 }
 
-/* Is an envelope cut that is longer than its path carries? The kernel's ESP drops what would become one, but with df = clear. */
-static bool envelopes_are_cut(const struct link *l)
-{
-	return !link_by_kernel(l) || l->conf.outer.df == DF_CLEAR;
-}
-
 uint32_t path_mtu(const struct link *l)
 {
 	uint32_t fits = UINT32_MAX, asked = l->conf.mtu;
-	bool any = asked && envelopes_are_cut(l);
+	bool any = asked && !link_by_kernel(l); /* the kernel drops what would become a longer envelope than the path carries */
 
 	for (unsigned int i = 0; i < l->n_paths; i++) {
 		const struct link_path *p = &l->paths[i];

@@ -127,7 +127,7 @@ def test_a_lane_that_cannot_run_is_no_success(capsys):
 
 def test_verdicts_of_many_runs_are_kept(tmp_path):
     """In pieces, side by side; the last one of a case counts, and one that a dead guest never reached is none."""
-    path = str(tmp_path / "state.json")
+    path = str(tmp_path / "state")
 
     def run(series, *cases):
         la = lane([])
@@ -137,12 +137,12 @@ def test_verdicts_of_many_runs_are_kept(tmp_path):
     run("6.1", ("test_a::test_x[1-o4]", "failed", "pages\nof it"), ("test_a::test_x[2-o4]", "passed", ""), ("test_a::test_y", "skipped", "why not"))
     run("6.12", ("test_a::test_y", "failed", "never ran"))
     run("6.1", ("test_a::test_x[1-o4]", "passed", ""), ("test_a::test_x[2-o4]", "failed", "the guest ended early"))
-    state = tally.load(path)
+    state = tally.load(f"{path}.json")
     assert state["6.1"]["modes"]["xfrm"] == {"test_a::test_x[1-o4]": ["passed", ""], "test_a::test_x[2-o4]": ["passed", ""],
                                              "test_a::test_y": ["skipped", "why not"]}
-    assert state["6.12"]["modes"]["xfrm"] == {"test_a::test_y": ["failed", ""]} and "| not run yet | 6 | 8 |" in tally.text(state)
+    assert state["6.12"]["modes"]["xfrm"] == {"test_a::test_y": ["failed", ""]} and "| not run yet | 6 | 8 |" in (tmp_path / "state.md").read_text()
 
 
 def test_other_suites_are_no_verdicts(tmp_path):
     la = lane([("passed", "")])
-    assert tally.note(str(tmp_path / "state.json"), [la]) is None and not (tmp_path / "state.json").exists()
+    assert tally.note(str(tmp_path / "state"), [la]) is None and not list(tmp_path.iterdir())

@@ -40,18 +40,21 @@ class Shared:
     current = None
 
     def __init__(self, make):
-        self.make, self.thing, self.error = make, None, None
+        self.make, self.thing, self.error = make, None, None  # error: why it could not be made
 
     def get(self):
         if Shared.current is not self:
             Shared.drop()
             Shared.current = self
-        assert not self.error, f"what this case runs on could not be made: {self.error}"
+        if isinstance(self.error, Exception) and not isinstance(self.error, Skip):
+            raise AssertionError(f"what this case runs on could not be made: {str(self.error)[-400:]}")
+        if self.error:  # a skip is one for all
+            raise self.error
         if not self.thing:
             try:
                 self.thing = self.make()
             except BaseException as e:
-                self.error = str(e)[-400:]
+                self.error = e
                 raise
         return self.thing
 

@@ -445,22 +445,27 @@ def mtu_follows_the_kernel(case):
 
 
 def mtu_is_what_passes(case):
-    """It cuts no envelopes: an MTU above what the path carries would lose packets without a word. With df = clear it does."""
+    """It cuts no envelopes: an MTU above what the path carries would lose packets without a word. Not even df = clear helps with DF inside."""
     p = pair()
     p.need(4)
-    full = p.db.link()["mtu"]
+    full = p.da.link()["mtu"]
+    wait_until(lambda: p.db.link()["mtu"] == full, 20, lambda: f"{full} {p.db.link()['mtu']}")
 
     def ask(*words):
         p.db.json("link", "set", "ipsec1", *words)
+
+    def flags():
+        return {f for line in re.findall(r"(?m)^\s+replay-window.*flag (.*)$", p.b.out("ip xfrm state")) for f in line.split()}
     ask("mtu", "9000")
     try:
-        assert p.db.link()["mtu"] == full
-        r = p.h2.run(["ping", "-n", "-c", "1", "-W", "5", "-M", "do", "-s", full - 27, "10.1.0.2"], check=False)
-        assert r.returncode and re.search(f"mtu ?= ?{full}", r.stdout + r.stderr), r.stdout + r.stderr
-        ask("df", "clear")
-        assert p.db.link()["mtu"] == 9000
-        ask("df", "auto")
-        assert p.db.link()["mtu"] == full
+        for df in ("clear", "auto"):
+            assert p.db.link()["mtu"] == full
+            r = p.h2.run(["ping", "-n", "-c", "1", "-W", "5", "-M", "do", "-s", full - 27, "10.1.0.2"], check=False)
+            assert r.returncode and re.search(f"mtu ?= ?{full}", r.stdout + r.stderr), r.stdout + r.stderr
+            assert p.ping(4, back=True, size=3000, count=2), p.trouble()  # cut before
+            ask("df", df)  # its state is another one then
+            wait_until(lambda: ("nopmtudisc" in flags()) == (df == "clear"), 10, lambda: f"{df} {flags()}")
+            assert p.ping(4, back=True, count=2), p.trouble()
     finally:
         ask("mtu", "auto")
     p.need(6)

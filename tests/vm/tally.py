@@ -30,7 +30,7 @@ def packed(cases):
     """name -> (verdict, why) as verdict -> why -> test -> parameters: names are long, and reasons are few"""
     found = {}
     for name, (verdict, why) in sorted(cases.items()):
-        test, _, parameters = name.rstrip("]").partition("[")
+        test, _, parameters = name.removesuffix("]").partition("[")
         kept = "" if verdict == "failed" else why  # a failure's is pages long, and of one run
         found.setdefault(verdict, {}).setdefault(kept, {}).setdefault(test, []).append(parameters or NO_PARAMETERS)
     return found
@@ -52,13 +52,18 @@ def load(path):
 
 
 def note(path, lanes):
-    """Runs may go on side by side. Return: what is known now, or None: these were other suites."""
-    with open(f"{path}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        state = load(path)
-        if not merge(state, lanes):
-            return None
-        keep(path, state)
+    """Into PATH.json and PATH.md. Runs may go on side by side. Return: what is known now, or None: these were other suites."""
+    if not merge({}, lanes):
+        return None
+    directory = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        state = load(f"{path}.json")
+        merge(state, lanes)
+        keep(f"{path}.json", state)
+        write(f"{path}.md", text(state))
+    finally:
+        os.close(directory)
     return state
 
 
@@ -80,11 +85,15 @@ def merge(state, lanes):
     return some
 
 
+def write(path, text):
+    with open(f"{path}.new", "w") as f:
+        f.write(text)
+    os.replace(f"{path}.new", path)
+
+
 def keep(path, state):
     told = {series: {**of, "modes": {mode: packed(cases) for mode, cases in of["modes"].items()}} for series, of in state.items()}
-    with open(path, "w") as f:
-        json.dump(told, f, indent=0, sort_keys=True)
-        f.write("\n")
+    write(path, json.dumps(told, indent=0, sort_keys=True) + "\n")
 
 
 def count(cases, verdict):
