@@ -28,6 +28,7 @@ TABLE = [
     (WORKERS, "input = auto: sockets or XDP for a worker", "test_intake", EVERY),
     (WORKERS, "the shortcut ends at a worker (suite xfrm: shortcut_leaves_it)", "test_shortcut", EVERY),
     (WORKERS, "stages of a worker (perf)", "test_perf", EVERY),
+    (WORKERS, "what an AF_XDP frame holds", "test_traffic::test_jumbo_wire test_traffic::test_wire_longer_than_a_funnel", EVERY),
     (WORKERS, "datagrams that leave it in trains", "test_traffic::test_datagrams_leave_in_trains", EVERY),
     (WORKERS, "the core a worker keeps", "test_link::test_worker_keeps_its_core_for_a_narrow_window", EVERY),
     (WORKERS, "shares, several paths at once, paths learned (suite xpaths: what the kernel has of it)", "test_paths test_seed_below::test_a_mark_and_a_table_for_every_path", EVERY),
