@@ -135,7 +135,7 @@ def test_verdicts_of_many_runs_are_kept(tmp_path):
         la.cases = lambda: [{"suite": "backend:xfrm", "name": n, "verdict": v, "why": w, "cell": {"every": 9}} for n, v, w in cases]
         return tally.note(path, [la])
     run("6.1", ("test_a::test_x[1-o4]", "failed", "pages\nof it"), ("test_a::test_x[2-o4]", "passed", ""), ("test_a::test_y", "skipped", "why not"))
-    run("6.12", ("test_a::test_y", "failed", "never ran"))
+    run("6.12", ("test_a::test_y", "failed", "never ran"), ("test_a::test_z", "failed", tally.OUT_OF_TIME))
     run("6.1", ("test_a::test_x[1-o4]", "passed", ""), ("test_a::test_x[2-o4]", "failed", "the guest ended early"))
     state = tally.load(f"{path}.json")
     assert state["6.1"]["modes"]["xfrm"] == {"test_a::test_x[1-o4]": ["passed", ""], "test_a::test_x[2-o4]": ["passed", ""],

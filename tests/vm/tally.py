@@ -20,6 +20,7 @@ word what of the link only a worker does.
 
 """
 MODES = ("xfrm", "mixed", "mixed-back")
+OUT_OF_TIME = "the guest used up its time"
 VERDICTS = ("passed", "failed", "skipped")
 
 
@@ -76,6 +77,8 @@ def merge(state, lanes):
             if mode and "::" in c["name"]:
                 of = state.setdefault(lane.series, {"release": lane.release, "modes": {}})
                 of["release"], of["every"] = lane.release, c["cell"]["every"]
+                if c["why"] == OUT_OF_TIME:  # of the run, which says nothing of the case
+                    continue
                 verdict, had = [c["verdict"], c["why"].strip()], of["modes"].setdefault(mode, {})
                 if c["why"] in ("never ran", lane.broken):
                     had.setdefault(c["name"], verdict)
