@@ -95,8 +95,11 @@ def sound(reads):
     """What must be true of every envelope, whatever it carries."""
     bad = [r for r in reads if not r.good]
     assert reads and not bad, f"{len(bad)} of {len(reads)} not authentic: {bad[:2]}"
-    assert [r.seq for r in reads] == list(range(1, len(reads) + 1)), "sequence numbers 1, 2, 3, ..."
-    assert not [r.seq for r in reads if r.misplaced], "tshark's own sequence analysis"
+    seqs = [r.seq for r in reads]
+    if MODE:  # the kernel seals on every core: an echo of the link's may overtake
+        seqs.sort()
+    assert seqs == list(range(1, len(reads) + 1)), "sequence numbers 1, 2, 3, ..."
+    assert MODE or not [r.seq for r in reads if r.misplaced], "tshark's own sequence analysis"
     assert {r.next for r in reads} == ({4, 41} if MODE else {4, 41, NH_NONE}), "the kernel sends no probes, nor does who asks it"
     for r in reads:
         if r.next == NH_NONE:
