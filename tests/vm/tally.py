@@ -24,7 +24,7 @@ OUT_OF_TIME = "the guest used up its time"
 VERDICTS = ("passed", "failed", "skipped")
 
 
-NO_PARAMETERS = "-"
+NONE, AND = "-", " | "  # where a test has no parameters, and between them
 
 
 def packed(cases):
@@ -33,13 +33,13 @@ def packed(cases):
     for name, (verdict, why) in sorted(cases.items()):
         test, _, parameters = name.removesuffix("]").partition("[")
         kept = "" if verdict == "failed" else why  # a failure's is pages long, and of one run
-        found.setdefault(verdict, {}).setdefault(kept, {}).setdefault(test, []).append(parameters or NO_PARAMETERS)
-    return found
+        found.setdefault(verdict, {}).setdefault(kept, {}).setdefault(test, []).append(parameters or NONE)
+    return {verdict: {why: {test: AND.join(p) for test, p in tests.items()} for why, tests in whys.items()} for verdict, whys in found.items()}
 
 
 def unpacked(found):
-    return {test if p == NO_PARAMETERS else f"{test}[{p}]": [verdict, why]
-            for verdict, whys in found.items() for why, tests in whys.items() for test, parameters in tests.items() for p in parameters}
+    return {test if p == NONE else f"{test}[{p}]": [verdict, why]
+            for verdict, whys in found.items() for why, tests in whys.items() for test, parameters in tests.items() for p in parameters.split(AND)}
 
 
 def load(path):
