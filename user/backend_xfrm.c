@@ -1478,7 +1478,7 @@ static void write_off(struct daemon *d, const struct xfound *f)
 	struct xuse u;
 
 	for (unsigned int i = 0; l && l->adopted && i < d->max_sas; i++) {
-		if (d->sas[i] || c[i].dir != dir || c[i].spi_be != htonl(f->spi) || ask_state(d, dir, f->spi, &f->dst, &u) ||
+		if (d->sas[i] || c[i].dir != dir || ntohl(c[i].spi_be) != f->spi || ask_state(d, dir, f->spi, &f->dst, &u) ||
 		    u.pkts < c[i].state_pkts || u.bytes < c[i].state_bytes || (dir == SA_OUT && u.seq < c[i].top))
 			continue; /* one that was left at another path is behind, and in the books already */
 		count_link(l, dir, u.pkts - c[i].state_pkts, u.bytes - c[i].state_bytes);
