@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import struct
-from collections import namedtuple
+from collections import Counter, namedtuple
 
 import pytest
 
@@ -148,7 +148,10 @@ def test_reads_what_was_sent(lab, alg, outer, encap):
     sound(back)
     got = flows(packets(reads))
     for flow, these in flows(want).items():  # a last acknowledgement may have come after the listener's last look
-        assert got[flow][:len(these)] == these, flow
+        if MODE:  # of two cores the one that was second may be the first to seal
+            assert not Counter(these) - Counter(got[flow]), flow
+        else:
+            assert got[flow][:len(these)] == these, flow
 
 
 def stream(inner, addr):

@@ -29,7 +29,7 @@ def link(section, kernel):
     if re.search(r"(?m)^backend\s*=", section):
         return section
     if not kernel or re.search(r"(?m)^path\s*=\s*any\b", section):
-        if re.search(r"(?m)^ike\s*=", section) and not re.search(r"(?m)^address6?\s*=", section):  # IKE brings it: nobody to be asked yet
+        if re.search(r"(?m)^ike\s*=", section) and not re.search(r"(?m)^address6?\s*=.* peer ", section):  # IKE says who is to be asked
             return section.replace("\n", "\nbackend = auto\n", 1) if kernel else section
         section, n = re.subn(r"(?m)^(liveness *=) *(?! |ping|off)", r"\1 ping ", section)
         if not n and not re.search(r"(?m)^liveness\s*=", section):
