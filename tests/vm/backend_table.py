@@ -50,6 +50,8 @@ TABLE = [
     (KERNEL, "DF outside is that of IPv4 inside, and for CE inside it says ECT(0) outside (RFC 3168 9.1.1)", "test_outer_header::test_defaults", EVERY),
     (KERNEL, "while a successor makes a link's device anew, a predecessor's state opens what the peer seals: a tap at the receiver sees it (docs/backends.md)",
      "test_ike_deaths::test_who_waits_for_everybody_calls_back", EVERY),
+    (KERNEL, "it counts no gaps in the numbers (`lost`)", "test_scapy_peer::test_a_sender_with_gaps_counts_true_loss", EVERY),
+    (KERNEL, "bare ESP for a state in UDP it drops before any counter of the state's (XfrmInStateMismatch)", "test_scapy_peer::test_encap_mismatch", EVERY),
     (KERNEL, "it believes an ICMP error about what nobody has sent (docs/backends.md, MTU)", "test_pmtu::test_forged_errors_move_nothing", EVERY),
     (KERNEL, "it knows no probes that would tell the peer to go on above the durable mark, when the receiver has lost its memory",
      "test_restart::test_capture_replayed_after_receiver_restart[pins-lost] test_restart::test_release_leaves_nothing_and_start_works_again", EVERY),
