@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * bare DEVICE OWN FAR PORT             - a tunnel that does nothing: packets of a TUN go into UDP, and back
- * bare DEVICE OWN FAR PORT NETNS MAC   - a link that does nothing but encrypt
+ * bare DEVICE OWN FAR PORT NETNS MAC   - a link that does nothing but encrypt: b0 in NETNS is the other end of a veth
  *
  * No numbers that mean anything, no checks, no books: one thread that sleeps in epoll_wait(), read() and write() one
  * way, read() and write() the other. What two of these take for a round trip is what the kernel charges anybody
  * who carries packets in user space and does not spin. OWN and FAR are IPv4.
  *
- * As a link: DEVICE is a TAP in NETNS, whose frames go to and come from a veth with address MAC by traffic control,
- * and packets are sealed with AES-GCM-128 under a key that everybody knows, with IVs that both ends use: a floor, no tunnel.
+ * As a link: DEVICE is a TAP in NETNS, whose frames go to and come from that veth, which has address MAC, by a program in
+ * traffic control, and packets are sealed with AES-GCM-128 under a key that everybody knows, with IVs that both ends use: a floor, no tunnel.
  */
 #include <arpa/inet.h>
+#include <bpf/libbpf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <intel-ipsec-mb.h>
-#include <linux/if.h>
+#include <net/if.h>
 #include <linux/if_ether.h>
 #include <linux/if_tun.h>
 #include <sched.h>
@@ -26,6 +27,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "bare.skel.h"
 
 enum { ROOM = 65536, TURN = 64, IV = 8, ICV = 16 };
 
@@ -43,6 +45,22 @@ static void die(const char *what)
 	exit(1);
 }
 
+static void forward(const char *from, const char *to)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)if_nametoindex(from), .attach_point = BPF_TC_INGRESS);
+	LIBBPF_OPTS(bpf_tc_opts, opts);
+	struct bare_bpf *b = bare_bpf__open();
+
+	if (!b)
+		die("BPF");
+	b->rodata->to = if_nametoindex(to);
+	if (bare_bpf__load(b))
+		die("BPF");
+	opts.prog_fd = bpf_program__fd(b->progs.forward);
+	if (bpf_tc_hook_create(&hook) || bpf_tc_attach(&hook, &opts))
+		die(from);
+}
+
 /* A thread's namespace is where its TAP comes to be. */
 static int open_tun(const char *dev, const char *netns)
 {
@@ -55,6 +73,10 @@ static int open_tun(const char *dev, const char *netns)
 	snprintf(ifr.ifr_name, sizeof ifr.ifr_name, "%s", dev);
 	if (fd < 0 || ioctl(fd, TUNSETIFF, &ifr))
 		die(dev);
+	if (netns) {
+		forward("b0", dev);
+		forward(dev, "b0");
+	}
 	if (setns(home, CLONE_NEWNET))
 		die("setns");
 	return fd;

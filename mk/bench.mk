@@ -16,6 +16,7 @@ $(B)/bench/%.skel.h: $(B)/bench/%.bpf.o
 	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf > $@
 
 $(B)/bench/xdpblast: $(B)/bench/xdpblast.skel.h
+$(B)/bench/bare: $(B)/bench/bare.skel.h
 $(B)/bench/%: bench/%.c $(SHARED_OBJ) | $(B)/bench
 	$(call msg,CC,$<)
 	$(Q)$(CC) $(CFLAGS_ALL) -Wno-missing-prototypes $(LDFLAGS_ALL) -I$(B)/bench -o $@ $< $(SHARED_OBJ) $(LIBS)

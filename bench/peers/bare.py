@@ -3,7 +3,7 @@
 import os
 
 from bed import INNER_MTU, TUN_L, TUN_R, WILD_L, WILD_R
-from lib.util import sh, tool
+from lib.util import tool
 from peers import Tunnel
 
 PORT = 5555
@@ -43,9 +43,6 @@ class BareLink(Bare):
             self.start(ns, [bare, "t0", own, far, str(PORT), back.path, ns.mac("bare0")], f"{own}.log")
             self.await_(lambda: back.ok("ip link show dev t0"), 5, "t0")
             back.ip("link set t0 mtu 9000 up")
-            for dev, to in (("b0", "t0"), ("t0", "b0")):
-                sh(["tc", "-n", back.name, "qdisc", "add", "dev", dev, "clsact"])
-                sh(["tc", "-n", back.name, "filter", "add", "dev", dev, "ingress", "matchall", "action", "mirred", "egress", "redirect", "dev", to])
             ns.run(["ethtool", "-K", "bare0", "tx", "off", "tso", "off", "gso", "off"])  # t0 has no header that says what is to be finished
             ns.ip("link set bare0 arp off mtu 1420", f"route add {far_tun} dev bare0 src {tun} mtu {INNER_MTU}")
         self.bed.into("bare0", "bare0")
