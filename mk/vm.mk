@@ -15,7 +15,7 @@ else
 VM_ARGS := --minutes 25 --jobs 2
 endif
 
-test-vm: all $(UNIT_BIN) $(BPF_TEST_BIN) $(NET_TOOLS) ## XFRM matrix and espwire on Linux 6.1 and 6.12: at most 90 minutes, QUICK=1 25
+test-vm: all ike $(UNIT_BIN) $(BPF_TEST_BIN) $(NET_TOOLS) ## XFRM matrix and espwire on Linux 6.1 and 6.12: at most 90 minutes, QUICK=1 25
 	@$(VM_RUN) --xml vm-full $(VM_ARGS) $(VM_SUITES)
 
 # hours: a guest for each kernel and mode. In pieces: BACKEND_ARGS="-k test_pmtu,test_link"; the table has the last verdict of each case
