@@ -15,9 +15,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <intel-ipsec-mb.h>
-#include <net/if.h>
 #include <linux/if_ether.h>
 #include <linux/if_tun.h>
+#include <net/if.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -32,9 +32,8 @@
 enum { ROOM = 65536, TURN = 64, IV = 8, ICV = 16 };
 
 static struct {
-	bool on;
 	uint8_t mac[ETH_ALEN];
-	IMB_MGR *mb;
+	IMB_MGR *mb; /* NULL = a tunnel */
 	struct gcm_key_data key;
 	uint64_t n;
 } link_;
@@ -105,10 +104,9 @@ static void open_link(const char *mac)
 {
 	static const uint8_t key[16];
 
-	link_.on = sscanf(mac, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx", &link_.mac[0], &link_.mac[1], &link_.mac[2], &link_.mac[3],
-			  &link_.mac[4], &link_.mac[5]) == ETH_ALEN;
 	link_.mb = alloc_mb_mgr(0);
-	if (!link_.on || !link_.mb)
+	if (!link_.mb || sscanf(mac, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx", &link_.mac[0], &link_.mac[1], &link_.mac[2], &link_.mac[3],
+				&link_.mac[4], &link_.mac[5]) != ETH_ALEN)
 		die(mac);
 	init_mb_mgr_auto(link_.mb, NULL);
 	IMB_AES128_GCM_PRE(link_.mb, key, &link_.key);
@@ -156,7 +154,7 @@ static void carry(int from, int to, bool out)
 
 	for (int i = 0; i < TURN && (n = read(from, room + 64, ROOM)) > 0; i++) {
 		p = room + 64;
-		if (link_.on)
+		if (link_.mb)
 			n = out ? seal(&p, n) : unseal(&p, n);
 		if (write(to, p, (size_t)n) < 0 && errno != EAGAIN && errno != ENOBUFS && errno != ECONNREFUSED && errno != EIO && errno != EINVAL)
 			die("write");

@@ -132,7 +132,7 @@ def write_json(path, machine, rows):
     os.replace(path + ".new", path)
 
 
-SHORT = {"strongswan-libipsec": "strongswan", "bare-tunnel": "bare", "bare-link": "bare-link", "wireguard-go": "wg-go", "dpdk-secgw": "secgw"}
+SHORT = {"strongswan-libipsec": "strongswan", "bare-tunnel": "bare", "wireguard-go": "wg-go", "dpdk-secgw": "secgw"}
 
 
 def brief(x):

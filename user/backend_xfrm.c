@@ -807,8 +807,9 @@ static void x_name(const struct link *l, char name[IFNAMSIZ])
 }
 
 /*
- * Would it take a super-packet for one packet? Where the kernel's offload of ESP is loaded, the crypto of a state in bare ESP, or of one
- * that a NIC has, comes after its counts: one for many numbers. The module stays while a state is there; where esp4 is built in, nobody can see whether that is, too.
+ * Would it take a super-packet for one packet? Where the kernel's offload of ESP is loaded, the crypto of a state in bare
+ * ESP, or of one that a NIC has, comes after its counts: one for many numbers. The module stays while a state is there;
+ * where esp4 is built in, nobody can see whether that is, too.
  */
 static bool takes_whole(const struct sa *sa)
 {
